@@ -1,0 +1,119 @@
+"""The command line: ``ibrl demos | bc | train | eval``."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ibrl_torchrl.errors import UsageError, unknown_name
+from ibrl_torchrl.training import config as schemas
+
+# command: (configuration file, its schema, module of its job)
+COMMANDS = {
+    "demos": ("demos_run", schemas.DemosRunConfig, "ibrl_torchrl.training.jobs.demos"),
+    "bc": ("bc_run", schemas.BCRunConfig, "ibrl_torchrl.training.jobs.bc"),
+    "train": ("train", schemas.TrainConfig, "ibrl_torchrl.training.jobs.train"),
+    "eval": ("eval_run", schemas.EvalRunConfig, "ibrl_torchrl.training.jobs.eval"),
+}
+HELP = """\
+ibrl: imitation bootstrapped reinforcement learning
+
+  ibrl train        demonstrations, BC, IBRL and evaluation in one run folder
+  ibrl eval RUN     success of a run's hybrid, RL actor and BC policy
+  ibrl bc           train and evaluate the imitation policy alone
+  ibrl demos        record scripted demonstrations
+
+ibrl COMMAND --help explains a command's settings.
+"""
+
+
+def main() -> None:
+    """Run a command; mistakes of the user cost one line and exit code 2."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return
+    try:
+        _run(arguments[0], arguments[1:])
+    except UsageError as error:
+        sys.exit(_complain(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(command: str, overrides: list[str]) -> None:
+    if command not in COMMANDS:
+        raise unknown_name("command", command, COMMANDS)
+    file, schema, job = COMMANDS[command]
+    if command == "eval" and overrides and re.fullmatch(r"[^-=][^=]*", overrides[0]):
+        overrides = [f"run='{overrides[0]}'", *overrides[1:]]
+    _quiet_libraries()
+    OmegaConf.register_new_resolver("when", lambda test, yes, no: yes if test else no, replace=True)
+    directory = config_directory()
+    if not any(argument.startswith("-") for argument in overrides):
+        _check_composes(directory, file, overrides)
+
+    def task(config: DictConfig) -> None:
+        try:
+            importlib.import_module(job).run(schemas.parse(schema, config))
+        except UsageError as error:
+            sys.exit(_complain(error))
+
+    sys.argv = [f"ibrl {command}", *overrides]
+    hydra.main(version_base="1.3", config_path=str(directory), config_name=file)(task)()
+
+
+def config_directory() -> Path:
+    """The YAML files: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def _check_composes(directory: Path, file: str, overrides: list[str]) -> None:
+    """Refuse what Hydra would answer with a page of its own."""
+    with initialize_config_dir(str(directory), version_base="1.3"):
+        try:
+            compose(file, overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            message = str(error)
+            if found := re.search(r"Could not find '(.+?)'", message):
+                path = directory / found.group(1)
+                group = str(path.parent.relative_to(directory))
+                options = {option.stem for option in path.parent.glob("*.yaml")} - {"base"}
+                raise unknown_name(group, path.name, options) from error
+            if found := re.search(r"Could not override '(.+?)'", message):
+                raise unknown_name("setting", found.group(1), _settings(compose(file))) from error
+            raise UsageError(" ".join(message.split())) from error
+
+
+def _settings(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all values."""
+    for key in config:
+        node = config._get_node(key)
+        if isinstance(node, DictConfig):
+            yield from _settings(node, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _complain(error: UsageError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _quiet_libraries() -> None:
+    """Keep progress readable: only errors of TorchRL and of Gymnasium's wrappers get through."""
+    logging.getLogger("torchrl").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"torchrl\..*|gymnasium\..*")

@@ -1,0 +1,18 @@
+"""Demonstrations and replay: what a policy learns from."""
+
+from ibrl_torchrl.data.demos import Demos, check_demos_match, load_demos, save_demos
+from ibrl_torchrl.data.experts import scripted_expert
+from ibrl_torchrl.data.recording import record_demos
+from ibrl_torchrl.data.replay import DemoShareReplay, EpisodeToTransitions, episode_buffer
+
+__all__ = [
+    "DemoShareReplay",
+    "Demos",
+    "EpisodeToTransitions",
+    "check_demos_match",
+    "episode_buffer",
+    "load_demos",
+    "record_demos",
+    "save_demos",
+    "scripted_expert",
+]

@@ -1,0 +1,74 @@
+"""Scripted policies that solve a task from its state, as a source of demonstrations."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+
+from ibrl_torchrl.errors import require_extra, unknown_name
+from ibrl_torchrl.keys import ACTION, STATE
+
+
+def scripted_expert(suite: str, task: str, noise: float = 0.0, *, seed: int = 0) -> MetaWorldExpert:
+    """Make the scripted policy of a task.
+
+    Args:
+        suite: name of the simulator: ``"metaworld"``.
+        task: name of the task, with or without its version suffix.
+        noise: standard deviation of the Gaussian noise added to each action.
+        seed: seed of that noise.
+
+    Raises:
+        UsageError: no expert is known for this suite or task, or metaworld is not installed.
+        ValueError: ``noise`` is negative.
+    """
+    if suite != "metaworld":
+        raise unknown_name("suite of scripted experts", suite, ["metaworld"])
+    return MetaWorldExpert(task, noise, seed=seed)
+
+
+class MetaWorldExpert(TensorDictModuleBase):
+    """Meta-World's own scripted policy of one task.
+
+    Reads ``state``, float32 [*, 39] with the goal visible, and writes ``action``, float32 [*, 4]
+    in [-1, 1]. It keeps no memory of an episode. The noise comes from a generator of its own.
+
+    Args:
+        task: name of the task, ``"box-close"`` or ``"box-close-v3"``.
+        noise: standard deviation of the Gaussian noise added to each action.
+        seed: seed of that noise.
+
+    Raises:
+        UsageError: the task is unknown, or metaworld is not installed.
+        ValueError: ``noise`` is negative.
+    """
+
+    def __init__(self, task: str, noise: float = 0.0, *, seed: int = 0) -> None:
+        super().__init__()
+        self.in_keys = [STATE]
+        self.out_keys = [ACTION]
+        if noise < 0:
+            raise ValueError(f"noise must not be negative, found {noise}")
+        policies = require_extra("metaworld.policies", "metaworld").ENV_POLICY_MAP
+        name = f"{task.removesuffix('-v3')}-v3"
+        if name not in policies:
+            raise unknown_name("Meta-World task", task, policies)
+        self._policy = policies[name]()
+        self.noise = noise
+        self._generator = np.random.default_rng(seed)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        state = tensordict.get(STATE)
+        rows = state.detach().cpu().numpy().reshape(-1, state.shape[-1])
+        with warnings.catch_warnings():
+            # Meta-World warns of every action that it is about to clip; clipping is what we want.
+            warnings.simplefilter("ignore")
+            actions = np.stack([self._policy.get_action(row) for row in rows])
+        if self.noise:
+            actions = actions + self._generator.normal(scale=self.noise, size=actions.shape)
+        actions = torch.from_numpy(actions.clip(-1.0, 1.0).astype(np.float32))
+        return tensordict.set(ACTION, actions.view(*state.shape[:-1], -1).to(state.device))

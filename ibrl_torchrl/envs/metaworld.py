@@ -1,0 +1,277 @@
+"""The 50 Meta-World v3 manipulation tasks as TorchRL environments."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import Bounded, Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from ibrl_torchrl.errors import require_extra, unknown_name
+from ibrl_torchrl.keys import (
+    ACTION,
+    DONE,
+    PROPRIO,
+    REWARD,
+    STATE,
+    SUCCESS,
+    TERMINATED,
+    TRUNCATED,
+)
+
+ACTION_SIZE = 4  # hand displacement xyz, gripper effort
+FRAME_SIZE = 18  # what Meta-World sees of one instant; an observation holds two and the goal
+STATE_SIZE = 2 * FRAME_SIZE + 3
+PROPRIO_SIZE = 4  # hand xyz, gripper opening: the first entries of a frame
+
+
+class MetaWorldEnv(EnvBase):
+    """One Meta-World v3 task with a sparse reward.
+
+    An environment step applies its action for up to ``action_repeat`` simulator steps (12.5 ms
+    each) and stops at the first success. Success is read from the simulator at that instant; it
+    pays a reward of 1 and terminates. The horizon truncates.
+
+    ==============  =======  ====  ============================================================
+    key             dtype    size  content
+    ==============  =======  ====  ============================================================
+    ``state``       float32  39    this frame (18), the frame before (18), goal xyz in metres
+    ``proprio``     float32  4     hand xyz in metres, gripper opening in [0, 1]
+    ``success``     bool     1     the task is solved; False after a reset
+    ``action``      float32  4     hand displacement xyz, gripper effort, each in [-1, 1]
+    ``reward``      float32  1     1 at success, else 0
+    ``terminated``  bool     1     success
+    ``truncated``   bool     1     the horizon was reached without success
+    ``done``        bool     1     either of the two
+    ==============  =======  ====  ============================================================
+
+    Actions beyond [-1, 1] are clipped.
+
+    Args:
+        task: name of the task, ``"box-close"`` or ``"box-close-v3"``.
+        action_repeat: simulator steps that one action is held for.
+        horizon: environment steps of an episode.
+        seed: seed of the start states; None draws fresh entropy. The global random states of
+            NumPy and PyTorch are neither read nor changed.
+        device: where the tensors live; the simulator itself runs on the CPU.
+
+    Raises:
+        UsageError: ``task`` is unknown, or metaworld is not installed.
+        ValueError: ``action_repeat`` or ``horizon`` is below 1, or their product exceeds the
+            simulator's own limit of 500 steps.
+
+    Examples:
+        >>> env = MetaWorldEnv("box-close", seed=0)
+        >>> env.rollout(3)["next", "reward"].shape
+        torch.Size([3, 1])
+    """
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        action_repeat: int = 2,
+        horizon: int = 100,
+        seed: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(device=device, batch_size=[])
+        tasks = require_extra("metaworld", "metaworld").ALL_V3_ENVIRONMENTS
+        self.task = f"{task.removesuffix('-v3')}-v3"
+        if self.task not in tasks:
+            raise unknown_name("Meta-World task", task, tasks)
+        self._simulator = tasks[self.task]()
+
+        limit = self._simulator.max_path_length
+        if action_repeat < 1 or horizon < 1 or action_repeat * horizon > limit:
+            raise ValueError(
+                f"action_repeat={action_repeat} and horizon={horizon} must be at least 1 and their "
+                f"product at most {limit}, where Meta-World ends an episode"
+            )
+        self.action_repeat = action_repeat
+        self.horizon = horizon
+        self._elapsed = 0
+
+        # Meta-World hides the goal unless told otherwise, and clips observations to a space that
+        # it has already cached with the goal hidden.
+        self._simulator._partially_observable = False
+        self._simulator.__dict__.pop("sawyer_observation_space", None)
+        # Goals come from the simulator's own generator; by default from NumPy's global one.
+        self._simulator.seeded_rand_vec = True
+        self._simulator._set_task_called = True
+
+        self._make_spec()
+        self.set_seed(seed)
+
+    def _make_spec(self) -> None:
+        self.observation_spec = Composite(
+            {
+                STATE: Unbounded(STATE_SIZE),
+                PROPRIO: Unbounded(PROPRIO_SIZE),
+                SUCCESS: Categorical(2, shape=(1,), dtype=torch.bool),
+            },
+            device=self.device,
+        )
+        self.action_spec = Bounded(-1.0, 1.0, shape=(ACTION_SIZE,), device=self.device)
+        self.reward_spec = Bounded(0.0, 1.0, shape=(1,), device=self.device)
+        flag = Categorical(2, shape=(1,), dtype=torch.bool)
+        self.done_spec = Composite(
+            {DONE: flag, TERMINATED: flag.clone(), TRUNCATED: flag.clone()}, device=self.device
+        )
+
+    @property
+    def env_args(self) -> dict[str, Any]:
+        """What rebuilds this environment, in the layout of robomimic's dataset metadata.
+
+        ``make_env(args["type"], args["env_name"], **args["env_kwargs"])`` makes another one.
+        """
+        return {
+            "env_name": self.task,
+            "env_version": version("metaworld"),
+            "type": "metaworld",
+            "env_kwargs": {"action_repeat": self.action_repeat, "horizon": self.horizon},
+        }
+
+    def _set_seed(self, seed: int | None) -> None:
+        self._simulator.np_random = np.random.default_rng(seed)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
+        self._begin_episode()
+        return TensorDict(self._observation(success=False), batch_size=[], device=self.device)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDict:
+        action = tensordict.get(ACTION).detach().cpu().numpy()
+        if not np.isfinite(action).all():
+            raise ValueError(f"action must be finite, found {action.tolist()}")
+        action = action.clip(-1.0, 1.0)  # the simulator clips the displacement, not the effort
+        success = False
+        for _ in range(self.action_repeat):
+            self._raw_state, _, _, _, info = self._simulator.step(action)
+            success = bool(info["success"])
+            if success:
+                break
+        self._elapsed += 1
+        truncated = not success and self._elapsed >= self.horizon
+        return TensorDict(
+            {
+                **self._observation(success),
+                REWARD: torch.tensor([float(success)]),
+                TERMINATED: torch.tensor([success]),
+                TRUNCATED: torch.tensor([truncated]),
+                DONE: torch.tensor([success or truncated]),
+            },
+            batch_size=[],
+            device=self.device,
+        )
+
+    def _observation(self, success: bool) -> dict[str, torch.Tensor]:
+        state = torch.from_numpy(self._raw_state.astype(np.float32))
+        return {
+            STATE: state,
+            PROPRIO: state[:PROPRIO_SIZE].clone(),
+            SUCCESS: torch.tensor([success]),
+        }
+
+    def _begin_episode(self, layout: np.ndarray | None = None) -> None:
+        """Place robot, objects and goal; ``layout`` repeats an earlier draw, None draws anew."""
+        import mujoco
+
+        simulator = self._simulator
+        if layout is not None:
+            simulator._last_rand_vec = layout
+        # Tasks read body positions that are up to date only once the simulator has run with the
+        # bodies in their new place. So, like Meta-World, place everything twice; unlike it, keep
+        # the draw for the second time, and forget the last episode before the first.
+        for draw in (layout is None, False):
+            simulator._freeze_rand_vec = not draw
+            mujoco.mj_resetData(simulator.model, simulator.data)
+            simulator.reset_model()
+        # window-close opens its window last of all. Without this the first observation shows it
+        # 20 cm away from where it is; a step with a zero action would do, but let time pass.
+        mujoco.mj_forward(simulator.model, simulator.data)
+        simulator.curr_path_length = 0
+        self._elapsed = 0
+        frame = simulator._get_curr_obs_combined_no_goal()
+        self._read_state(previous_frame=frame)
+
+    def _read_state(self, previous_frame: np.ndarray) -> None:
+        simulator = self._simulator
+        simulator._prev_obs = previous_frame
+        space = simulator.sawyer_observation_space
+        self._raw_state = np.clip(simulator._get_obs(), space.low, space.high)
+
+    def simulator_state(self) -> np.ndarray:
+        """Everything that :meth:`set_simulator_state` needs to go on from here; after a reset.
+
+        Returns:
+            float64 [n]: time, qpos and qvel first, as robomimic stores them; then the rest of
+            MuJoCo's state, the previous frame, the steps taken in this episode, and the draw that
+            placed the objects. ``n`` depends on the task only.
+        """
+        import mujoco
+
+        simulator = self._simulator
+        signature = _physics_signature()
+        physics = np.empty(mujoco.mj_stateSize(simulator.model, signature))
+        mujoco.mj_getState(simulator.model, simulator.data, physics, signature)
+        previous_frame = self._raw_state[FRAME_SIZE : 2 * FRAME_SIZE]
+        return np.concatenate([physics, previous_frame, [self._elapsed], simulator._last_rand_vec])
+
+    def set_simulator_state(self, state: np.ndarray) -> TensorDict:
+        """Continue from a state of any environment of the same task and action repeat.
+
+        The same actions then give the same observations, bit for bit on the same machine. The
+        start states of later resets are left as they were.
+
+        Args:
+            state: float64 [n] from :meth:`simulator_state`.
+
+        Returns:
+            The observation there, as :meth:`reset` returns it.
+
+        Raises:
+            ValueError: ``state`` has another size than this task's.
+        """
+        import mujoco
+
+        simulator = self._simulator
+        signature = _physics_signature()
+        physics_size = mujoco.mj_stateSize(simulator.model, signature)
+        sizes = [physics_size, FRAME_SIZE, 1, simulator._random_reset_space.low.size]
+        if np.shape(state) != (sum(sizes),):
+            raise ValueError(
+                f"a simulator state of {self.task} has shape {(sum(sizes),)}, "
+                f"found {np.shape(state)}"
+            )
+        state = np.array(state, dtype=np.float64)
+        physics, previous_frame, elapsed, layout = np.split(state, np.cumsum(sizes)[:-1])
+        self._begin_episode(layout)
+        mujoco.mj_setState(simulator.model, simulator.data, physics, signature)
+        mujoco.mj_forward(simulator.model, simulator.data)
+        # The solver's warm start is part of the state, and forward has just overwritten it.
+        mujoco.mj_setState(simulator.model, simulator.data, physics, signature)
+        self._elapsed = int(elapsed.item())
+        simulator.curr_path_length = self._elapsed * self.action_repeat
+        self._read_state(previous_frame)
+        return self._complete_done(
+            self.full_done_spec,
+            TensorDict(self._observation(success=False), batch_size=[], device=self.device),
+        )
+
+
+def _physics_signature() -> int:
+    """The parts of MuJoCo's state that Meta-World ever changes."""
+    from mujoco import mjtState
+
+    return int(
+        mjtState.mjSTATE_PHYSICS
+        | mjtState.mjSTATE_TIME
+        | mjtState.mjSTATE_WARMSTART
+        | mjtState.mjSTATE_CTRL
+        | mjtState.mjSTATE_MOCAP_POS
+        | mjtState.mjSTATE_MOCAP_QUAT
+    )

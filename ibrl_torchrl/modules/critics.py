@@ -1,0 +1,111 @@
+"""Critic ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from tensordict.nn import TensorDictModule
+from torch import Tensor, nn
+
+from ibrl_torchrl.keys import ACTION, STATE_ACTION_VALUE
+from ibrl_torchrl.modules.ensemble import EnsembleLayerNorm, EnsembleLinear
+from ibrl_torchrl.modules.standardize import Standardize
+
+
+class StateCriticEnsemble(nn.Module):
+    """E critics of a state vector and an action, evaluated together.
+
+    Paper, section V and Table 2: E = 5 critics of three layers with layer norm for states. All
+    members start from independent initialisations; a subset can be evaluated alone, at its own
+    cost only.
+
+    Args:
+        standardize: observation statistics; gives the state size S.
+        action_size: number of action dimensions A.
+        num_critics: E, default 5.
+        hidden: width of each hidden layer, default three of 1024.
+        layer_norm: normalise after each hidden layer, default True.
+
+    Raises:
+        ValueError: ``num_critics`` is less than one.
+    """
+
+    def __init__(
+        self,
+        standardize: Standardize,
+        action_size: int,
+        *,
+        num_critics: int = 5,
+        hidden: Sequence[int] = (1024, 1024, 1024),
+        layer_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        if num_critics < 1:
+            raise ValueError(f"num_critics must be at least 1, got {num_critics}")
+        self.num_critics = num_critics
+        self.standardize = standardize
+        sizes = [standardize.mean.numel() + action_size, *hidden]
+        self.layers = nn.ModuleList(
+            EnsembleLinear(num_critics, *pair) for pair in zip(sizes, sizes[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(
+            EnsembleLayerNorm(num_critics, size) for size in hidden if layer_norm
+        )
+        self.head = EnsembleLinear(num_critics, sizes[-1], 1)
+
+    def forward(self, state: Tensor, action: Tensor, members: Tensor | None = None) -> Tensor:
+        """Evaluate all critics, or those of ``members``.
+
+        Args:
+            state: float [*, S].
+            action: float [*, A].
+            members: int64 [K], indices of the critics to evaluate; all by default.
+
+        Returns:
+            float [*, E], or [*, K] in the order of ``members``.
+        """
+        features = torch.cat([self.standardize(state), action], -1)
+        batch = features.shape[:-1]
+        count = self.num_critics if members is None else members.numel()
+        features = features.reshape(1, -1, features.shape[-1]).expand(count, -1, -1)
+        for i, layer in enumerate(self.layers):
+            features = layer(features, members)
+            if self.norms:
+                features = self.norms[i](features, members)
+            features = F.relu(features)
+        return self.head(features, members).squeeze(-1).T.reshape(*batch, count)
+
+
+class CriticEnsemble(TensorDictModule):
+    """An ensemble network as a TensorDict module: the contract of selector and loss.
+
+    Args:
+        network: module with ``num_critics`` and ``forward(*observations, action, members=None)``
+            returning [*, E], or [*, K] for K ``members``; :class:`StateCriticEnsemble` is one.
+        in_keys: its observation keys, the action key last.
+        out_key: where the values go, default ``"state_action_value"``.
+
+    ``forward(tensordict, members=None)`` writes the values.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        in_keys: Sequence[str],
+        out_key: str = STATE_ACTION_VALUE,
+    ) -> None:
+        if ACTION not in in_keys:
+            raise ValueError(f"in_keys must name the action key {ACTION!r}, got {[*in_keys]}")
+        super().__init__(network, in_keys=[*in_keys], out_keys=[out_key])
+
+    @property
+    def num_critics(self) -> int:
+        """Number of critics E."""
+        return self.module.num_critics
+
+    @property
+    def observation_keys(self) -> list[str]:
+        """The input keys without the action."""
+        return [key for key in self.in_keys if key != ACTION]

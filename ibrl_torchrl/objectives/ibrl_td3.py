@@ -1,0 +1,309 @@
+"""The IBRL loss: TD3 whose target also considers what the imitation policy would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from tensordict import TensorDict, TensorDictBase, TensorDictParams
+from tensordict.nn import TensorDictModuleBase, dispatch
+from tensordict.utils import NestedKey
+from torch import Tensor, nn
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.objectives import LossModule, ValueEstimators
+from torchrl.objectives.utils import _cache_values, dispatch_value_estimator
+
+from ibrl_torchrl import keys
+from ibrl_torchrl.modules.critics import CriticEnsemble
+from ibrl_torchrl.modules.frozen import FrozenPolicy
+from ibrl_torchrl.modules.selector import IBRLSelector, SelectionMode
+
+
+class IBRLTD3Loss(LossModule):
+    """Critic and actor losses of IBRL (paper, Algorithm 1).
+
+    With K a random subset of ``num_min`` of the E critics, drawn once a batch, the TD target is::
+
+        y = r + gamma^k (1 - terminated) max_{a in {a_RL, a_IL, ...}} min_{i in K} Q'_i(s', a)
+        a_RL = clip(pi'(s') + clip(eps, -noise_clip, noise_clip), -1, 1),  eps ~ N(0, policy_noise)
+
+    the critic loss the mean squared error to y summed over all E critics, and the actor loss
+    ``-min_{i in E} Q_i(s, pi(s) + clipped noise)``, whose gradient passes straight through the clip
+    at the action bounds. An :class:`IBRLSelector` makes the choice in the target and the value it
+    finds is the target value: no second pass. Without proposals this is TD3 with an ensemble.
+
+    The loss owns the critics and all targets. Dropout follows the train or eval flag of the actor
+    that was passed in: leave it in train mode and act with its :func:`shared_twin`.
+
+    Args:
+        actor_network: writes the RL action [*, A] in [-1, 1].
+        qvalue_network: the critic ensemble, writes [*, E].
+        proposals: frozen policies, each writing an action of its own key.
+        bootstrap: how the target chooses among the proposals: ``"greedy"`` (paper), ``"soft"`` or
+            ``"epsilon"``; see :class:`IBRLSelector`.
+        beta: inverse temperature of the soft choice, default 10.
+        epsilon: share of random choices of the epsilon mode, default 0.1.
+        num_min: size of the drawn subset K, default 2.
+        policy_noise: standard deviation of the noise on RL actions, in action units, default 0.1.
+        noise_clip: bound of that noise, default 0.3.
+        reduction: ``"mean"`` (default), ``"sum"`` or ``"none"`` over the batch.
+        use_prioritized_weights: weight the critic loss by ``priority_weight``: ``"auto"``
+            (default: when the batch has it), True or False. The actor loss is never weighted.
+
+    ``forward`` returns both losses and diagnostics; ``qvalue_loss`` and ``actor_loss`` return one
+    loss and its diagnostics each. The critic loss writes the priority ``td_error`` [*], the mean
+    absolute TD error over the critics, into the batch and changes nothing else in it. A transition
+    of k steps carries ``steps_to_next_obs``; gamma is set by ``make_value_estimator(gamma=...)``.
+
+    Raises:
+        ValueError: an argument is out of range, or proposals do not write distinct keys.
+
+    Example:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from tensordict.nn import TensorDictModule
+        >>> from ibrl_torchrl.modules import Standardize, StateActor, StateCriticEnsemble
+        >>> scale = Standardize.identity(4)
+        >>> actor = TensorDictModule(StateActor(scale, 2, hidden=[8]), ["state"], ["rl_action"])
+        >>> bc = TensorDictModule(StateActor(scale, 2, hidden=[8]), ["state"], ["bc_action"])
+        >>> critic = CriticEnsemble(StateCriticEnsemble(scale, 2, hidden=[8]), ["state", "action"])
+        >>> loss = IBRLTD3Loss(actor, critic, [FrozenPolicy(bc)])
+        >>> _ = loss.make_value_estimator(gamma=0.99)
+        >>> from torchrl.objectives import SoftUpdate
+        >>> targets = SoftUpdate(loss, tau=0.01)
+        >>> batch = TensorDict(
+        ...     state=torch.zeros(3, 4), action=torch.zeros(3, 2),
+        ...     next=TensorDict(state=torch.zeros(3, 4), reward=torch.zeros(3, 1),
+        ...                     done=torch.zeros(3, 1).bool(), terminated=torch.zeros(3, 1).bool()),
+        ...     batch_size=[3])
+        >>> value, info = loss.qvalue_loss(batch)
+        >>> value.shape, info["pred_value"].shape, batch["td_error"].shape
+        (torch.Size([]), torch.Size([3, 5]), torch.Size([3]))
+    """
+
+    @dataclass
+    class _AcceptedKeys:
+        """Keys that ``set_keys`` changes.
+
+        Attributes:
+            action: the executed action, also what the critics read. Default ``"action"``.
+            priority: where the priority is written. Default ``"td_error"``.
+            reward, done, terminated: of the step, under ``"next"``.
+            priority_weight: importance weights of prioritised replay.
+            steps_to_next_obs: k of a k-step transition.
+        """
+
+        action: NestedKey = keys.ACTION
+        priority: NestedKey = keys.PRIORITY
+        reward: NestedKey = keys.REWARD
+        done: NestedKey = keys.DONE
+        terminated: NestedKey = keys.TERMINATED
+        priority_weight: NestedKey = keys.PRIORITY_WEIGHT
+        steps_to_next_obs: NestedKey = keys.STEPS_TO_NEXT_OBS
+
+    tensor_keys: _AcceptedKeys
+    default_keys = _AcceptedKeys
+    default_value_estimator = ValueEstimators.TD0
+    out_keys = [
+        "loss_actor",
+        "loss_qvalue",
+        "actor_value",
+        "pred_value",
+        "target_value",
+        "next_state_value",
+        "next_proposal",
+    ]
+
+    actor_network: TensorDictModuleBase
+    actor_network_params: TensorDictParams
+    target_actor_network_params: TensorDictParams
+    qvalue_network: CriticEnsemble
+    qvalue_network_params: TensorDictParams
+    target_qvalue_network_params: TensorDictParams
+
+    def __init__(
+        self,
+        actor_network: TensorDictModuleBase,
+        qvalue_network: CriticEnsemble,
+        proposals: Sequence[FrozenPolicy] = (),
+        *,
+        bootstrap: SelectionMode = "greedy",
+        beta: float = 10.0,
+        epsilon: float = 0.1,
+        num_min: int = 2,
+        policy_noise: float = 0.1,
+        noise_clip: float = 0.3,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        use_prioritized_weights: bool | Literal["auto"] = "auto",
+    ) -> None:
+        super().__init__()
+        if policy_noise < 0 or noise_clip < 0:
+            raise ValueError(
+                f"policy_noise and noise_clip must not be negative, got {policy_noise}, {noise_clip}"
+            )
+        action_keys = [actor_network.out_keys[0], *(policy.out_keys[0] for policy in proposals)]
+        if len({*action_keys}) < len(action_keys):
+            raise ValueError(f"actor and proposals must write distinct keys, got {action_keys}")
+        self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
+        self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
+        self.proposals = nn.ModuleList(proposals)
+        # Kept out of the registered children, as TorchRL keeps the networks themselves: the
+        # selector refers to the critic module, whose parameters are owned by this loss.
+        self.__dict__["selector"] = IBRLSelector(
+            qvalue_network, action_keys, mode=bootstrap, beta=beta, epsilon=epsilon, num_min=num_min
+        )
+        self.policy_noise = policy_noise
+        self.noise_clip = noise_clip
+        self.reduction = reduction
+        self.use_prioritized_weights = use_prioritized_weights
+        self._in_keys: list[NestedKey] | None = None
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """What a batch must hold; ``steps_to_next_obs`` and the priority weight are optional."""
+        if self._in_keys is None:
+            names = self.tensor_keys
+            observations = self._observation_keys
+            self._in_keys = [
+                names.action,
+                *observations,
+                *((keys.NEXT, key) for key in observations),
+                (keys.NEXT, names.reward),
+                (keys.NEXT, names.done),
+                (keys.NEXT, names.terminated),
+            ]
+        return self._in_keys
+
+    @in_keys.setter
+    def in_keys(self, values: list[NestedKey]) -> None:
+        self._in_keys = values
+
+    @property
+    def _observation_keys(self) -> list[NestedKey]:
+        readers = [self.actor_network, *self.proposals]
+        read = [key for reader in readers for key in reader.in_keys]
+        return [*dict.fromkeys([*read, *self.qvalue_network.observation_keys])]
+
+    @property
+    @_cache_values
+    def _cached_detached_qvalue_params(self) -> TensorDictBase:
+        return self.qvalue_network_params.detach()
+
+    def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Critic loss of a batch [B].
+
+        Returns:
+            The loss, scalar (``"none"``: [B]), and the detached ``pred_value`` [B, E],
+            ``target_value`` [B, 1], ``next_state_value`` [B, 1] and ``next_proposal`` [B], the
+            index of the proposal that the target chose.
+        """
+        names = self.tensor_keys
+        next_choice = self._bootstrap(tensordict)
+        next_value = next_choice.get(keys.CHOSEN_VALUE)
+        target = self.value_estimator.value_estimate(
+            tensordict.copy(), next_value=next_value
+        ).detach()
+        critic_input = tensordict.select(*self.qvalue_network.observation_keys)
+        critic_input.set(keys.ACTION, tensordict.get(names.action))
+        with self.qvalue_network_params.to_module(self.qvalue_network):
+            predicted = self._values(critic_input)  # [B, E]
+        error = predicted - target
+        tensordict.set(names.priority, error.detach().abs().mean(-1))
+        loss = self._reduce_loss(
+            error.pow(2).sum(-1),
+            tensordict=tensordict,
+            weights=self._maybe_get_priority_weight(tensordict),
+        )
+        return loss, {
+            "pred_value": predicted.detach(),
+            "target_value": target,
+            "next_state_value": next_value,
+            "next_proposal": next_choice.get(keys.PROPOSAL),
+        }
+
+    def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Actor loss of a batch [B]; gradients reach the actor alone.
+
+        Returns:
+            The loss, scalar (``"none"``: [B]), and the detached ``actor_value`` [B].
+        """
+        inputs = tensordict.select(*self.actor_network.in_keys)
+        with self.actor_network_params.to_module(self.actor_network):
+            action = self._noisy(self.actor_network(inputs).get(self.actor_network.out_keys[0]))
+        critic_input = tensordict.select(*self.qvalue_network.observation_keys)
+        critic_input.set(keys.ACTION, action)
+        with self._cached_detached_qvalue_params.to_module(self.qvalue_network):
+            value = self._values(critic_input).amin(-1)
+        loss = self._reduce_loss(-value, tensordict=tensordict)
+        return loss, {"actor_value": value.detach()}
+
+    @dispatch
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Both losses of a batch [B], with their diagnostics averaged over it."""
+        loss_actor, actor_info = self.actor_loss(tensordict)
+        loss_qvalue, critic_info = self.qvalue_loss(tensordict)
+        info = {key: value.float().mean() for key, value in (actor_info | critic_info).items()}
+        return TensorDict({"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, **info})
+
+    @torch.no_grad()
+    def _bootstrap(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Propose actions at s', let the target critics choose, and return the choice [B]."""
+        next_td = tensordict.get(keys.NEXT).select(*self._observation_keys)
+        actor_key = self.actor_network.out_keys[0]
+        with self.target_actor_network_params.to_module(self.actor_network):
+            self.actor_network(next_td)
+        next_td.set(actor_key, self._noisy(next_td.get(actor_key)))
+        for policy in self.proposals:
+            policy(next_td)
+        # TorchRL runs losses under DETERMINISTIC; the target's subset and soft choice are random.
+        with (
+            set_exploration_type(ExplorationType.RANDOM),
+            self.target_qvalue_network_params.to_module(self.qvalue_network),
+        ):
+            return self.selector(next_td)
+
+    def _noisy(self, action: Tensor) -> Tensor:
+        noise = (torch.randn_like(action) * self.policy_noise).clamp(
+            -self.noise_clip, self.noise_clip
+        )
+        noisy = action + noise
+        # The value of the clipped action, the gradient of the unclipped one.
+        return noisy + (noisy.clamp(-1, 1) - noisy).detach()
+
+    def _values(self, critic_input: TensorDictBase) -> Tensor:
+        return self.qvalue_network(critic_input).get(self.qvalue_network.out_keys[0])
+
+    def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
+        if self._value_estimator is not None:
+            names = self.tensor_keys
+            self._value_estimator.set_keys(
+                reward=names.reward,
+                done=names.done,
+                terminated=names.terminated,
+                steps_to_next_obs=names.steps_to_next_obs,
+            )
+        self._in_keys = None
+
+    def make_value_estimator(
+        self, value_type: ValueEstimators | None = None, **hyperparams: float
+    ) -> IBRLTD3Loss:
+        """Set the target estimator; ``gamma`` is the usual argument. TD(0) is supported."""
+        value_type, hyperparams = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
+        if value_type is not None:
+            names = self.tensor_keys
+            dispatch_value_estimator(
+                self,
+                value_type,
+                supported=(ValueEstimators.TD0,),
+                tensor_keys={
+                    "reward": names.reward,
+                    "done": names.done,
+                    "terminated": names.terminated,
+                    "steps_to_next_obs": names.steps_to_next_obs,
+                },
+                value_network=None,
+                **hyperparams,
+            )
+        return self

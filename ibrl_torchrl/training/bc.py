@@ -1,0 +1,57 @@
+"""Behaviour cloning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModule
+from torch import nn
+from torchrl.objectives import BCLoss
+
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.keys import ACTION
+
+
+def clone_behaviour(
+    network: nn.Module,
+    observation_keys: list[str],
+    transitions: TensorDictBase,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    on_step: Callable[[int, float], None] | None = None,
+) -> None:
+    """Train a deterministic policy in place on demonstrated actions, by squared error.
+
+    Args:
+        network: maps the observations to an action [*, A]; dropout is on meanwhile, and the
+            network is left in eval mode.
+        observation_keys: its inputs.
+        transitions: [N] with the observations and ``action``.
+        steps: updates of Adam.
+        batch_size: transitions an update, drawn with replacement.
+        lr: learning rate.
+        on_step: called with the step number and the loss, every 100 updates.
+
+    Raises:
+        UsageError: the loss is not finite.
+    """
+    policy = TensorDictModule(network, in_keys=observation_keys, out_keys=[ACTION])
+    loss = BCLoss(policy, loss_function="l2")
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
+    network.train()
+    for step in range(1, steps + 1):
+        batch = transitions[torch.randint(len(transitions), (batch_size,))]
+        value = loss(batch)["loss_bc"]
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        if step % 100 == 0 or step == steps:
+            if not torch.isfinite(value):
+                raise UsageError(f"bc.lr={lr}: the BC loss became {value.item()}; lower it")
+            if on_step is not None:
+                on_step(step, value.item())
+    network.eval()

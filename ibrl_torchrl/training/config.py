@@ -1,0 +1,248 @@
+"""What a run is made of: one dataclass a group, checked once.
+
+The YAML files under ``configs/`` hold the values and say what they are for; these classes hold
+their types and limits. :func:`parse` turns a composed configuration into them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from ibrl_torchrl.errors import UsageError
+
+ConfigT = TypeVar("ConfigT")
+
+
+def _check(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise UsageError(f"{name}={value} must be {expected}")
+
+
+def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    _check(value in choices, name, value, f"one of {', '.join(choices)}")
+
+
+@dataclass
+class TaskConfig:
+    suite: str
+    name: str
+    action_repeat: int
+    horizon: int
+
+
+@dataclass
+class DemosConfig:
+    path: str | None
+    episodes: int
+    noise: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        _check(self.episodes >= 1, "demos.episodes", self.episodes, "at least 1")
+        _check(self.noise >= 0, "demos.noise", self.noise, "0 or more")
+
+
+@dataclass
+class NetworkConfig:
+    hidden: list[int]
+    dropout: float
+
+    def __post_init__(self) -> None:
+        _check(min(self.hidden, default=0) >= 1, "hidden", self.hidden, "a list of widths")
+        _check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+
+
+@dataclass
+class CriticConfig:
+    hidden: list[int]
+    number: int
+    layer_norm: bool
+
+    def __post_init__(self) -> None:
+        _check(min(self.hidden, default=0) >= 1, "hidden", self.hidden, "a list of widths")
+        _check(self.number >= 1, "critic.number", self.number, "at least 1")
+
+
+@dataclass
+class BCConfig:
+    path: str | None
+    network: NetworkConfig
+    steps: int
+    batch_size: int
+    lr: float
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 1, "bc.steps", self.steps, "at least 1")
+        _check(self.batch_size >= 1, "bc.batch_size", self.batch_size, "at least 1")
+        _check(self.lr > 0, "bc.lr", self.lr, "positive")
+
+
+@dataclass
+class AlgoConfig:
+    soft: bool
+    acting: str
+    bootstrap: str
+    beta: float
+    epsilon: float
+    num_min: int
+    score_acting_with: str
+    actor: NetworkConfig
+    critic: CriticConfig
+    lr: float
+    gamma: float
+    tau: float
+    policy_noise: float
+    noise_clip: float
+    exploration_noise: float
+    warmup_episodes: int
+    update_every: int
+    critic_updates: int
+
+    def __post_init__(self) -> None:
+        for name in ("acting", "bootstrap"):
+            _check_choice(f"algo.{name}", getattr(self, name), ("rl", "greedy", "soft", "epsilon"))
+        _check_choice("algo.score_acting_with", self.score_acting_with, ("online", "target"))
+        _check(
+            1 <= self.num_min <= self.critic.number,
+            "algo.num_min",
+            self.num_min,
+            f"between 1 and algo.critic.number={self.critic.number}",
+        )
+        _check(self.beta >= 0, "algo.beta", self.beta, "0 or more")
+        _check(0 <= self.epsilon <= 1, "algo.epsilon", self.epsilon, "in [0, 1]")
+        _check(self.lr > 0, "algo.lr", self.lr, "positive")
+        _check(0 < self.gamma <= 1, "algo.gamma", self.gamma, "in (0, 1]")
+        _check(0 < self.tau <= 0.5, "algo.tau", self.tau, "in (0, 0.5]")
+        for name in ("policy_noise", "noise_clip", "exploration_noise", "warmup_episodes"):
+            _check(getattr(self, name) >= 0, f"algo.{name}", getattr(self, name), "0 or more")
+        for name in ("update_every", "critic_updates"):
+            _check(getattr(self, name) >= 1, f"algo.{name}", getattr(self, name), "at least 1")
+
+
+@dataclass
+class ReplayConfig:
+    capacity: int
+    batch_size: int
+    storage: str
+    n_steps: int
+    time_limit_terminates: bool
+    prioritized: bool
+    alpha: float
+    beta: float
+    demo_share: float | None
+    keep_successes: bool
+
+    def __post_init__(self) -> None:
+        _check_choice("replay.storage", self.storage, ("memory", "memmap"))
+        for name in ("capacity", "batch_size", "n_steps"):
+            _check(getattr(self, name) >= 1, f"replay.{name}", getattr(self, name), "at least 1")
+        for name in ("alpha", "beta"):
+            _check(getattr(self, name) >= 0, f"replay.{name}", getattr(self, name), "0 or more")
+        share = self.demo_share
+        _check(share is None or 0 < share < 1, "replay.demo_share", share, "null or in (0, 1)")
+        _check(
+            not self.keep_successes or share is not None,
+            "replay.keep_successes",
+            self.keep_successes,
+            "false unless replay.demo_share is set",
+        )
+
+
+@dataclass
+class EvalConfig:
+    every: int
+    episodes: int
+    final_episodes: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("every", "episodes", "final_episodes"):
+            _check(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "at least 1")
+
+
+@dataclass
+class LogConfig:
+    every: int
+    tensorboard: bool
+    wandb: str
+    project: str
+
+    def __post_init__(self) -> None:
+        _check(self.every >= 1, "log.every", self.every, "at least 1")
+        _check_choice("log.wandb", self.wandb, ("disabled", "online", "offline"))
+
+
+@dataclass
+class TrainConfig:
+    seed: int
+    frames: int
+    threads: int | None
+    device: str
+    run_dir: str
+    checkpoint_every: int
+    task: TaskConfig
+    demos: DemosConfig
+    bc: BCConfig
+    algo: AlgoConfig
+    replay: ReplayConfig
+    eval: EvalConfig
+    log: LogConfig
+
+    def __post_init__(self) -> None:
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        _check(self.frames >= 1, "frames", self.frames, "at least 1")
+        _check(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
+        _check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1")
+
+
+@dataclass
+class BCRunConfig:
+    seed: int
+    threads: int | None
+    device: str
+    run_dir: str
+    task: TaskConfig
+    demos: DemosConfig
+    bc: BCConfig
+    eval: EvalConfig
+
+
+@dataclass
+class DemosRunConfig:
+    task: TaskConfig
+    demos: DemosConfig
+    out: str
+
+
+@dataclass
+class EvalRunConfig:
+    run: str
+    out: str | None
+    episodes: int
+    seed: int
+    device: str
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        _check(self.episodes >= 1, "episodes", self.episodes, "at least 1")
+
+
+def parse(schema: type[ConfigT], config: DictConfig | dict[str, Any]) -> ConfigT:
+    """Check a composed configuration and make it typed objects.
+
+    Raises:
+        UsageError: a value is missing, of the wrong type or out of range, or a key is unknown.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), config)
+        return OmegaConf.to_object(merged)
+    except MissingMandatoryValue as error:
+        raise UsageError(f"{error.full_key}=... is needed") from error
+    except OmegaConfBaseException as error:
+        reason = str(error.msg or error).splitlines()[0]
+        raise UsageError(f"{error.full_key or 'configuration'}: {reason}") from error

@@ -1,0 +1,44 @@
+"""``ibrl eval RUN``: how good are the hybrid, the RL actor alone and the BC policy?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
+from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
+from ibrl_torchrl.training.config import EvalRunConfig, TrainConfig, parse
+from ibrl_torchrl.training.jobs.train import CHECKPOINT
+from ibrl_torchrl.training.prepare import prepare_process, restore_bc
+from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
+from ibrl_torchrl.training.run_folder import read_config
+
+
+def run(config: EvalRunConfig) -> None:
+    """Rebuild a run's policies from its folder, evaluate them from the same start states, print
+    the table, and write every episode to ``out`` if it is given.
+
+    Raises:
+        UsageError: the folder is not a run's, or its checkpoint does not fit its configuration.
+    """
+    run_dir = Path(config.run)
+    trained = parse(TrainConfig, read_config(run_dir))
+    device = prepare_process(config.seed, config.threads, config.device)
+    env = build_env(trained.task)
+    checkpoint = run_dir / CHECKPOINT
+    task = f"{trained.task.suite}/{trained.task.name}"
+    meta, state = load_checkpoint(checkpoint, "ibrl", {"task": task})
+    bc = restore_bc(run_dir / "bc.pt", trained.bc, trained.task, env)
+    agent = build_agent(trained.algo, bc_policy(bc), bc.standardize, env.action_spec, device)
+    load_state(agent.loss, state["loss"], checkpoint)
+    results = evaluate_policies(
+        env, agent, ("hybrid", "rl", "bc"), config.seed, config.episodes
+    )
+    tqdm.write(format_table(results))
+    if config.out is not None:
+        out = Path(config.out)
+        if not out.parent.is_dir():
+            raise UsageError(f"{out.parent}: no such folder")
+        write_evaluation(out, meta["frames"], results)

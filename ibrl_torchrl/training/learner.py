@@ -1,0 +1,83 @@
+"""One round of updates."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from ibrl_torchrl.objectives import IBRLTD3Loss, PartialSoftUpdate
+
+
+class Replay(Protocol):
+    """What the learner and the loop need of a replay buffer."""
+
+    def __len__(self) -> int: ...
+
+    def extend(self, episode: TensorDictBase, /) -> object: ...
+
+    def sample(self) -> TensorDictBase: ...
+
+    def update_tensordict_priority(self, batch: TensorDictBase, /) -> None: ...
+
+
+class IBRLLearner:
+    """The update round of the paper's Algorithm 1, lines 8 to 14.
+
+    G critic updates, each on a fresh batch and followed by a step of the critic targets; then one
+    actor update on the last batch and a step of the actor target.
+
+    Args:
+        loss: owner of networks and targets.
+        lr: learning rate of both Adam optimisers.
+        tau: step of both target averages.
+        critic_updates: G.
+    """
+
+    def __init__(self, loss: IBRLTD3Loss, *, lr: float, tau: float, critic_updates: int) -> None:
+        self.loss = loss
+        self.critic_updates = critic_updates
+        self.critic_optimizer = _adam(loss.qvalue_network_params.parameters(), lr)
+        self.actor_optimizer = _adam(loss.actor_network_params.parameters(), lr)
+        self._critic_target = PartialSoftUpdate(loss, "qvalue_network", tau=tau)
+        self._actor_target = PartialSoftUpdate(loss, "actor_network", tau=tau)
+
+    def round(self, replay: Replay, device: torch.device) -> dict[str, Tensor]:
+        """Run one round and return what happened in its last updates, as scalar tensors."""
+        for _ in range(self.critic_updates):
+            batch = replay.sample().to(device)
+            critic_loss, info = self.loss.qvalue_loss(batch)
+            _descend(self.critic_optimizer, critic_loss)
+            self._critic_target.step()
+            replay.update_tensordict_priority(batch)
+        actor_loss, actor_info = self.loss.actor_loss(batch)
+        _descend(self.actor_optimizer, actor_loss)
+        self._actor_target.step()
+        return {
+            "loss_qvalue": critic_loss.detach(),
+            "loss_actor": actor_loss.detach(),
+            "q_mean": info["pred_value"].mean(),
+            "target_mean": info["target_value"].mean(),
+            "actor_value": actor_info["actor_value"].mean(),
+            "bootstrap_il_share": (info["next_proposal"] > 0).float().mean(),
+        }
+
+    def state_dict(self) -> dict[str, object]:
+        """Everything the learner needs to go on."""
+        return {
+            "loss": self.loss.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "actor_optimizer": self.actor_optimizer.state_dict(),
+        }
+
+
+def _adam(parameters: object, lr: float) -> torch.optim.Adam:
+    return torch.optim.Adam(parameters, lr=lr, fused=True)
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

@@ -1,0 +1,69 @@
+"""Where numbers go: a CSV file always, TensorBoard and Weights & Biases on request."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torchrl.record.loggers.common import Logger
+
+from ibrl_torchrl.errors import require_extra
+
+
+class CsvTable:
+    """A CSV file that grows by whole lines.
+
+    Args:
+        path: file to start; an existing one is replaced.
+        columns: its header. A row may leave entries out; others are refused.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._file = path.open("w", newline="")
+        self._writer = csv.DictWriter(self._file, columns)
+        self._writer.writeheader()
+        self._file.flush()
+
+    def write(self, row: Mapping[str, object]) -> None:
+        """Append one row, on disk when this returns."""
+        self._writer.writerow(
+            {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()}
+        )
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def tracking_loggers(
+    run_dir: Path, *, tensorboard: bool, wandb: str, project: str
+) -> list[Logger]:
+    """TorchRL loggers for the trackers that were asked for.
+
+    Args:
+        run_dir: where they keep their files; its name names the run.
+        tensorboard: write TensorBoard event files.
+        wandb: ``"disabled"``, ``"online"`` or ``"offline"``.
+        project: Weights & Biases project.
+
+    Raises:
+        UsageError: a tracker is not installed.
+    """
+    loggers: list[Logger] = []
+    if tensorboard:
+        require_extra("tensorboard", "tensorboard")
+        from torchrl.record.loggers.tensorboard import TensorboardLogger
+
+        loggers.append(TensorboardLogger("tensorboard", log_dir=str(run_dir)))
+    if wandb != "disabled":
+        require_extra("wandb", "wandb")
+        from torchrl.record.loggers.wandb import WandbLogger
+
+        loggers.append(
+            WandbLogger(
+                run_dir.name, offline=wandb == "offline", save_dir=str(run_dir), project=project
+            )
+        )
+    return loggers

@@ -1,0 +1,60 @@
+"""Evaluations as a table for people and as CSV files."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from torchrl.envs import EnvBase
+from tqdm import tqdm
+
+from ibrl_torchrl.training.builders import Agent
+from ibrl_torchrl.training.evaluate import Evaluation, evaluate
+from ibrl_torchrl.training.files import replacing
+
+
+def evaluate_policies(
+    env: EnvBase, agent: Agent, names: tuple[str, ...], seed: int, episodes: int
+) -> dict[str, Evaluation]:
+    """Evaluate several policies of an agent from the same start states, with a progress bar."""
+    results = {}
+    seeds = range(seed, seed + episodes)
+    with tqdm(total=len(names) * episodes, desc="evaluation", unit="episode", leave=False) as bar:
+        for name in names:
+            policy = agent.policies[name]
+            results[name] = evaluate(env, policy, seeds, lambda _: bar.update())
+    return results
+
+
+def format_table(results: Mapping[str, Evaluation]) -> str:
+    """The figures of several policies, one line each."""
+    lines = [f"{'policy':8} {'success':>8} {'95 % interval':>15} {'length':>7} {'IL share':>9}"]
+    for name, result in results.items():
+        low, high = result.interval
+        length = "-" if math.isnan(result.success_length) else f"{result.success_length:.1f}"
+        lines.append(
+            f"{name:8} {result.success_rate:8.2f} {f'{low:.2f} to {high:.2f}':>15} "
+            f"{length:>7} {result.il_share:9.2f}"
+        )
+    return "\n".join(lines)
+
+
+def write_evaluation(path: Path, frames: int, results: Mapping[str, Evaluation]) -> None:
+    """Write every episode of several policies to a CSV file."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["frames", "policy", "seed", "success", "length", "il_frames"])
+        for name, result in results.items():
+            for episode in result.episodes:
+                writer.writerow(
+                    [
+                        frames,
+                        name,
+                        episode.seed,
+                        int(episode.success),
+                        episode.frames,
+                        episode.il_frames,
+                    ]
+                )
