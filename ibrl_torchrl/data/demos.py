@@ -18,7 +18,6 @@ returned.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.files import replacing
 from ibrl_torchrl.keys import (
     ACTION,
     DONE,
@@ -106,21 +106,16 @@ def save_demos(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(unfinished, "w") as file:
-            data = file.create_group("data")
-            data.attrs["env_args"] = json.dumps(dict(env_args))
-            total = 0
-            for index, episode in enumerate(episodes):
-                _write_episode(data.create_group(f"demo_{index}"), episode)
-                total += len(episode)
-            data.attrs["total"] = total
-            if total == 0:
-                raise ValueError(f"no episodes to save to {path}")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps(dict(env_args))
+        total = 0
+        for index, episode in enumerate(episodes):
+            _write_episode(data.create_group(f"demo_{index}"), episode)
+            total += len(episode)
+        data.attrs["total"] = total
+        if total == 0:
+            raise ValueError(f"no episodes to save to {path}")
 
 
 def _write_episode(group: h5py.Group, episode: TensorDictBase) -> None:

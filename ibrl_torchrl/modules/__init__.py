@@ -3,6 +3,7 @@
 from ibrl_torchrl.modules.actors import StateActor
 from ibrl_torchrl.modules.critics import CriticEnsemble, StateCriticEnsemble
 from ibrl_torchrl.modules.frozen import FrozenPolicy, shared_twin
+from ibrl_torchrl.modules.lean import LeanTensorDictModule
 from ibrl_torchrl.modules.selector import ExecuteProposal, IBRLSelector
 from ibrl_torchrl.modules.standardize import Standardize
 
@@ -11,6 +12,7 @@ __all__ = [
     "ExecuteProposal",
     "FrozenPolicy",
     "IBRLSelector",
+    "LeanTensorDictModule",
     "Standardize",
     "StateActor",
     "StateCriticEnsemble",

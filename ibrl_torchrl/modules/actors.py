@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
-from ibrl_torchrl.modules.dropout import Dropout
-
 from ibrl_torchrl.modules.standardize import Standardize
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from tensordict.nn import TensorDictModule
 from torch import Tensor, nn
 
 from ibrl_torchrl.keys import ACTION, STATE_ACTION_VALUE
 from ibrl_torchrl.modules.ensemble import EnsembleLayerNorm, EnsembleLinear
+from ibrl_torchrl.modules.lean import LeanTensorDictModule
 from ibrl_torchrl.modules.standardize import Standardize
+
+# Up to here, copying the weights of some members costs more than evaluating all of them in place.
+_FEW_ROWS = 16
 
 
 class StateCriticEnsemble(nn.Module):
@@ -47,9 +51,7 @@ class StateCriticEnsemble(nn.Module):
         self.num_critics = num_critics
         self.standardize = standardize
         sizes = [standardize.mean.numel() + action_size, *hidden]
-        self.layers = nn.ModuleList(
-            EnsembleLinear(num_critics, *pair) for pair in zip(sizes, sizes[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(EnsembleLinear(num_critics, *pair) for pair in pairwise(sizes))
         self.norms = nn.ModuleList(
             EnsembleLayerNorm(num_critics, size) for size in hidden if layer_norm
         )
@@ -68,6 +70,8 @@ class StateCriticEnsemble(nn.Module):
         """
         features = torch.cat([self.standardize(state), action], -1)
         batch = features.shape[:-1]
+        if members is not None and batch.numel() <= _FEW_ROWS:
+            return self(state, action)[..., members]
         count = self.num_critics if members is None else members.numel()
         features = features.reshape(1, -1, features.shape[-1]).expand(count, -1, -1)
         for i, layer in enumerate(self.layers):
@@ -78,7 +82,7 @@ class StateCriticEnsemble(nn.Module):
         return self.head(features, members).squeeze(-1).T.reshape(*batch, count)
 
 
-class CriticEnsemble(TensorDictModule):
+class CriticEnsemble(LeanTensorDictModule):
     """An ensemble network as a TensorDict module: the contract of selector and loss.
 
     Args:

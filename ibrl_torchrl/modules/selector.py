@@ -161,5 +161,6 @@ class IBRLSelector(TensorDictModuleBase):
         best = values.argmax(-1)
         if self.mode == "epsilon":
             anyone = torch.randint_like(best, values.shape[-1])
-            return torch.where(torch.rand(best.shape, device=best.device) < self.epsilon, anyone, best)
+            stray = torch.rand(best.shape, device=best.device) < self.epsilon
+            return torch.where(stray, anyone, best)
         return best

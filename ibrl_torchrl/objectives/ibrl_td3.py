@@ -141,7 +141,7 @@ class IBRLTD3Loss(LossModule):
         super().__init__()
         if policy_noise < 0 or noise_clip < 0:
             raise ValueError(
-                f"policy_noise and noise_clip must not be negative, got {policy_noise}, {noise_clip}"
+                f"policy_noise={policy_noise} and noise_clip={noise_clip} must not be negative"
             )
         action_keys = [actor_network.out_keys[0], *(policy.out_keys[0] for policy in proposals)]
         if len({*action_keys}) < len(action_keys):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from tensordict import TensorDict, TensorDictBase
-from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictSequential
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torchrl.data import TensorSpec
 from torchrl.envs import EnvBase
 from torchrl.modules import AdditiveGaussianModule
@@ -21,6 +21,7 @@ from ibrl_torchrl.modules import (
     ExecuteProposal,
     FrozenPolicy,
     IBRLSelector,
+    LeanTensorDictModule,
     Standardize,
     StateActor,
     StateCriticEnsemble,
@@ -74,7 +75,10 @@ def build_env(task: TaskConfig, seed: int | None = None) -> EnvBase:
 
 
 def build_policy_network(
-    network: NetworkConfig, state_size: int, action_size: int, standardize: Standardize | None = None
+    network: NetworkConfig,
+    state_size: int,
+    action_size: int,
+    standardize: Standardize | None = None,
 ) -> StateActor:
     """A policy network; without statistics it waits for those of a checkpoint."""
     return StateActor(
@@ -87,7 +91,7 @@ def build_policy_network(
 
 def bc_policy(network: StateActor) -> FrozenPolicy:
     """The frozen imitation policy of a trained network."""
-    module = TensorDictModule(network, in_keys=OBSERVATION_KEYS, out_keys=[BC_ACTION])
+    module = LeanTensorDictModule(network, in_keys=OBSERVATION_KEYS, out_keys=[BC_ACTION])
     return FrozenPolicy(module)
 
 
@@ -100,10 +104,8 @@ def build_agent(
 ) -> Agent:
     """Compose actor, critics, loss, learner and policies."""
     action_size = action_spec.shape[-1]
-    actor = TensorDictModule(
-        StateActor(
-            standardize, action_size, hidden=algo.actor.hidden, dropout=algo.actor.dropout
-        ),
+    actor = LeanTensorDictModule(
+        StateActor(standardize, action_size, hidden=algo.actor.hidden, dropout=algo.actor.dropout),
         in_keys=OBSERVATION_KEYS,
         out_keys=[RL_ACTION],
     ).to(device)

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.files import replacing
+from ibrl_torchrl.files import replacing
 
 FORMAT = 1
+_DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError)
 
 
 def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str, Any]) -> None:
@@ -53,7 +54,7 @@ def load_checkpoint(
         content = torch.load(path, map_location="cpu", weights_only=True)
         found, meta, state = content["kind"], content["meta"], content["state"]
         version = content["format"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise UsageError(
             f"{path}: not a checkpoint of this program, or a damaged one; train it again"
         ) from error

@@ -37,16 +37,22 @@ class Progress:
         return sum(recent) / max(1, len(recent))
 
 
+# Frames that the collector takes at a time. A larger number spends less on each, and lets more
+# first steps of an episode be taken before the updates that the last one earned.
+_POLL = 10
+
+
 def episodes(env: EnvBase, policy: TensorDictModuleBase) -> Iterator[TensorDictBase]:
     """Yield complete episodes [T] of a policy, for ever."""
     collector = Collector(
         env,
         policy,
-        frames_per_batch=1,
+        frames_per_batch=_POLL,
         total_frames=-1,
         trajs_per_batch=1,
         traj_format="cat",
         exploration_type=ExplorationType.RANDOM,
+        auto_register_policy_transforms=False,
     )
     try:
         yield from collector

@@ -37,9 +37,7 @@ class CsvTable:
         self._file.close()
 
 
-def tracking_loggers(
-    run_dir: Path, *, tensorboard: bool, wandb: str, project: str
-) -> list[Logger]:
+def tracking_loggers(run_dir: Path, *, tensorboard: bool, wandb: str, project: str) -> list[Logger]:
     """TorchRL loggers for the trackers that were asked for.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.files import replacing
+from ibrl_torchrl.files import replacing
 
 COLOURS = {"hybrid": "#0b6e99", "rl": "#c8553d", "bc": "#6b6b6b"}
 LABELS = {"hybrid": "IBRL (hybrid)", "rl": "its RL actor alone", "bc": "its BC policy"}

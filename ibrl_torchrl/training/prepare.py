@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 from torchrl.envs import EnvBase
-from tqdm import tqdm
 
 from ibrl_torchrl.data import (
     Demos,
@@ -26,6 +25,7 @@ from ibrl_torchrl.training.bc import clone_behaviour
 from ibrl_torchrl.training.builders import OBSERVATION_KEYS, build_policy_network, demo_states
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state, save_checkpoint
 from ibrl_torchrl.training.config import BCConfig, DemosConfig, TaskConfig
+from ibrl_torchrl.training.progress import bar
 
 
 def prepare_process(seed: int, threads: int | None, device: str) -> torch.device:
@@ -49,7 +49,9 @@ def record_to(path: Path, config: DemosConfig, task: TaskConfig, env: EnvBase) -
     """Record scripted demonstrations to a file, with a progress bar."""
     expert = scripted_expert(task.suite, task.name, config.noise, seed=config.seed)
     episodes = record_demos(env, expert, config.episodes, seed=config.seed)
-    save_demos(path, tqdm(episodes, "demos", config.episodes, unit="episode"), env.env_args)
+    save_demos(
+        path, bar(episodes, desc="demos", total=config.episodes, unit="episode"), env.env_args
+    )
 
 
 def given_demos(config: DemosConfig, env: EnvBase) -> Demos | None:
@@ -94,11 +96,11 @@ def trained_bc(config: BCConfig, demos: Demos, device: torch.device) -> StateAct
         config.network, states.shape[-1], actions.shape[-1], Standardize.from_data(states)
     ).to(device)
     transitions = TensorDict({STATE: states, ACTION: actions}, batch_size=[len(states)])
-    with tqdm(total=config.steps, desc="bc", unit="step") as bar:
+    with bar(total=config.steps, desc="bc", unit="step") as shown:
 
         def show(step: int, loss: float) -> None:
-            bar.update(step - bar.n)
-            bar.set_postfix(loss=f"{loss:.2e}")
+            shown.update(step - shown.n)
+            shown.set_postfix(loss=f"{loss:.2e}")
 
         clone_behaviour(
             network,

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from torchrl.envs import EnvBase
-from tqdm import tqdm
 
+from ibrl_torchrl.files import replacing
 from ibrl_torchrl.training.builders import Agent
 from ibrl_torchrl.training.evaluate import Evaluation, evaluate
-from ibrl_torchrl.training.files import replacing
+from ibrl_torchrl.training.progress import bar
 
 
 def evaluate_policies(
@@ -21,10 +21,10 @@ def evaluate_policies(
     """Evaluate several policies of an agent from the same start states, with a progress bar."""
     results = {}
     seeds = range(seed, seed + episodes)
-    with tqdm(total=len(names) * episodes, desc="evaluation", unit="episode", leave=False) as bar:
+    with bar(total=len(names) * episodes, desc="evaluation", unit="episode", leave=False) as shown:
         for name in names:
             policy = agent.policies[name]
-            results[name] = evaluate(env, policy, seeds, lambda _: bar.update())
+            results[name] = evaluate(env, policy, seeds, lambda _: shown.update())
     return results
 
 

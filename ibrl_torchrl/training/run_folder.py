@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.files import replacing
+from ibrl_torchrl.files import replacing
 
 CONFIG = "config.yaml"
 PACKAGES = ("ibrl_torchrl", "torch", "torchrl", "tensordict", "metaworld", "mujoco", "numpy")
@@ -41,7 +41,7 @@ def create_run_folder(path: str | Path, config: object) -> Path:
     with replacing(path / CONFIG) as temporary:
         OmegaConf.save(OmegaConf.structured(config), temporary)
     origin = {
-        "command": shlex.join(["ibrl", *sys.argv[1:]]),
+        "command": f"{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}".strip(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tensordict.nn import TensorDictSequential
-from tqdm import tqdm
 
 from ibrl_torchrl.keys import BC_ACTION
 from ibrl_torchrl.modules import ExecuteProposal
@@ -18,6 +17,7 @@ from ibrl_torchrl.training.prepare import (
     save_bc,
     trained_bc,
 )
+from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import format_table, write_evaluation
 from ibrl_torchrl.training.run_folder import create_run_folder
 
@@ -34,8 +34,8 @@ def run(config: BCRunConfig) -> None:
     save_bc(run_dir / "bc.pt", network, config.task)
     policy = TensorDictSequential(bc_policy(network), ExecuteProposal(BC_ACTION, 1))
     seeds = range(config.eval.seed, config.eval.seed + config.eval.final_episodes)
-    with tqdm(total=len(seeds), desc="evaluation", unit="episode", leave=False) as bar:
-        results = {"bc": evaluate(env, policy, seeds, lambda _: bar.update())}
+    with bar(total=len(seeds), desc="evaluation", unit="episode", leave=False) as shown:
+        results = {"bc": evaluate(env, policy, seeds, lambda _: shown.update())}
     write_evaluation(run_dir / "evaluation.csv", 0, results)
-    tqdm.write(format_table(results))
-    tqdm.write(f"policy: {run_dir / 'bc.pt'} (use it with: ibrl train bc.path=...)")
+    say(format_table(results))
+    say(f"policy: {run_dir / 'bc.pt'} (use it with: ibrl train bc.path=...)")

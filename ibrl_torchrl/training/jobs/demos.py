@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ibrl_torchrl.data import load_demos
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training.builders import build_env
 from ibrl_torchrl.training.config import DemosRunConfig
 from ibrl_torchrl.training.prepare import record_to
+from ibrl_torchrl.training.progress import say
 
 
 def run(config: DemosRunConfig) -> None:
@@ -27,7 +26,7 @@ def run(config: DemosRunConfig) -> None:
     except OSError as error:
         raise UsageError(f"{path}: cannot write here ({error.strerror})") from error
     summary = load_demos(path).summary()
-    tqdm.write(
+    say(
         f"{path}: {summary['episodes']} episodes, {summary['transitions']} transitions, "
         f"length {summary['length_min']} to {summary['length_max']} "
         f"(mean {summary['length_mean']:.1f}), success {summary['success_rate']:.2f}"

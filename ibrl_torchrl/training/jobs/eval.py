@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
 from ibrl_torchrl.training.config import EvalRunConfig, TrainConfig, parse
 from ibrl_torchrl.training.jobs.train import CHECKPOINT
 from ibrl_torchrl.training.prepare import prepare_process, restore_bc
+from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
 from ibrl_torchrl.training.run_folder import read_config
 
@@ -33,10 +32,8 @@ def run(config: EvalRunConfig) -> None:
     bc = restore_bc(run_dir / "bc.pt", trained.bc, trained.task, env)
     agent = build_agent(trained.algo, bc_policy(bc), bc.standardize, env.action_spec, device)
     load_state(agent.loss, state["loss"], checkpoint)
-    results = evaluate_policies(
-        env, agent, ("hybrid", "rl", "bc"), config.seed, config.episodes
-    )
-    tqdm.write(format_table(results))
+    results = evaluate_policies(env, agent, ("hybrid", "rl", "bc"), config.seed, config.episodes)
+    say(format_table(results))
     if config.out is not None:
         out = Path(config.out)
         if not out.parent.is_dir():

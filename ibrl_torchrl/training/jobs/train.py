@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from torchrl.envs import EnvBase
-from tqdm import tqdm
 
 from ibrl_torchrl.training.builders import (
     Agent,
@@ -29,16 +28,18 @@ from ibrl_torchrl.training.prepare import (
     save_bc,
     trained_bc,
 )
+from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
 from ibrl_torchrl.training.run_folder import create_run_folder, write_json
 
-TRAIN_COLUMNS = (
-    "frames episodes rounds wall_s episode_success episode_frames il_share loss_qvalue loss_actor "
-    "q_mean target_mean actor_value bootstrap_il_share"
-).split()
-EVAL_COLUMNS = (
-    "frames wall_s policy episodes success success_low success_high success_length il_share"
-).split()
+TRAIN_COLUMNS = [
+    *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames", "il_share"),
+    *("loss_qvalue", "loss_actor", "q_mean", "target_mean", "actor_value", "bootstrap_il_share"),
+]
+EVAL_COLUMNS = [
+    *("frames", "wall_s", "policy", "episodes", "success", "success_low", "success_high"),
+    *("success_length", "il_share"),
+]
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -58,16 +59,12 @@ def run(config: TrainConfig) -> None:
     demos = given_demos(config.demos, env)
     bc = given_bc(config.bc, config.task, env)
     run_dir = create_run_folder(config.run_dir, config)
-    tqdm.write(f"run folder: {run_dir}")
+    say(f"run folder: {run_dir}")
     demos = demos or recorded_demos(config.demos, config.task, env, run_dir)
     bc = bc or trained_bc(config.bc, demos, device)
     save_bc(run_dir / "bc.pt", bc, config.task)
-    agent = build_agent(
-        config.algo, bc_policy(bc), bc.standardize, env.action_spec, device
-    )
-    replay = build_replay(
-        config.replay, config.algo.gamma, demos.episodes, run_dir / "replay"
-    )
+    agent = build_agent(config.algo, bc_policy(bc), bc.standardize, env.action_spec, device)
+    replay = build_replay(config.replay, config.algo.gamma, demos.episodes, run_dir / "replay")
     recorder = _Recorder(config, run_dir, agent, eval_env)
     recorder.evaluate(Progress(), ("bc",), config.eval.final_episodes)
     env.set_seed(config.seed)
@@ -87,7 +84,7 @@ def run(config: TrainConfig) -> None:
         recorder.finish(progress)
     except KeyboardInterrupt:
         recorder.checkpoint()
-        tqdm.write(f"stopped; evaluate what was learned with: ibrl eval {run_dir}")
+        say(f"stopped; evaluate what was learned with: ibrl eval {run_dir}")
         raise
     finally:
         recorder.close()
@@ -112,7 +109,7 @@ class _Recorder:
             wandb=config.log.wandb,
             project=config.log.project,
         )
-        self._bar = tqdm(total=config.frames, desc=config.task.name, unit="frame")
+        self._bar = bar(total=config.frames, desc=config.task.name, unit="frame")
         self._due = {
             "log": config.log.every,
             "eval": config.eval.every,
@@ -130,18 +127,20 @@ class _Recorder:
         if self._is_due("checkpoint", self._config.checkpoint_every):
             self.checkpoint()
 
-    def evaluate(self, progress: Progress, names: tuple[str, ...], episodes: int) -> dict[str, Evaluation]:
+    def evaluate(
+        self, progress: Progress, names: tuple[str, ...], episodes: int
+    ) -> dict[str, Evaluation]:
         """Evaluate policies and record the figures."""
         started = time.perf_counter()
-        results = evaluate_policies(
-            self._env, self._agent, names, self._config.eval.seed, episodes
-        )
+        results = evaluate_policies(self._env, self._agent, names, self._config.eval.seed, episodes)
         self._evaluating += time.perf_counter() - started
         for name, result in results.items():
             row = result.row()
-            self._eval.write({"frames": progress.frames, "wall_s": self._wall, "policy": name, **row})
+            self._eval.write(
+                {"frames": progress.frames, "wall_s": self._wall, "policy": name, **row}
+            )
             self._track(f"eval/{name}", row, progress.frames)
-            tqdm.write(
+            say(
                 f"frame {progress.frames:>7}  {name:6}  success {result.success_rate:.2f} "
                 f"of {episodes}  IL share {result.il_share:.2f}"
             )
@@ -163,8 +162,8 @@ class _Recorder:
         timing = progress.seconds | {"evaluate": self._evaluating, "wall": self._wall}
         write_json(self._run_dir / "timing.json", timing)
         plot_runs([self._run_dir], self._run_dir / "curve.png")
-        tqdm.write(format_table(results))
-        tqdm.write(f"{self._wall / 60:.1f} minutes; results in {self._run_dir}")
+        say(format_table(results))
+        say(f"{self._wall / 60:.1f} minutes; results in {self._run_dir}")
 
     def close(self) -> None:
         """Close bar and tables."""
