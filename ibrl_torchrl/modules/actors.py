@@ -15,7 +15,7 @@ class StateActor(nn.Module):
     """A deterministic policy of a state vector: standardise, MLP, tanh.
 
     The RL actor and the imitation policy from states are both of this class. Dropout in the actor
-    is one of the paper's ingredients (section V-B: 0.5, on during updates, off when acting).
+    is one of the paper's ingredients (section 4.1: 0.5, on during updates, off when acting).
 
     Args:
         standardize: observation statistics; gives the state size S.

@@ -21,7 +21,7 @@ _FEW_ROWS = 16
 class StateCriticEnsemble(nn.Module):
     """E critics of a state vector and an action, evaluated together.
 
-    Paper, section V and Table 2: E = 5 critics of three layers with layer norm for states. All
+    Paper, appendix E: E = 5 critics of three layers with layer norm for states. All
     members start from independent initialisations; a subset can be evaluated alone, at its own
     cost only.
 

@@ -40,7 +40,7 @@ class ExecuteProposal(TensorDictModuleBase):
 
 
 class IBRLSelector(TensorDictModuleBase):
-    """Choose among proposed actions by the critics' opinion (paper, Algorithm 1, lines 6 and 11).
+    """Choose among proposed actions by the critics' opinion (paper, Algorithm 1, lines 9 and 15).
 
     The candidates ``[*, N, A]`` are scored with the minimum over ``num_min`` critics, drawn once
     for the whole batch. Then one is chosen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,9 +31,9 @@ class IBRLTD3Loss(LossModule):
         a_RL = clip(pi'(s') + clip(eps, -noise_clip, noise_clip), -1, 1),  eps ~ N(0, policy_noise)
 
     the critic loss the mean squared error to y summed over all E critics, and the actor loss
-    ``-min_{i in E} Q_i(s, pi(s) + clipped noise)``, whose gradient passes straight through the clip
-    at the action bounds. An :class:`IBRLSelector` makes the choice in the target and the value it
-    finds is the target value: no second pass. Without proposals this is TD3 with an ensemble.
+    ``-min_{i in E} Q_i(s, pi(s))``. An :class:`IBRLSelector` makes the choice in the target and the
+    value it finds is the target value: no second pass. Without proposals this is TD3 with an
+    ensemble.
 
     The loss owns the critics and all targets. Dropout follows the train or eval flag of the actor
     that was passed in: leave it in train mode and act with its :func:`shared_twin`.
@@ -48,6 +49,9 @@ class IBRLTD3Loss(LossModule):
         num_min: size of the drawn subset K, default 2.
         policy_noise: standard deviation of the noise on RL actions, in action units, default 0.1.
         noise_clip: bound of that noise, default 0.3.
+        noisy_actor_loss: add the same clipped noise to pi(s) in the actor loss, as the original
+            code does, with a gradient that passes straight through the clip at the action bounds.
+            Default False, as in the paper.
         reduction: ``"mean"`` (default), ``"sum"`` or ``"none"`` over the batch.
         use_prioritized_weights: weight the critic loss by ``priority_weight``: ``"auto"``
             (default: when the batch has it), True or False. The actor loss is never weighted.
@@ -135,6 +139,7 @@ class IBRLTD3Loss(LossModule):
         num_min: int = 2,
         policy_noise: float = 0.1,
         noise_clip: float = 0.3,
+        noisy_actor_loss: bool = False,
         reduction: Literal["mean", "sum", "none"] = "mean",
         use_prioritized_weights: bool | Literal["auto"] = "auto",
     ) -> None:
@@ -156,6 +161,8 @@ class IBRLTD3Loss(LossModule):
         )
         self.policy_noise = policy_noise
         self.noise_clip = noise_clip
+        # Not named after the argument: TorchRL wraps attributes that end in "loss".
+        self._noisy_actor = noisy_actor_loss
         self.reduction = reduction
         self.use_prioritized_weights = use_prioritized_weights
         self._in_keys: list[NestedKey] | None = None
@@ -207,7 +214,7 @@ class IBRLTD3Loss(LossModule):
         ).detach()
         critic_input = tensordict.select(*self.qvalue_network.observation_keys)
         critic_input.set(keys.ACTION, tensordict.get(names.action))
-        with self.qvalue_network_params.to_module(self.qvalue_network):
+        with _using(self.qvalue_network_params, self.qvalue_network):
             predicted = self._values(critic_input)  # [B, E]
         error = predicted - target
         tensordict.set(names.priority, error.detach().abs().mean(-1))
@@ -230,11 +237,13 @@ class IBRLTD3Loss(LossModule):
             The loss, scalar (``"none"``: [B]), and the detached ``actor_value`` [B].
         """
         inputs = tensordict.select(*self.actor_network.in_keys)
-        with self.actor_network_params.to_module(self.actor_network):
-            action = self._noisy(self.actor_network(inputs).get(self.actor_network.out_keys[0]))
+        with _using(self.actor_network_params, self.actor_network):
+            action = self.actor_network(inputs).get(self.actor_network.out_keys[0])
+        if self._noisy_actor:
+            action = self._noisy(action)
         critic_input = tensordict.select(*self.qvalue_network.observation_keys)
         critic_input.set(keys.ACTION, action)
-        with self._cached_detached_qvalue_params.to_module(self.qvalue_network):
+        with _using(self._cached_detached_qvalue_params, self.qvalue_network):
             value = self._values(critic_input).amin(-1)
         loss = self._reduce_loss(-value, tensordict=tensordict)
         return loss, {"actor_value": value.detach()}
@@ -252,7 +261,7 @@ class IBRLTD3Loss(LossModule):
         """Propose actions at s', let the target critics choose, and return the choice [B]."""
         next_td = tensordict.get(keys.NEXT).select(*self._observation_keys)
         actor_key = self.actor_network.out_keys[0]
-        with self.target_actor_network_params.to_module(self.actor_network):
+        with _using(self.target_actor_network_params, self.actor_network):
             self.actor_network(next_td)
         next_td.set(actor_key, self._noisy(next_td.get(actor_key)))
         for policy in self.proposals:
@@ -260,7 +269,7 @@ class IBRLTD3Loss(LossModule):
         # TorchRL runs losses under DETERMINISTIC; the target's subset and soft choice are random.
         with (
             set_exploration_type(ExplorationType.RANDOM),
-            self.target_qvalue_network_params.to_module(self.qvalue_network),
+            _using(self.target_qvalue_network_params, self.qvalue_network),
         ):
             return self.selector(next_td)
 
@@ -307,3 +316,11 @@ class IBRLTD3Loss(LossModule):
                 **hyperparams,
             )
         return self
+
+
+def _using(params: TensorDictBase, network: nn.Module) -> AbstractContextManager:
+    """Run ``network`` with other parameters for a while.
+
+    By default tensordict would turn the plain tensors of targets into trainable parameters.
+    """
+    return params.to_module(network, preserve_module_state=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -40,7 +41,10 @@ def clone_behaviour(
         UsageError: the loss is not finite.
     """
     policy = TensorDictModule(network, in_keys=observation_keys, out_keys=[ACTION])
-    loss = BCLoss(policy, loss_function="l2")
+    with warnings.catch_warnings():
+        # TorchRL 0.14's BCLoss forgets to declare a target that it never has.
+        warnings.filterwarnings("ignore", message="The name target_actor_network_params")
+        loss = BCLoss(policy, loss_function="l2")
     optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
     network.train()
     for step in range(1, steps + 1):

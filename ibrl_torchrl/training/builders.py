@@ -128,6 +128,7 @@ def build_agent(
         bootstrap="greedy" if algo.bootstrap == "rl" else algo.bootstrap,
         policy_noise=algo.policy_noise,
         noise_clip=algo.noise_clip,
+        noisy_actor_loss=algo.noisy_actor_loss,
         **choice,
     )
     loss.make_value_estimator(gamma=algo.gamma)

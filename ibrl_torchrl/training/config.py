@@ -98,6 +98,7 @@ class AlgoConfig:
     tau: float
     policy_noise: float
     noise_clip: float
+    noisy_actor_loss: bool
     exploration_noise: float
     warmup_episodes: int
     update_every: int
@@ -154,14 +155,22 @@ class ReplayConfig:
 
 
 @dataclass
-class EvalConfig:
-    every: int
-    episodes: int
+class FinalEvalConfig:
     final_episodes: int
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("every", "episodes", "final_episodes"):
+        _check(self.final_episodes >= 1, "eval.final_episodes", self.final_episodes, "at least 1")
+
+
+@dataclass
+class EvalConfig(FinalEvalConfig):
+    every: int
+    episodes: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("every", "episodes"):
             _check(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "at least 1")
 
 
@@ -209,7 +218,7 @@ class BCRunConfig:
     task: TaskConfig
     demos: DemosConfig
     bc: BCConfig
-    eval: EvalConfig
+    eval: FinalEvalConfig
 
 
 @dataclass

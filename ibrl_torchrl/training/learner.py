@@ -24,7 +24,7 @@ class Replay(Protocol):
 
 
 class IBRLLearner:
-    """The update round of the paper's Algorithm 1, lines 8 to 14.
+    """The update round of the paper's Algorithm 1, lines 11 to 20.
 
     G critic updates, each on a fresh batch and followed by a step of the critic targets; then one
     actor update on the last batch and a step of the actor target.

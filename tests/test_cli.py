@@ -1,0 +1,197 @@
+"""The command line as a user meets it: real files, real simulator, smallest sizes."""
+
+import csv
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+
+from ibrl_torchrl import cli
+
+pytest.importorskip("metaworld")
+
+TINY = [
+    "frames=250",
+    "algo.warmup_episodes=1",
+    "algo.actor.hidden=[16]",
+    "algo.critic.hidden=[16]",
+    "bc.network.hidden=[16]",
+    "bc.steps=20",
+    "eval.every=200",
+    "eval.episodes=1",
+    "eval.final_episodes=2",
+    "log.every=1",
+    "algo.update_every=20",
+    "task.horizon=60",
+]
+
+
+@pytest.fixture
+def ibrl(monkeypatch, capsys):
+    """Run a command in this process; returns its exit code, output and error output."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ibrl", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A tiny finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    argv, sys.argv = sys.argv, ["ibrl", "train", f"run_dir={folder}", *TINY]
+    try:
+        cli.main()
+    finally:
+        sys.argv = argv
+    return folder
+
+
+def _rows(path):
+    return [*csv.DictReader(path.open())]
+
+
+def test_train_leaves_a_complete_run_folder(run_dir):
+    assert {path.name for path in run_dir.iterdir()} == {
+        *("config.yaml", "run.json", "demos.hdf5", "bc.pt", "checkpoint.pt"),
+        *("train.csv", "eval.csv", "evaluation.csv", "curve.png", "timing.json"),
+    }
+    final = [row for row in _rows(run_dir / "eval.csv") if int(row["frames"]) >= 250]
+    assert [row["policy"] for row in final[-3:]] == ["hybrid", "rl", "bc"]
+    train = _rows(run_dir / "train.csv")
+    assert int(train[-1]["frames"]) >= 250
+    learning = int(train[-1]["frames"]) - int(train[0]["frames"])  # one warm-up episode
+    assert int(train[-1]["rounds"]) == learning // 20
+
+
+def test_the_same_seed_gives_the_same_run(ibrl, run_dir, tmp_path):
+    code, _, _ = ibrl("train", f"run_dir={tmp_path / 'again'}", *TINY)
+    assert code == 0
+    for name in ("train.csv", "eval.csv"):
+        timeless = [
+            [{key: row[key] for key in row if key != "wall_s"} for row in _rows(folder / name)]
+            for folder in (run_dir, tmp_path / "again")
+        ]
+        assert timeless[0] == timeless[1]
+
+
+def test_eval_repeats_the_final_evaluation(ibrl, run_dir, tmp_path):
+    code, out, _ = ibrl("eval", run_dir, "episodes=2", f"out={tmp_path / 'e.csv'}")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["policy", "hybrid", "rl", "bc"]
+    assert _rows(tmp_path / "e.csv") == _rows(run_dir / "evaluation.csv")
+
+
+def test_demos_bc_and_train_share_files(ibrl, tmp_path):
+    demos = tmp_path / "demos.hdf5"
+    code, out, _ = ibrl("demos", "demos.episodes=2", f"out={demos}")
+    assert code == 0 and "2 episodes" in out and "success 1.00" in out
+    given = [f"demos.path={demos}", "demos.episodes=2", "bc.network.hidden=[16]", "bc.steps=20"]
+    code, out, _ = ibrl("bc", f"run_dir={tmp_path / 'bc'}", "eval.final_episodes=1", *given)
+    assert code == 0 and "bc.pt" in out
+    code, _, _ = ibrl(
+        *("train", f"run_dir={tmp_path / 'run'}", f"bc.path={tmp_path / 'bc/bc.pt'}"),
+        *(*TINY, "task.horizon=100", *given),
+    )
+    assert code == 0 and not (tmp_path / "run/demos.hdf5").exists()
+    # The same task in another setting, and another network, are refused before anything is made.
+    code, _, error = ibrl(
+        *("train", f"run_dir={tmp_path / 'no'}", f"bc.path={tmp_path / 'bc/bc.pt'}"),
+        *(*TINY, "task=metaworld/assembly"),
+    )
+    assert code == 2 and "task=metaworld/box-close" in error and error.count("\n") == 1
+    code, _, error = ibrl(
+        *("train", f"run_dir={tmp_path / 'no'}", f"bc.path={tmp_path / 'bc/bc.pt'}"),
+        *(*TINY, "bc.network.hidden=[32]"),
+    )
+    assert code == 2 and "shape" in error and error.count("\n") == 1
+    assert not (tmp_path / "no").exists()
+
+
+def test_variants_of_the_algorithm_run(ibrl, tmp_path):
+    for number, variant in enumerate(
+        [
+            ["algo.soft=true", "replay.prioritized=true"],
+            ["algo.acting=rl", "replay.demo_share=0.5", "replay.keep_successes=true"],
+            ["algo.bootstrap=rl", "algo.score_acting_with=target", "replay.storage=memmap"],
+        ]
+    ):
+        code, _, error = ibrl("train", f"run_dir={tmp_path / str(number)}", *TINY, *variant)
+        assert code == 0, error
+
+
+def test_interruption_leaves_a_usable_checkpoint(ibrl, tmp_path, monkeypatch):
+    from ibrl_torchrl.training.learner import IBRLLearner
+
+    rounds = []
+    original = IBRLLearner.round
+
+    def interrupted(self, *arguments):
+        rounds.append(1)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    monkeypatch.setattr(IBRLLearner, "round", interrupted)
+    code, out, _ = ibrl("train", f"run_dir={tmp_path / 'run'}", *TINY)
+    assert code == 130 and "ibrl eval" in out
+    assert ibrl("eval", tmp_path / "run", "episodes=1")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean train?"),
+        (["train", "sed=1"], "unknown setting 'sed'; did you mean seed?"),
+        (["train", "task=metaworld/boxclose"], "did you mean box-close"),
+        (["train", "seed=one"], "seed: Value 'one'"),
+        (["train", "+new=1"], "Key 'new' not in 'TrainConfig'"),
+        (["train", "task.horizon=400"], "product at most 500"),
+        (["train", "device=tpu"], "device=tpu: not available"),
+        (["train", "demos.path=missing.hdf5"], "missing.hdf5: no such file"),
+        (["train", "bc.path=missing.pt"], "missing.pt: no such checkpoint"),
+        (["eval"], "run=... is needed"),
+        (["eval", "missing"], "missing: not a run folder"),
+    ],
+)
+def test_mistakes_cost_one_line(ibrl, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = ibrl(*arguments)
+    assert code == 2
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
+
+
+def test_demos_that_do_not_fit_are_refused(ibrl, box_close_demos, tmp_path):
+    damaged = tmp_path / "nan.hdf5"
+    damaged.write_bytes(Path(box_close_demos).read_bytes())
+    with h5py.File(damaged, "r+") as file:
+        file["data/demo_1/obs/state"][3, 5] = float("nan")
+    for given, named in (
+        ([f"demos.path={damaged}"], "demo_1"),
+        ([f"demos.path={box_close_demos}", "task=metaworld/assembly"], "box-close"),
+        ([f"demos.path={box_close_demos}", "demos.episodes=9"], "demos.episodes=9"),
+    ):
+        code, _, error = ibrl("train", f"run_dir={tmp_path / 'run'}", *given)
+        assert code == 2 and named in error and error.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_is_never_overwritten(ibrl, run_dir):
+    code, _, error = ibrl("train", f"run_dir={run_dir}", *TINY)
+    assert code == 2 and "holds a run already" in error
+
+
+@pytest.mark.parametrize("command", [[], ["--help"], ["train", "--help"], ["eval", "--help"]])
+def test_help_teaches(ibrl, command):
+    code, out, _ = ibrl(*command)
+    assert (code == 0 and "ibrl train" in out) or "ibrl eval" in out

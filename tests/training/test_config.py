@@ -1,0 +1,76 @@
+"""Configurations: composed from the shipped YAML files, typed, and refused by name."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from ibrl_torchrl.cli import config_directory
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.training.config import NetworkConfig, TrainConfig, parse
+
+
+@pytest.fixture
+def composed():
+    OmegaConf.register_new_resolver("when", lambda test, yes, no: yes if test else no, replace=True)
+
+    def build(*overrides):
+        with initialize_config_dir(str(config_directory()), version_base="1.3"):
+            return parse(TrainConfig, compose("train", ["run_dir=x", *overrides]))
+
+    return build
+
+
+def test_every_meta_world_task_has_a_file():
+    metaworld = pytest.importorskip("metaworld")
+    files = {path.stem for path in (config_directory() / "task/metaworld").glob("*.yaml")}
+    tasks = {name.removesuffix("-v3") for name in metaworld.ALL_V3_ENVIRONMENTS}
+    assert files - {"base"} == tasks
+
+
+def test_task_overrides_keep_the_base(composed):
+    task = composed("task=metaworld/assembly", "task.horizon=50").task
+    assert (task.suite, task.name, task.action_repeat, task.horizon) == (
+        "metaworld",
+        "assembly",
+        2,
+        50,
+    )
+
+
+def test_soft_sets_both_modes_and_each_can_be_set_alone(composed):
+    assert (composed().algo.acting, composed().algo.bootstrap) == ("greedy", "greedy")
+    soft = composed("algo.soft=true").algo
+    assert (soft.acting, soft.bootstrap) == ("soft", "soft")
+    split = composed("algo.acting=rl", "algo.bootstrap=soft").algo
+    assert (split.acting, split.bootstrap) == ("rl", "soft")
+
+
+def test_paper_experiment_is_a_delta(composed):
+    config = composed("experiment=paper_states")
+    assert config.algo.critic.number == 5
+    assert config.algo.critic.hidden == [1024, 1024, 1024]
+    assert config.algo.num_min == composed().algo.num_min
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algo.acting=best", r"algo.acting=best must be one of rl, greedy, soft, epsilon"),
+        ("algo.num_min=9", r"algo.num_min=9 must be between 1 and algo.critic.number=3"),
+        ("seed=-1", r"seed=-1 must be 0 or more"),
+        ("frames=many", r"frames: Value 'many'"),
+        ("replay.demo_share=1.5", r"replay.demo_share=1.5 must be null or in \(0, 1\)"),
+        ("replay.keep_successes=true", r"keep_successes=True must be false unless"),
+        ("algo.actor.hidden=[]", r"hidden=\[\] must be a list of widths"),
+    ],
+)
+def test_values_out_of_range_are_named(composed, override, message):
+    with pytest.raises(UsageError, match=message):
+        composed(override)
+
+
+def test_unknown_and_missing_keys_are_named():
+    with pytest.raises(UsageError, match="width"):
+        parse(NetworkConfig, {"hidden": [8], "dropout": 0.1, "width": 3})
+    with pytest.raises(UsageError, match=r"dropout=\.\.\. is needed"):
+        parse(NetworkConfig, {"hidden": [8]})
