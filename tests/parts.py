@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import torch
 from tensordict import TensorDict
-from tensordict.nn import TensorDictModule
+from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Tensor, nn
+from torchrl.data import Bounded, Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
 
 from ibrl_torchrl.modules import (
     CriticEnsemble,
+    ExecuteProposal,
     FrozenPolicy,
     Standardize,
     StateActor,
@@ -123,4 +126,56 @@ def episode(length: int, *, success: bool) -> TensorDict:
             },
         },
         batch_size=[length],
+    )
+
+
+class Countdown(EnvBase):
+    """Episodes of given lengths in turn; an action above 0 in the last step succeeds.
+
+    The state is (number of the episode, step); ``set_seed(i)`` makes number i the next episode.
+    """
+
+    def __init__(self, *lengths: int) -> None:
+        super().__init__(batch_size=[])
+        self.lengths = lengths
+        self.next_number = 0
+        self.number = self.elapsed = 0
+        flag = Categorical(2, shape=(1,), dtype=torch.bool)
+        self.observation_spec = Composite(state=Unbounded(2), success=flag)
+        self.action_spec = Bounded(-1.0, 1.0, shape=(1,))
+        self.reward_spec = Bounded(0.0, 1.0, shape=(1,))
+        self.done_spec = Composite(
+            done=flag.clone(), terminated=flag.clone(), truncated=flag.clone()
+        )
+
+    def _set_seed(self, seed: int | None) -> None:
+        self.next_number = seed or 0
+
+    def _reset(self, tensordict: TensorDict | None = None) -> TensorDict:
+        self.number, self.elapsed = self.next_number, 0
+        self.next_number += 1
+        return TensorDict(state=self._state(), success=torch.zeros(1, dtype=torch.bool))
+
+    def _step(self, tensordict: TensorDict) -> TensorDict:
+        self.elapsed += 1
+        end = torch.tensor([self.elapsed == self.lengths[self.number % len(self.lengths)]])
+        success = end & (tensordict["action"] > 0)
+        return TensorDict(
+            state=self._state(),
+            success=success,
+            reward=success.float(),
+            terminated=success.clone(),
+            truncated=end & ~success,
+            done=end,
+        )
+
+    def _state(self) -> Tensor:
+        return torch.tensor([float(self.number), float(self.elapsed)])
+
+
+def executing(value: float, index: int) -> TensorDictSequential:
+    """A policy whose action is always ``value`` and that names proposal ``index`` as its source."""
+    key = ["rl_action", "bc_action"][index]
+    return TensorDictSequential(
+        TensorDictModule(Constant(value), ["state"], [key]), ExecuteProposal(key, index)
     )

@@ -12,18 +12,9 @@ from ibrl_torchrl import cli
 pytest.importorskip("metaworld")
 
 TINY = [
-    "frames=250",
-    "algo.warmup_episodes=1",
-    "algo.actor.hidden=[16]",
-    "algo.critic.hidden=[16]",
-    "bc.network.hidden=[16]",
-    "bc.steps=20",
-    "eval.every=200",
-    "eval.episodes=1",
-    "eval.final_episodes=2",
-    "log.every=1",
-    "algo.update_every=20",
-    "task.horizon=60",
+    *("frames=250", "algo.warmup_episodes=1", "algo.update_every=20", "task.horizon=60"),
+    *("algo.actor.hidden=[16]", "algo.critic.hidden=[16]", "bc.network.hidden=[16]"),
+    *("bc.steps=20", "eval.every=200", "eval.episodes=1", "eval.final_episodes=2", "log.every=1"),
 ]
 
 

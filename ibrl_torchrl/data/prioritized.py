@@ -19,11 +19,11 @@ class _Tree:
     def __init__(self, capacity: int, neutral: float, dtype: torch.dtype) -> None:
         self.values = torch.full((capacity,), neutral, dtype=dtype)
 
-    def __getitem__(self, index: Tensor) -> Tensor:
+    def __getitem__(self, index: Tensor | int) -> Tensor:
         return self.values[index]
 
-    def __setitem__(self, index: Tensor, value: Tensor) -> None:
-        self.values[index] = value.to(self.values.dtype)
+    def __setitem__(self, index: Tensor | int, value: Tensor | float) -> None:
+        self.values[index] = torch.as_tensor(value, dtype=self.values.dtype)
 
 
 class _SumTree(_Tree):

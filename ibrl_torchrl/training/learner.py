@@ -48,21 +48,28 @@ class IBRLLearner:
         """Run one round and return what happened in its last updates, as scalar tensors."""
         for _ in range(self.critic_updates):
             batch = replay.sample().to(device)
-            critic_loss, info = self.loss.qvalue_loss(batch)
-            _descend(self.critic_optimizer, critic_loss)
-            self._critic_target.step()
+            report = self.update_critics(batch)
             replay.update_tensordict_priority(batch)
-        actor_loss, actor_info = self.loss.actor_loss(batch)
-        _descend(self.actor_optimizer, actor_loss)
-        self._actor_target.step()
+        return report | self.update_actor(batch)
+
+    def update_critics(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """One critic update and a step of the critic targets; writes priorities to the batch."""
+        loss, info = self.loss.qvalue_loss(batch)
+        _descend(self.critic_optimizer, loss)
+        self._critic_target.step()
         return {
-            "loss_qvalue": critic_loss.detach(),
-            "loss_actor": actor_loss.detach(),
+            "loss_qvalue": loss.detach(),
             "q_mean": info["pred_value"].mean(),
             "target_mean": info["target_value"].mean(),
-            "actor_value": actor_info["actor_value"].mean(),
             "bootstrap_il_share": (info["next_proposal"] > 0).float().mean(),
         }
+
+    def update_actor(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """One actor update and a step of the actor target."""
+        loss, info = self.loss.actor_loss(batch)
+        _descend(self.actor_optimizer, loss)
+        self._actor_target.step()
+        return {"loss_actor": loss.detach(), "actor_value": info["actor_value"].mean()}
 
     def state_dict(self) -> dict[str, object]:
         """Everything the learner needs to go on."""

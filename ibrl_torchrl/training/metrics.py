@@ -37,11 +37,14 @@ class CsvTable:
         self._file.close()
 
 
-def tracking_loggers(run_dir: Path, *, tensorboard: bool, wandb: str, project: str) -> list[Logger]:
+def tracking_loggers(
+    run_dir: Path, config: Mapping[str, object], *, tensorboard: bool, wandb: str, project: str
+) -> list[Logger]:
     """TorchRL loggers for the trackers that were asked for.
 
     Args:
         run_dir: where they keep their files; its name names the run.
+        config: the run's settings, kept with the run at Weights & Biases.
         tensorboard: write TensorBoard event files.
         wandb: ``"disabled"``, ``"online"`` or ``"offline"``.
         project: Weights & Biases project.
@@ -61,7 +64,11 @@ def tracking_loggers(run_dir: Path, *, tensorboard: bool, wandb: str, project: s
 
         loggers.append(
             WandbLogger(
-                run_dir.name, offline=wandb == "offline", save_dir=str(run_dir), project=project
+                run_dir.name,
+                offline=wandb == "offline",
+                save_dir=str(run_dir),
+                project=project,
+                config=dict(config),
             )
         )
     return loggers

@@ -1,8 +1,10 @@
-"""Learning curves."""
+"""Learning curves: ``python -m ibrl_torchrl.training.plot OUT.png RUN [RUN ...]``."""
 
 from __future__ import annotations
 
+import argparse
 import csv
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,3 +77,20 @@ def plot_runs(run_dirs: Sequence[Path], out: Path, title: str | None = None) -> 
     axes.legend(frameon=False)
     with replacing(out) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def main() -> None:
+    """Draw the runs named on the command line."""
+    parser = argparse.ArgumentParser(description="Draw the learning curves of several runs.")
+    parser.add_argument("out", type=Path, help="PNG file to write")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of eval.csv")
+    parser.add_argument("--title")
+    arguments = parser.parse_args()
+    try:
+        plot_runs(arguments.runs, arguments.out, arguments.title)
+    except UsageError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

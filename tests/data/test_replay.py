@@ -84,7 +84,7 @@ def test_only_what_learning_needs_is_stored_and_the_episode_is_untouched():
     before = td.clone()
     replay = buffer()
     replay.extend(td)
-    assert "extra" not in replay[:].keys()
+    assert "extra" not in replay[:]
     assert (td == before).all() and set(td.keys(True)) == set(before.keys(True))
 
 

@@ -241,7 +241,7 @@ def test_keys_can_be_renamed(early):
     batch.rename_key_("action", "a")
     _, info = loss.qvalue_loss(batch)
     assert torch.allclose(info["target_value"], torch.tensor(1 + 0.9 * 0.5))
-    assert "p" in batch.keys() and ("next", "r") in loss.in_keys and "a" in loss.in_keys
+    assert "p" in batch and ("next", "r") in loss.in_keys and "a" in loss.in_keys
     with pytest.raises(ValueError, match="not an accepted"):
         loss.set_keys(unknown="x")
 

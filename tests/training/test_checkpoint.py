@@ -72,5 +72,5 @@ def test_shapes_and_names_must_fit(saved):
     _, state = load_checkpoint(saved, "bc", {})
     with pytest.raises(UsageError, match=r"weight has shape \[2, 3\].*\[2, 4\]"):
         load_state(nn.Linear(4, 2), state["policy"], saved)
-    with pytest.raises(UsageError, match="has no 0.weight"):
+    with pytest.raises(UsageError, match=r"has no 0\.weight"):
         load_state(nn.Sequential(nn.Linear(3, 2)), state["policy"], saved)

@@ -53,7 +53,7 @@ def test_table_rows_are_on_disk_at_once_and_columns_are_fixed(tmp_path):
 
 def test_tensorboard_receives_scalars(tmp_path):
     pytest.importorskip("tensorboard")
-    (logger,) = tracking_loggers(tmp_path, tensorboard=True, wandb="disabled", project="p")
+    (logger,) = tracking_loggers(tmp_path, {}, tensorboard=True, wandb="disabled", project="p")
     logger.log_scalar("train/q", 1.0, step=1)
     assert [*tmp_path.rglob("events.out.tfevents.*")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from torchrl.envs import EnvBase
@@ -105,6 +106,7 @@ class _Recorder:
         self._eval = CsvTable(run_dir / "eval.csv", EVAL_COLUMNS)
         self._trackers = tracking_loggers(
             run_dir,
+            asdict(config),
             tensorboard=config.log.tensorboard,
             wandb=config.log.wandb,
             project=config.log.project,
@@ -166,10 +168,13 @@ class _Recorder:
         say(f"{self._wall / 60:.1f} minutes; results in {self._run_dir}")
 
     def close(self) -> None:
-        """Close bar and tables."""
+        """Close bar, tables and trackers."""
         self._bar.close()
         self._train.close()
         self._eval.close()
+        for tracker in self._trackers:
+            close = getattr(tracker.experiment, "finish", None) or tracker.experiment.close
+            close()
 
     @property
     def _wall(self) -> float:

@@ -1,0 +1,48 @@
+"""One environment step (two simulator steps) beside the raw simulator's two."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("metaworld")
+
+
+@pytest.fixture
+def env():
+    from ibrl_torchrl.envs import MetaWorldEnv
+
+    return MetaWorldEnv("box-close", seed=0)
+
+
+def _restarted(env):
+    def setup():
+        td = env.reset()
+        td["action"] = torch.zeros(4)
+        return (td,), {}
+
+    return setup
+
+
+@pytest.mark.benchmark(group="environment step x 50")
+def bench_step(benchmark, env):
+    def fifty(td):
+        for _ in range(50):
+            env.step(td)
+
+    benchmark.pedantic(fifty, setup=_restarted(env), rounds=20)
+
+
+@pytest.mark.benchmark(group="environment step x 50")
+def bench_simulator(benchmark, env):
+    action = np.zeros(4)
+
+    def hundred(td):
+        for _ in range(100):
+            env._simulator.step(action)
+
+    benchmark.pedantic(hundred, setup=_restarted(env), rounds=20)
+
+
+@pytest.mark.benchmark(group="reset")
+def bench_reset(benchmark, env):
+    benchmark(env.reset)

@@ -1,0 +1,49 @@
+"""Sampling a batch of 256 from 100 000 transitions."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from ibrl_torchrl.data import DemoShareReplay, EpisodeToTransitions, episode_buffer
+
+SIZE, BATCH = 100_000, 256
+
+
+def filled(**settings):
+    flag = torch.zeros(SIZE, 1, dtype=torch.bool)
+    end = flag.clone()
+    end[99::100] = True
+    content = TensorDict(
+        {
+            "state": torch.randn(SIZE, 39),
+            "action": torch.rand(SIZE, 4),
+            "next": {
+                "state": torch.randn(SIZE, 39),
+                "reward": torch.zeros(SIZE, 1),
+                "terminated": flag,
+                "truncated": end,
+                "done": end,
+            },
+        },
+        batch_size=[SIZE],
+    )
+    replay = episode_buffer(SIZE, BATCH, EpisodeToTransitions(["state"]), **settings)
+    replay.extend(content)
+    return replay
+
+
+@pytest.mark.benchmark(group="sample")
+@pytest.mark.parametrize("prioritized", [False, True])
+def bench_sample(benchmark, prioritized):
+    benchmark(filled(prioritized=prioritized).sample)
+
+
+@pytest.mark.benchmark(group="sample")
+def bench_memory_map(benchmark, tmp_path):
+    benchmark(filled(storage="memmap", scratch_dir=tmp_path).sample)
+
+
+@pytest.mark.benchmark(group="sample")
+def bench_demo_share(benchmark):
+    replay = DemoShareReplay(filled(), filled(), demo_share=0.5, batch_size=BATCH)
+    benchmark(replay.sample)

@@ -1,0 +1,66 @@
+"""Updates, each beside plain PyTorch's of the same networks."""
+
+import pytest
+import torch
+from conftest import ACTION, STATE
+from plain_ibrl import PlainIBRL
+
+CPU = torch.device("cpu")
+
+
+class OneBatch:
+    def __init__(self, batch):
+        self.batch = batch
+
+    def sample(self):
+        return self.batch
+
+    def update_tensordict_priority(self, batch):
+        pass
+
+
+@pytest.fixture
+def plain(size):
+    return PlainIBRL(STATE, ACTION, hidden=size["hidden"], number=size["number"])
+
+
+@pytest.fixture
+def tensors(batch):
+    return as_tensors(batch)
+
+
+def as_tensors(batch):
+    """A replay batch as plain_ibrl reads it."""
+    return {
+        "state": batch["state"],
+        "action": batch["action"],
+        "next_state": batch["next", "state"],
+        "reward": batch["next", "reward"].squeeze(-1),
+        "terminated": batch["next", "terminated"].squeeze(-1),
+        "steps": batch["steps_to_next_obs"],
+    }
+
+
+@pytest.mark.benchmark(group="critic update")
+def bench_critic_update(benchmark, learner, batch):
+    benchmark(learner.update_critics, batch)
+
+
+@pytest.mark.benchmark(group="critic update")
+def bench_critic_update_plain(benchmark, plain, tensors):
+    benchmark(plain.critic_update, tensors)
+
+
+@pytest.mark.benchmark(group="actor update")
+def bench_actor_update(benchmark, learner, batch):
+    benchmark(learner.update_actor, batch)
+
+
+@pytest.mark.benchmark(group="actor update")
+def bench_actor_update_plain(benchmark, plain, tensors):
+    benchmark(plain.actor_update, tensors)
+
+
+@pytest.mark.benchmark(group="round")
+def bench_round(benchmark, learner, batch):
+    benchmark(learner.round, OneBatch(batch), CPU)

@@ -1,0 +1,102 @@
+"""The main job's loop beside what it cannot avoid, in one process.
+
+    python tests/benchmarks/loop_overhead.py [FRAMES]
+
+Runs the loop of ``ibrl train`` with its default configuration for FRAMES frames (default 3000, half
+of them BC warm-up) while timing the simulator's own steps and resets, then times plain PyTorch's
+update of the same networks. Overhead is the rest of the loop's wall time, as a share of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from bench_update import as_tensors
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from plain_ibrl import PlainIBRL
+
+from ibrl_torchrl.cli import config_directory
+from ibrl_torchrl.data import record_demos, scripted_expert
+from ibrl_torchrl.modules import Standardize, StateActor
+from ibrl_torchrl.training.builders import (
+    bc_policy,
+    build_agent,
+    build_env,
+    build_replay,
+    demo_states,
+)
+from ibrl_torchrl.training.config import TrainConfig, parse
+from ibrl_torchrl.training.loop import train
+
+
+class Timed:
+    """A function that adds up the time spent in it."""
+
+    def __init__(self, function):
+        self.function = function
+        self.seconds = 0.0
+
+    def __call__(self, *arguments):
+        started = time.perf_counter()
+        try:
+            return self.function(*arguments)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def main(frames: int) -> None:
+    logging.getLogger("torchrl").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    OmegaConf.register_new_resolver("when", lambda test, yes, no: yes if test else no)
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        config = parse(TrainConfig, compose("train", ["run_dir=none"]))
+    env = build_env(config.task, seed=0)
+    demos = [*record_demos(env, scripted_expert("metaworld", config.task.name), 3, seed=100)]
+    scale = Standardize.from_data(demo_states(demos))
+    bc = bc_policy(StateActor(scale, 4, hidden=config.bc.network.hidden, dropout=0.0))
+    agent = build_agent(config.algo, bc, scale, env.action_spec, torch.device("cpu"))
+    replay = build_replay(config.replay, config.algo.gamma, demos, Path("replay"))
+    simulator_step = env._simulator.step = Timed(env._simulator.step)
+    reset = env._begin_episode = Timed(env._begin_episode)
+
+    started = time.perf_counter()
+    progress = train(
+        env,
+        agent.warmup,
+        agent.explore,
+        agent.learner,
+        replay,
+        frames=frames,
+        warmup_episodes=frames // 200,
+        update_every=config.algo.update_every,
+        device=torch.device("cpu"),
+        on_episode=lambda progress, report: None,
+    )
+    wall = time.perf_counter() - started
+
+    critic = config.algo.critic
+    plain = PlainIBRL(hidden=critic.hidden, number=critic.number)
+    batch = as_tensors(replay.sample())
+    rounds = 100
+    started = time.perf_counter()
+    for _ in range(rounds):
+        for _ in range(config.algo.critic_updates):
+            plain.critic_update(batch)
+        plain.actor_update(batch)
+    arithmetic = (time.perf_counter() - started) / rounds * progress.rounds
+    simulator = simulator_step.seconds + reset.seconds
+    print(f"frames {progress.frames}, rounds {progress.rounds}, wall {wall:.1f} s")
+    print(f"simulator {simulator:.1f} s, plain updates {arithmetic:.1f} s")
+    print(f"overhead {(wall - simulator - arithmetic) / wall:.1%} of the wall time")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3000)
