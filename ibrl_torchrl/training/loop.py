@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from tensordict import TensorDictBase
@@ -99,7 +101,7 @@ def train(
     clock = _Clock(progress.seconds)
     for policy, limit in ((warmup, warmup_episodes), (explore, None)):
         learning_since = progress.frames
-        for episode in episodes(env, policy):
+        for episode in islice(episodes(env, policy), limit):
             clock.charge("collect")
             replay.extend(episode)
             progress.frames += len(episode)
@@ -113,10 +115,8 @@ def train(
             clock.charge("other")
             due = (progress.frames - learning_since) // update_every if limit is None else 0
             if due > progress.rounds:
-                reports = []
-                while progress.rounds < due:
-                    reports.append(learner.round(replay, device))
-                    progress.rounds += 1
+                reports = [learner.round(replay, device) for _ in range(due - progress.rounds)]
+                progress.rounds = due
                 report |= _means(reports)
                 _check_finite(report, progress)
                 clock.charge("update")
@@ -124,8 +124,6 @@ def train(
             clock.charge("other")
             if progress.frames >= frames:
                 return progress
-            if limit is not None and progress.episodes >= limit:
-                break
     return progress
 
 
@@ -150,7 +148,7 @@ def _means(reports: list[dict[str, torch.Tensor]]) -> dict[str, float]:
 
 def _check_finite(report: dict[str, float], progress: Progress) -> None:
     for key, value in report.items():
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise UsageError(
                 f"{key} became {value} at frame {progress.frames}; lower algo.lr or check the data"
             )
