@@ -14,7 +14,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives import LossModule, ValueEstimators
-from torchrl.objectives.utils import _cache_values, dispatch_value_estimator
+from torchrl.objectives.utils import dispatch_value_estimator
 
 from ibrl_torchrl import keys
 from ibrl_torchrl.modules.critics import CriticEnsemble
@@ -193,11 +193,6 @@ class IBRLTD3Loss(LossModule):
         read = [key for reader in readers for key in reader.in_keys]
         return [*dict.fromkeys([*read, *self.qvalue_network.observation_keys])]
 
-    @property
-    @_cache_values
-    def _cached_detached_qvalue_params(self) -> TensorDictBase:
-        return self.qvalue_network_params.detach()
-
     def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Critic loss of a batch [B].
 
@@ -243,7 +238,7 @@ class IBRLTD3Loss(LossModule):
             action = self._noisy(action)
         critic_input = tensordict.select(*self.qvalue_network.observation_keys)
         critic_input.set(keys.ACTION, action)
-        with _using(self._cached_detached_qvalue_params, self.qvalue_network):
+        with _using(self.qvalue_network_params.detach(), self.qvalue_network):
             value = self._values(critic_input).amin(-1)
         loss = self._reduce_loss(-value, tensordict=tensordict)
         return loss, {"actor_value": value.detach()}

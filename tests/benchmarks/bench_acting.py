@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import STATE
+from sizes import STATE
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import ACTION, STATE
 from plain_ibrl import PlainIBRL
+from sizes import ACTION, STATE, as_tensors
 
 CPU = torch.device("cpu")
 
@@ -27,18 +27,6 @@ def plain(size):
 @pytest.fixture
 def tensors(batch):
     return as_tensors(batch)
-
-
-def as_tensors(batch):
-    """A replay batch as plain_ibrl reads it."""
-    return {
-        "state": batch["state"],
-        "action": batch["action"],
-        "next_state": batch["next", "state"],
-        "reward": batch["next", "reward"].squeeze(-1),
-        "terminated": batch["next", "terminated"].squeeze(-1),
-        "steps": batch["steps_to_next_obs"],
-    }
 
 
 @pytest.mark.benchmark(group="critic update")

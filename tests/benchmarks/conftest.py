@@ -5,7 +5,7 @@ pytest tests/benchmarks -o python_files='bench_*.py' --benchmark-columns=median,
 
 import pytest
 import torch
-from tensordict import TensorDict
+from sizes import ACTION, SIZES, STATE, make_batch
 from tensordict.nn import TensorDictSequential
 from torchrl.data import Bounded
 from torchrl.modules import AdditiveGaussianModule
@@ -22,12 +22,6 @@ from ibrl_torchrl.modules import (
 )
 from ibrl_torchrl.objectives import IBRLTD3Loss
 from ibrl_torchrl.training.learner import IBRLLearner
-
-STATE, ACTION = 39, 4
-SIZES = {
-    "cpu": {"hidden": [256] * 3, "number": 3, "batch": 128, "critic_updates": 2},
-    "paper": {"hidden": [1024] * 3, "number": 5, "batch": 256, "critic_updates": 5},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -80,21 +74,3 @@ def explore(parts):
 @pytest.fixture
 def batch(size):
     return make_batch(size["batch"])
-
-
-def make_batch(rows):
-    flag = torch.zeros(rows, 1, dtype=torch.bool)
-    return TensorDict(
-        {
-            "state": torch.randn(rows, STATE),
-            "action": torch.rand(rows, ACTION) * 2 - 1,
-            "steps_to_next_obs": torch.full((rows,), 3),
-            "next": {
-                "state": torch.randn(rows, STATE),
-                "reward": torch.zeros(rows, 1),
-                "terminated": flag,
-                "done": flag,
-            },
-        },
-        batch_size=[rows],
-    )

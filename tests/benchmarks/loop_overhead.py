@@ -2,9 +2,10 @@
 
     python tests/benchmarks/loop_overhead.py [FRAMES]
 
-Runs the loop of ``ibrl train`` with its default configuration for FRAMES frames (default 3000, half
-of them BC warm-up) while timing the simulator's own steps and resets, then times plain PyTorch's
-update of the same networks. Overhead is the rest of the loop's wall time, as a share of it.
+Runs the loop of ``ibrl train`` with its default configuration for FRAMES frames (default 3000, a
+tenth of them BC warm-up, as in the main job) while timing the simulator's own steps and resets.
+Then times plain PyTorch's update of the same networks. Overhead is the rest of the loop's wall
+time, as a share of it.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from bench_update import as_tensors
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from plain_ibrl import PlainIBRL
+from sizes import as_tensors
 
 from ibrl_torchrl.cli import config_directory
 from ibrl_torchrl.data import record_demos, scripted_expert
@@ -75,7 +76,7 @@ def main(frames: int) -> None:
         agent.learner,
         replay,
         frames=frames,
-        warmup_episodes=frames // 200,
+        warmup_episodes=max(1, frames // 1000),
         update_every=config.algo.update_every,
         device=torch.device("cpu"),
         on_episode=lambda progress, report: None,

@@ -16,7 +16,6 @@ from ibrl_torchrl.modules import (
     StateCriticEnsemble,
     shared_twin,
 )
-from ibrl_torchrl.modules.dropout import Dropout
 
 
 def test_standardisation_by_hand_and_its_floor():
@@ -78,25 +77,6 @@ def test_actor_output_is_bounded_and_dropout_follows_the_mode():
     assert not torch.equal(network(state), network(state))
     network.eval()
     assert torch.equal(network(state), network(state))
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_dropout_drops_its_share_and_keeps_the_mean(p):
-    torch.manual_seed(0)
-    dropped = Dropout(p)(torch.ones(1001, 999))
-    # Five binomial standard deviations of a million draws: 5 * sqrt(p (1 - p) / 1e6) < 0.0026.
-    assert (dropped == 0).float().mean().item() == pytest.approx(p, abs=0.0026)
-    assert torch.allclose(dropped[dropped > 0], torch.tensor(1 / (1 - p)))
-    units = (dropped == 0).float().mean(0)  # no unit of a row is privileged
-    assert units.std().item() == pytest.approx((p * (1 - p) / 1001) ** 0.5, rel=0.15)
-
-
-def test_dropout_is_the_identity_in_eval_mode_and_passes_its_gradient():
-    x = torch.ones(64, requires_grad=True)
-    assert Dropout(0.5).eval()(x) is x
-    kept = Dropout(0.5)(x)
-    kept.sum().backward()
-    assert torch.equal(x.grad, kept.detach())
 
 
 def test_frozen_means_frozen():
