@@ -186,3 +186,8 @@ def test_a_run_folder_is_never_overwritten(ibrl, run_dir):
 def test_help_teaches(ibrl, command):
     code, out, _ = ibrl(*command)
     assert (code == 0 and "ibrl train" in out) or "ibrl eval" in out
+
+
+def test_eval_out_needs_a_folder(ibrl, run_dir, tmp_path):
+    code, _, error = ibrl("eval", run_dir, f"out={tmp_path / 'missing/e.csv'}")
+    assert code == 2 and "no such folder" in error and error.count("\n") == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
-from torchrl.data import TensorSpec
+from torchrl.data import TensorDictReplayBuffer, TensorSpec
 from torchrl.envs import EnvBase
 from torchrl.modules import AdditiveGaussianModule
 
@@ -61,15 +61,15 @@ class Agent:
         return self.policies["bc"]
 
 
-def build_env(task: TaskConfig, seed: int | None = None) -> EnvBase:
-    """The task's environment.
+def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
+    """The task's environment; its tensors live where the policies are.
 
     Raises:
         UsageError: the task is unknown or its settings do not suit the simulator.
     """
     settings = {"action_repeat": task.action_repeat, "horizon": task.horizon}
     try:
-        return make_env(task.suite, task.name, seed=seed, **settings)
+        return make_env(task.suite, task.name, device=device, **settings)
     except ValueError as error:
         raise UsageError(f"task: {error}") from error
 
@@ -174,7 +174,7 @@ def build_replay(
         time_limit_terminates=replay.time_limit_terminates,
     )
 
-    def buffer(name: str):
+    def buffer(name: str) -> TensorDictReplayBuffer:
         return episode_buffer(
             replay.capacity,
             replay.batch_size,

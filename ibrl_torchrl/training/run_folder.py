@@ -19,6 +19,7 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import replacing
 
 CONFIG = "config.yaml"
+CHECKPOINT = "checkpoint.pt"
 PACKAGES = ("ibrl_torchrl", "torch", "torchrl", "tensordict", "metaworld", "mujoco", "numpy")
 
 

@@ -59,7 +59,8 @@ def main(frames: int) -> None:
     OmegaConf.register_new_resolver("when", lambda test, yes, no: yes if test else no)
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = parse(TrainConfig, compose("train", ["run_dir=none"]))
-    env = build_env(config.task, seed=0)
+    env = build_env(config.task)
+    env.set_seed(0)
     demos = [*record_demos(env, scripted_expert("metaworld", config.task.name), 3, seed=100)]
     scale = Standardize.from_data(demo_states(demos))
     bc = bc_policy(StateActor(scale, 4, hidden=config.bc.network.hidden, dropout=0.0))

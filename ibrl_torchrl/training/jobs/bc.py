@@ -25,7 +25,7 @@ from ibrl_torchrl.training.run_folder import create_run_folder
 def run(config: BCRunConfig) -> None:
     """Leave a run folder with the demonstrations, ``bc.pt`` and ``evaluation.csv``."""
     device = prepare_process(config.seed, config.threads, config.device)
-    env = build_env(config.task)
+    env = build_env(config.task, device)
     demos = given_demos(config.demos, env)
     network = given_bc(config.bc, config.task, env)
     run_dir = create_run_folder(config.run_dir, config)

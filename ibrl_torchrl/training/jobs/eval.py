@@ -8,11 +8,10 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
 from ibrl_torchrl.training.config import EvalRunConfig, TrainConfig, parse
-from ibrl_torchrl.training.jobs.train import CHECKPOINT
 from ibrl_torchrl.training.prepare import prepare_process, restore_bc
 from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
-from ibrl_torchrl.training.run_folder import read_config
+from ibrl_torchrl.training.run_folder import CHECKPOINT, read_config
 
 
 def run(config: EvalRunConfig) -> None:
@@ -22,10 +21,12 @@ def run(config: EvalRunConfig) -> None:
     Raises:
         UsageError: the folder is not a run's, or its checkpoint does not fit its configuration.
     """
+    if config.out is not None and not Path(config.out).parent.is_dir():
+        raise UsageError(f"out={config.out}: there is no such folder")
     run_dir = Path(config.run)
     trained = parse(TrainConfig, read_config(run_dir))
     device = prepare_process(config.seed, config.threads, config.device)
-    env = build_env(trained.task)
+    env = build_env(trained.task, device)
     checkpoint = run_dir / CHECKPOINT
     task = f"{trained.task.suite}/{trained.task.name}"
     meta, state = load_checkpoint(checkpoint, "ibrl", {"task": task})
@@ -35,7 +36,4 @@ def run(config: EvalRunConfig) -> None:
     results = evaluate_policies(env, agent, ("hybrid", "rl", "bc"), config.seed, config.episodes)
     say(format_table(results))
     if config.out is not None:
-        out = Path(config.out)
-        if not out.parent.is_dir():
-            raise UsageError(f"{out.parent}: no such folder")
-        write_evaluation(out, meta["frames"], results)
+        write_evaluation(Path(config.out), meta["frames"], results)
