@@ -191,3 +191,17 @@ def test_help_teaches(ibrl, command):
 def test_eval_out_needs_a_folder(ibrl, run_dir, tmp_path):
     code, _, error = ibrl("eval", run_dir, f"out={tmp_path / 'missing/e.csv'}")
     assert code == 2 and "no such folder" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "setting"),
+    [("metaworld", "metaworld", "seed=1"), ("wandb", "wandb", "log.wandb=offline")],
+)
+def test_a_missing_extra_is_answered_with_its_install_line(
+    ibrl, tmp_path, monkeypatch, module, extra, setting
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    code, _, error = ibrl("train", f"run_dir={tmp_path / 'run'}", *TINY, setting)
+    assert code == 2
+    assert f"pip install 'ibrl_torchrl[{extra}]'" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

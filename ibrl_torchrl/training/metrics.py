@@ -37,6 +37,18 @@ class CsvTable:
         self._file.close()
 
 
+def require_trackers(*, tensorboard: bool, wandb: str) -> None:
+    """Refuse trackers that are not installed, before a run has begun.
+
+    Raises:
+        UsageError: with the install line.
+    """
+    if tensorboard:
+        require_extra("tensorboard", "tensorboard")
+    if wandb != "disabled":
+        require_extra("wandb", "wandb")
+
+
 def tracking_loggers(
     run_dir: Path, config: Mapping[str, object], *, tensorboard: bool, wandb: str, project: str
 ) -> list[Logger]:
@@ -48,18 +60,13 @@ def tracking_loggers(
         tensorboard: write TensorBoard event files.
         wandb: ``"disabled"``, ``"online"`` or ``"offline"``.
         project: Weights & Biases project.
-
-    Raises:
-        UsageError: a tracker is not installed.
     """
     loggers: list[Logger] = []
     if tensorboard:
-        require_extra("tensorboard", "tensorboard")
         from torchrl.record.loggers.tensorboard import TensorboardLogger
 
         loggers.append(TensorboardLogger("tensorboard", log_dir=str(run_dir)))
     if wandb != "disabled":
-        require_extra("wandb", "wandb")
         from torchrl.record.loggers.wandb import WandbLogger
 
         loggers.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env, build_replay
 from ibrl_torchrl.training.config import TrainConfig
 from ibrl_torchrl.training.loop import Progress, train
+from ibrl_torchrl.training.metrics import require_trackers
 from ibrl_torchrl.training.prepare import (
     given_bc,
     given_demos,
@@ -29,6 +30,7 @@ def run(config: TrainConfig) -> None:
         UsageError: something the user can mend.
         KeyboardInterrupt: after the checkpoint was written.
     """
+    require_trackers(tensorboard=config.log.tensorboard, wandb=config.log.wandb)
     device = prepare_process(config.seed, config.threads, config.device)
     env, eval_env = build_env(config.task, device), build_env(config.task, device)
     demos = given_demos(config.demos, env)
