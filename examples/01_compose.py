@@ -8,38 +8,27 @@ from torchrl.objectives import SoftUpdate
 
 import ibrl_torchrl as ibrl
 
-torch.manual_seed(0)
 env = ibrl.make_env("metaworld", "box-close", seed=0)
 demos = list(ibrl.record_demos(env, ibrl.scripted_expert("metaworld", "box-close"), episodes=2))
 scale = ibrl.Standardize.from_data(torch.cat([demo["state"] for demo in demos]))
-
-actor = TensorDictModule(ibrl.StateActor(scale, 4, hidden=[64, 64]), ["state"], ["rl_action"])
-noise = AdditiveGaussianModule(env.action_spec, sigma_init=0.1, action_key="rl_action")
-clone = ibrl.StateActor(scale, 4, hidden=[64, 64])  # train it on the demonstrations first
+actor = TensorDictModule(ibrl.StateActor(scale, 4, hidden=[64]), ["state"], ["rl_action"])
+clone = ibrl.StateActor(scale, 4, hidden=[64])  # train it on the demonstrations first
 bc = ibrl.FrozenPolicy(TensorDictModule(clone, ["state"], ["bc_action"]))
-critic = ibrl.CriticEnsemble(
-    ibrl.StateCriticEnsemble(scale, 4, hidden=[64, 64]), ["state", "action"]
-)
+critics = ibrl.StateCriticEnsemble(scale, 4, num_critics=5, hidden=[64])
+critic = ibrl.CriticEnsemble(critics, ["state", "action"])
 loss = ibrl.IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=0.99)
-optimizer = torch.optim.Adam(
-    [*loss.qvalue_network_params.parameters(), *loss.actor_network_params.parameters()], lr=3e-4
-)
 targets = SoftUpdate(loss, tau=0.01)
+optimizer = torch.optim.Adam([p for p in loss.parameters() if p.requires_grad], lr=3e-4)
 
+noise = AdditiveGaussianModule(env.action_spec, sigma_init=0.1, action_key="rl_action")
 policy = TensorDictSequential(ibrl.shared_twin(actor).eval(), noise, bc, ibrl.IBRLSelector(critic))
 replay = ibrl.episode_buffer(10_000, 64, ibrl.EpisodeToTransitions(["state"], n_steps=3))
-for demo in demos:
-    replay.extend(demo)
-collector = Collector(
-    env, policy, frames_per_batch=100, total_frames=200, replay_buffer=replay, trajs_per_batch=1
-)
-for _ in collector:
-    for _ in range(10):
-        batch = replay.sample()
-        losses = loss(batch)
-        optimizer.zero_grad()
-        (losses["loss_qvalue"] + losses["loss_actor"]).backward()
-        optimizer.step()
-        targets.step()
-        replay.update_tensordict_priority(batch)
+_ = [replay.extend(demo) for demo in demos]
+how = {"frames_per_batch": 10, "total_frames": 200, "trajs_per_batch": 1}
+for _ in Collector(env, policy, replay_buffer=replay, **how):
+    losses = loss(replay.sample())
+    optimizer.zero_grad()
+    (losses["loss_qvalue"] + losses["loss_actor"]).backward()
+    optimizer.step()
+    targets.step()
     print({key: round(value.item(), 3) for key, value in losses.items()})
