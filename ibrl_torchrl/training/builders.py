@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,18 +76,10 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
 
 
 def build_policy_network(
-    network: NetworkConfig,
-    state_size: int,
-    action_size: int,
-    standardize: Standardize | None = None,
+    network: NetworkConfig, standardize: Standardize, action_size: int
 ) -> StateActor:
-    """A policy network; without statistics it waits for those of a checkpoint."""
-    return StateActor(
-        standardize or Standardize.identity(state_size),
-        action_size,
-        hidden=network.hidden,
-        dropout=network.dropout,
-    )
+    """A policy network of a state."""
+    return StateActor(standardize, action_size, hidden=network.hidden, dropout=network.dropout)
 
 
 def bc_policy(network: StateActor) -> FrozenPolicy:
@@ -102,16 +95,19 @@ def build_agent(
     action_spec: TensorSpec,
     device: torch.device,
 ) -> Agent:
-    """Compose actor, critics, loss, learner and policies."""
+    """Compose actor, critics, loss, learner and policies.
+
+    Every network gets observation statistics of its own, to save what it uses.
+    """
     action_size = action_spec.shape[-1]
     actor = LeanTensorDictModule(
-        StateActor(standardize, action_size, hidden=algo.actor.hidden, dropout=algo.actor.dropout),
+        build_policy_network(algo.actor, copy.deepcopy(standardize), action_size),
         in_keys=OBSERVATION_KEYS,
         out_keys=[RL_ACTION],
     ).to(device)
     critic = CriticEnsemble(
         StateCriticEnsemble(
-            shared_statistics(standardize),
+            copy.deepcopy(standardize),
             action_size,
             num_critics=algo.critic.number,
             hidden=algo.critic.hidden,
@@ -156,11 +152,6 @@ def build_agent(
     }
     explore = TensorDictSequential(acting_actor, noise, bc, selector)
     return Agent(loss, learner, explore, policies)
-
-
-def shared_statistics(standardize: Standardize) -> Standardize:
-    """The same statistics as a module of its own, so that every network saves what it uses."""
-    return Standardize(standardize.mean, standardize.std)
 
 
 def build_replay(

@@ -93,7 +93,7 @@ def trained_bc(config: BCConfig, demos: Demos, device: torch.device) -> StateAct
     states = demo_states(demos.episodes)
     actions = torch.cat([episode[ACTION] for episode in demos.episodes])
     network = build_policy_network(
-        config.network, states.shape[-1], actions.shape[-1], Standardize.from_data(states)
+        config.network, Standardize.from_data(states), actions.shape[-1]
     ).to(device)
     transitions = TensorDict({STATE: states, ACTION: actions}, batch_size=[len(states)])
     with bar(total=config.steps, desc="bc", unit="step") as shown:
@@ -127,8 +127,8 @@ def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> 
         UsageError: the checkpoint is damaged or of another task or shape.
     """
     _, state = load_checkpoint(path, "bc", {"task": f"{task.suite}/{task.name}"})
-    network = build_policy_network(
-        config.network, env.observation_spec[STATE].shape[-1], env.action_spec.shape[-1]
-    )
+    # The statistics are placeholders until the checkpoint brings its own.
+    placeholder = Standardize.identity(env.observation_spec[STATE].shape[-1])
+    network = build_policy_network(config.network, placeholder, env.action_spec.shape[-1])
     load_state(network, state["policy"], path)
     return network.eval()
