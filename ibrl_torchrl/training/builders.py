@@ -88,6 +88,11 @@ def bc_policy(network: StateActor) -> FrozenPolicy:
     return FrozenPolicy(module)
 
 
+def executing(bc: FrozenPolicy) -> TensorDictModuleBase:
+    """The policy that does whatever the imitation policy proposes."""
+    return TensorDictSequential(bc, ExecuteProposal(BC_ACTION, 1))
+
+
 def build_agent(
     algo: AlgoConfig,
     bc: FrozenPolicy,
@@ -148,7 +153,7 @@ def build_agent(
     policies = {
         "hybrid": TensorDictSequential(acting_actor, bc, selector),
         "rl": TensorDictSequential(acting_actor, ExecuteProposal(RL_ACTION, 0)),
-        "bc": TensorDictSequential(bc, ExecuteProposal(BC_ACTION, 1)),
+        "bc": executing(bc),
     }
     explore = TensorDictSequential(acting_actor, noise, bc, selector)
     return Agent(loss, learner, explore, policies)

@@ -72,7 +72,8 @@ class Recorder:
     ) -> dict[str, Evaluation]:
         """Evaluate policies and record the figures."""
         started = time.perf_counter()
-        results = evaluate_policies(self._env, self._agent, names, self._config.eval.seed, episodes)
+        policies = {name: self._agent.policies[name] for name in names}
+        results = evaluate_policies(self._env, policies, self._config.eval.seed, episodes)
         self._evaluating += time.perf_counter() - started
         for name, result in results.items():
             row = result.row()

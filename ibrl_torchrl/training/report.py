@@ -7,23 +7,24 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.files import replacing
-from ibrl_torchrl.training.builders import Agent
 from ibrl_torchrl.training.evaluate import Evaluation, evaluate
 from ibrl_torchrl.training.progress import bar
 
 
 def evaluate_policies(
-    env: EnvBase, agent: Agent, names: tuple[str, ...], seed: int, episodes: int
+    env: EnvBase, policies: Mapping[str, TensorDictModuleBase], seed: int, episodes: int
 ) -> dict[str, Evaluation]:
-    """Evaluate several policies of an agent from the same start states, with a progress bar."""
+    """Evaluate several policies from the same start states, with a progress bar."""
     results = {}
     seeds = range(seed, seed + episodes)
-    with bar(total=len(names) * episodes, desc="evaluation", unit="episode", leave=False) as shown:
-        for name in names:
-            policy = agent.policies[name]
+    with bar(
+        total=len(policies) * episodes, desc="evaluation", unit="episode", leave=False
+    ) as shown:
+        for name, policy in policies.items():
             results[name] = evaluate(env, policy, seeds, lambda _: shown.update())
     return results
 

@@ -33,7 +33,7 @@ def run(config: EvalRunConfig) -> None:
     bc = restore_bc(run_dir / "bc.pt", trained.bc, trained.task, env)
     agent = build_agent(trained.algo, bc_policy(bc), bc.standardize, env.action_spec, device)
     load_state(agent.loss, state["loss"], checkpoint)
-    results = evaluate_policies(env, agent, ("hybrid", "rl", "bc"), config.seed, config.episodes)
+    results = evaluate_policies(env, agent.policies, config.seed, config.episodes)
     say(format_table(results))
     if config.out is not None:
         write_evaluation(Path(config.out), meta["frames"], results)
