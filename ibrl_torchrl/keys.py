@@ -11,6 +11,7 @@ NEXT = "next"
 # Observations
 STATE = "state"  # full low-dimensional simulator observation, float32 [*, S]
 PROPRIO = "proprio"  # what the robot feels of itself, float32 [*, P]
+FEATURES = "features"  # patch features of the images, float32 [*, P, D]
 
 # Environment step
 ACTION = "action"  # executed action, float32 [*, A] in [-1, 1]
@@ -33,3 +34,8 @@ STEPS_TO_NEXT_OBS = "steps_to_next_obs"  # k of a k-step transition, int64 [*, 1
 IS_DEMO = "is_demo"  # the transition came from the demonstrations, bool [*]
 PRIORITY = "td_error"  # mean absolute TD error over the critics, float32 [*]
 PRIORITY_WEIGHT = "priority_weight"  # importance weight of prioritised replay, float32 [*]
+
+
+def image_key(camera: str) -> str:
+    """Key of a camera's images, uint8 [*, C, H, W]; the name robomimic's files use."""
+    return f"{camera}_image"

@@ -2,6 +2,8 @@
 
 from ibrl_torchrl.data.demos import Demos, check_demos_match, load_demos, save_demos
 from ibrl_torchrl.data.experts import scripted_expert
+from ibrl_torchrl.data.frames import StoreFramesOnce
+from ibrl_torchrl.data.proposals import RecordProposals
 from ibrl_torchrl.data.recording import record_demos
 from ibrl_torchrl.data.replay import DemoShareReplay, EpisodeToTransitions, episode_buffer
 
@@ -9,6 +11,8 @@ __all__ = [
     "DemoShareReplay",
     "Demos",
     "EpisodeToTransitions",
+    "RecordProposals",
+    "StoreFramesOnce",
     "check_demos_match",
     "episode_buffer",
     "load_demos",

@@ -5,7 +5,8 @@
     data                     attributes: total (transitions), env_args (JSON)
     data/demo_0              attribute: num_samples (T)
     data/demo_0/obs/KEY      [T, ...]  observation before each action
-    data/demo_0/next_obs/KEY [T, ...]  observation after it; other people's files may lack it
+    data/demo_0/obs/CAMERA_image [T, H, W, 3]  uint8, right side up
+    data/demo_0/next_obs/KEY [T, ...]  observation after it; images and other files lack it
     data/demo_0/actions      [T, A]    in [-1, 1]
     data/demo_0/rewards      [T]       1 at success
     data/demo_0/dones        [T]       1 at the end of the episode
@@ -122,8 +123,12 @@ def _write_episode(group: h5py.Group, episode: TensorDictBase) -> None:
     episode = episode.cpu()
     group.attrs["num_samples"] = len(episode)
     for key in observation_keys(episode):
-        group[f"obs/{key}"] = episode[key].numpy()
-        group[f"next_obs/{key}"] = episode[NEXT, key].numpy()
+        if episode[key].dtype == torch.uint8:
+            images = episode[key].permute(0, 2, 3, 1).numpy()
+            group.create_dataset(f"obs/{key}", data=images, compression="gzip")
+        else:
+            group[f"obs/{key}"] = episode[key].numpy()
+            group[f"next_obs/{key}"] = episode[NEXT, key].numpy()
     group["actions"] = episode[ACTION].numpy()
     group["rewards"] = episode[NEXT, REWARD].squeeze(-1).numpy()
     group["dones"] = episode[NEXT, DONE].squeeze(-1).long().numpy()
@@ -135,19 +140,22 @@ def load_demos(
     *,
     keys: Sequence[str] | None = None,
     max_episodes: int | None = None,
+    frame_stack: int = 1,
 ) -> Demos:
     """Read and check the episodes of a file.
 
     Episodes come in the order of their numbers. Each is cut after its first reward of 1: files
-    may hold success for several steps more. Numbers become float32; uint8 (images) stays as it
-    is stored. Where the file has no ``next_obs``, the following ``obs`` takes its place. The last
-    step then has none: if it succeeds, its own ``obs`` is repeated, which no bootstrap ever looks
-    at; otherwise the step is dropped.
+    may hold success for several steps more. Numbers become float32; images stay uint8 and become
+    [T, C, H, W]. Where the file has no ``next_obs``, the following ``obs`` takes its place. The
+    last step then has none: if it succeeds, its own ``obs`` is repeated, which no bootstrap ever
+    looks at; otherwise the step is dropped.
 
     Args:
         path: the file.
         keys: observation keys to read; None reads all that the first episode has.
         max_episodes: read at most so many, from the first on; None reads all.
+        frame_stack: images in each observation of an image key, the newest last; before the start
+            of an episode its first image is repeated. Default 1.
 
     Raises:
         UsageError: the file is missing, damaged, or not in this layout; an episode lacks a key,
@@ -169,6 +177,7 @@ def load_demos(
                 where = f"{path}: {name}"
                 keys = keys or _stored_observations(data[name], where)
                 episode = _read_episode(data[name], keys, where)
+                _stack_images(episode, frame_stack)
                 if episodes:
                     _check_same_shapes(episode, episodes[0], where)
                 episodes.append(episode)
@@ -246,15 +255,23 @@ def _read_episode(group: h5py.Group, keys: Sequence[str], where: str) -> TensorD
             f"at step {other[0]}; use the sparse version of the file"
         )
     before = {key: _read(group, f"obs/{key}", where, length) for key in keys}
-    if "next_obs" in group:
-        after = {key: _read(group, f"next_obs/{key}", where, length) for key in keys}
-    else:
-        after = {key: np.concatenate([value[1:], value[-1:]]) for key, value in before.items()}
+    # Images are stored once, so they may be missing where numbers may not.
+    stored = {
+        key
+        for key, value in before.items()
+        if "next_obs" in group and (value.dtype != np.uint8 or f"next_obs/{key}" in group)
+    }
+    after = {
+        key: _read(group, f"next_obs/{key}", where, length)
+        if key in stored
+        else np.concatenate([value[1:], value[-1:]])
+        for key, value in before.items()
+    }
 
     successes = np.flatnonzero(rewards)
     if len(successes):
         length = int(successes[0]) + 1
-    elif "next_obs" not in group:
+    elif len(stored) < len(keys):
         length -= 1
         if length == 0:
             raise UsageError(f"{where}: a single step without success needs next_obs")
@@ -276,14 +293,14 @@ def _to_tensordict(
     never = torch.zeros_like(success)
     return TensorDict(
         {
-            **{key: torch.from_numpy(value[:length]) for key, value in before.items()},
+            **{key: _tensor(value[:length]) for key, value in before.items()},
             ACTION: torch.from_numpy(actions[:length]).float(),
             SUCCESS: never,
             DONE: never.clone(),
             TERMINATED: never.clone(),
             TRUNCATED: never.clone(),
             NEXT: {
-                **{key: torch.from_numpy(value[:length]) for key, value in after.items()},
+                **{key: _tensor(value[:length]) for key, value in after.items()},
                 REWARD: reward,
                 SUCCESS: success,
                 DONE: done,
@@ -293,6 +310,25 @@ def _to_tensordict(
         },
         batch_size=[length],
     )
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    """An observation as a tensor; images [T, H, W, C] become [T, C, H, W]."""
+    tensor = torch.from_numpy(values)
+    is_image = tensor.dtype == torch.uint8 and tensor.ndim == 4
+    return tensor.permute(0, 3, 1, 2).contiguous() if is_image else tensor
+
+
+def _stack_images(episode: TensorDict, frames: int) -> None:
+    """Replace each image [C, H, W] by the last ``frames`` images [frames * C, H, W]."""
+    for key in observation_keys(episode):
+        if frames == 1 or episode[key].dtype != torch.uint8:
+            continue
+        images = torch.cat([episode[key], episode[NEXT, key][-1:]])
+        ages = torch.arange(frames - 1, -1, -1)
+        index = (torch.arange(len(images))[:, None] - ages).clamp_min(0)
+        stacked = images[index].flatten(1, 2)
+        episode[key], episode[NEXT, key] = stacked[:-1], stacked[1:]
 
 
 def _read(group: h5py.Group, key: str, where: str, length: int | None = None) -> np.ndarray:
@@ -338,8 +374,8 @@ def _check_same_shapes(episode: TensorDict, first: TensorDict, where: str) -> No
 def check_demos_match(demos: Demos, env: EnvBase) -> None:
     """Refuse demonstrations that were not made in an environment's task.
 
-    Compares the task and the action repeat, where both sides name them, the size of the actions,
-    and the shape of each observation that was loaded.
+    Compares the task, the action repeat and, if images were loaded, the render quality, where both
+    sides name them, the size of the actions, and the shape of each observation that was loaded.
 
     Args:
         demos: as loaded.
@@ -349,10 +385,13 @@ def check_demos_match(demos: Demos, env: EnvBase) -> None:
         UsageError: they differ; the message names both values.
     """
     recorded, present = demos.summary(), dict(env.observation_spec.items())
-    found = {"action size": recorded["action_size"], **_task(demos.env_args)}
+    names = ["action_repeat"]
+    if any(key.endswith("_image") for key in recorded["observations"]):
+        names.append("render_quality")
+    found = {"action size": recorded["action_size"], **_task(demos.env_args, names)}
     wanted = {
         "action size": env.action_spec.shape[-1],
-        **_task(getattr(env, "env_args", {})),
+        **_task(getattr(env, "env_args", {}), names),
     }
     for key, shape in recorded["observations"].items():
         if key not in present:
@@ -370,10 +409,8 @@ def check_demos_match(demos: Demos, env: EnvBase) -> None:
             )
 
 
-def _task(env_args: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of ``env_args`` that change what an action does."""
-    parts = {
-        "task": env_args.get("env_name"),
-        "action_repeat": env_args.get("env_kwargs", {}).get("action_repeat"),
-    }
+def _task(env_args: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The task of ``env_args`` and those of its ``env_kwargs`` that are named and present."""
+    settings = env_args.get("env_kwargs", {})
+    parts = {"task": env_args.get("env_name"), **{name: settings.get(name) for name in names}}
     return {name: value for name, value in parts.items() if value is not None}

@@ -84,7 +84,7 @@ class EpisodeToTransitions(Transform):
 def episode_buffer(
     capacity: int,
     batch_size: int,
-    transform: EpisodeToTransitions,
+    transform: Transform,
     *,
     storage: Literal["memory", "memmap"] = "memory",
     scratch_dir: str | Path | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -11,6 +12,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from ibrl_torchrl.envs.rendering import CameraRig
 from ibrl_torchrl.errors import require_extra, unknown_name
 from ibrl_torchrl.keys import (
     ACTION,
@@ -21,12 +23,15 @@ from ibrl_torchrl.keys import (
     SUCCESS,
     TERMINATED,
     TRUNCATED,
+    image_key,
 )
 
 ACTION_SIZE = 4  # hand displacement xyz, gripper effort
 FRAME_SIZE = 18  # what Meta-World sees of one instant; an observation holds two and the goal
 STATE_SIZE = 2 * FRAME_SIZE + 3
 PROPRIO_SIZE = 4  # hand xyz, gripper opening: the first entries of a frame
+# The paper's view, as in MoDem; elsewhere cameras stay where Meta-World has them.
+CAMERA_POSITIONS = {"corner2": (0.75, 0.075, 0.7)}
 
 
 class MetaWorldEnv(EnvBase):
@@ -49,6 +54,9 @@ class MetaWorldEnv(EnvBase):
     ``done``        bool     1     either of the two
     ==============  =======  ====  ============================================================
 
+    With ``cameras`` there is also ``<camera>_image``, uint8 [3, H, W] and right side up, for each.
+    The goal's marker is visible in the images.
+
     Actions beyond [-1, 1] are clipped.
 
     Args:
@@ -57,12 +65,18 @@ class MetaWorldEnv(EnvBase):
         horizon: environment steps of an episode.
         seed: seed of the start states; None draws fresh entropy. The global random states of
             NumPy and PyTorch are neither read nor changed.
+        cameras: names of cameras to render: ``"corner2"`` (paper: moved to (0.75, 0.075, 0.7)),
+            ``"topview"``, ``"corner"``, ``"corner3"``, ``"corner4"``, ``"behindGripper"``,
+            ``"gripperPOV"``. Default none.
+        image_size: height and width of the images in pixels, default 96 (paper).
+        render_quality: ``"fast"`` (default), ``"shadows"`` or ``"full"``, see ``CameraRig``.
         device: where the tensors live; the simulator itself runs on the CPU.
 
     Raises:
-        UsageError: ``task`` is unknown, or metaworld is not installed.
-        ValueError: ``action_repeat`` or ``horizon`` is below 1, or their product exceeds the
-            simulator's own limit of 500 steps.
+        UsageError: ``task``, a camera or the quality is unknown, metaworld is not installed, or
+            nothing here can render.
+        ValueError: ``action_repeat``, ``horizon`` or ``image_size`` is below 1, or the product of
+            the first two exceeds the simulator's own limit of 500 steps.
 
     Examples:
         >>> env = MetaWorldEnv("box-close", seed=0)
@@ -77,6 +91,9 @@ class MetaWorldEnv(EnvBase):
         action_repeat: int = 2,
         horizon: int = 100,
         seed: int | None = None,
+        cameras: Sequence[str] = (),
+        image_size: int = 96,
+        render_quality: str = "fast",
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(device=device, batch_size=[])
@@ -104,15 +121,29 @@ class MetaWorldEnv(EnvBase):
         self._simulator.seeded_rand_vec = True
         self._simulator._set_task_called = True
 
+        self._rendering = {
+            "cameras": [*cameras],
+            "image_size": image_size,
+            "render_quality": render_quality,
+        }
+        self._rig: CameraRig | None = None
+        if cameras:
+            for camera, position in CAMERA_POSITIONS.items():
+                self._simulator.model.camera(camera).pos[:] = position
+            self._rig = CameraRig(self._simulator.model, cameras, image_size, render_quality)
+
         self._make_spec()
         self.set_seed(seed)
 
     def _make_spec(self) -> None:
+        size = self._rendering["image_size"]
+        image = Bounded(0, 255, shape=(3, size, size), dtype=torch.uint8)
         self.observation_spec = Composite(
             {
                 STATE: Unbounded(STATE_SIZE),
                 PROPRIO: Unbounded(PROPRIO_SIZE),
                 SUCCESS: Categorical(2, shape=(1,), dtype=torch.bool),
+                **{image_key(camera): image.clone() for camera in self._rendering["cameras"]},
             },
             device=self.device,
         )
@@ -133,8 +164,18 @@ class MetaWorldEnv(EnvBase):
             "env_name": self.task,
             "env_version": version("metaworld"),
             "type": "metaworld",
-            "env_kwargs": {"action_repeat": self.action_repeat, "horizon": self.horizon},
+            "env_kwargs": {
+                "action_repeat": self.action_repeat,
+                "horizon": self.horizon,
+                **(self._rendering if self._rig else {}),
+            },
         }
+
+    def close(self, **kwargs: Any) -> None:
+        """Free the renderer."""
+        if self._rig is not None:
+            self._rig.close()
+        super().close(**kwargs)
 
     def _set_seed(self, seed: int | None) -> None:
         self._simulator.np_random = np.random.default_rng(seed)
@@ -170,10 +211,12 @@ class MetaWorldEnv(EnvBase):
 
     def _observation(self, success: bool) -> dict[str, torch.Tensor]:
         state = torch.from_numpy(self._raw_state.astype(np.float32))
+        images = self._rig.render(self._simulator.data) if self._rig else {}
         return {
             STATE: state,
             PROPRIO: state[:PROPRIO_SIZE].clone(),
             SUCCESS: torch.tensor([success]),
+            **{image_key(camera): image for camera, image in images.items()},
         }
 
     def _begin_episode(self, layout: np.ndarray | None = None) -> None:

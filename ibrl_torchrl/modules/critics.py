@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ibrl_torchrl.keys import ACTION, STATE_ACTION_VALUE
-from ibrl_torchrl.modules.ensemble import EnsembleLayerNorm, EnsembleLinear
+from ibrl_torchrl.modules.ensemble import EnsembleMLP
 from ibrl_torchrl.modules.lean import LeanTensorDictModule
 from ibrl_torchrl.modules.standardize import Standardize
 
@@ -50,36 +48,29 @@ class StateCriticEnsemble(nn.Module):
             raise ValueError(f"num_critics must be at least 1, got {num_critics}")
         self.num_critics = num_critics
         self.standardize = standardize
-        sizes = [standardize.mean.numel() + action_size, *hidden]
-        self.layers = nn.ModuleList(EnsembleLinear(num_critics, *pair) for pair in pairwise(sizes))
-        self.norms = nn.ModuleList(
-            EnsembleLayerNorm(num_critics, size) for size in hidden if layer_norm
+        self.mlp = EnsembleMLP(
+            num_critics, standardize.mean.numel() + action_size, hidden, layer_norm=layer_norm
         )
-        self.head = EnsembleLinear(num_critics, sizes[-1], 1)
 
     def forward(self, state: Tensor, action: Tensor, members: Tensor | None = None) -> Tensor:
         """Evaluate all critics, or those of ``members``.
 
         Args:
-            state: float [*, S].
+            state: float [*, S]; its batch shape may hold ones where the action's does not.
             action: float [*, A].
             members: int64 [K], indices of the critics to evaluate; all by default.
 
         Returns:
             float [*, E], or [*, K] in the order of ``members``.
         """
-        features = torch.cat([self.standardize(state), action], -1)
-        batch = features.shape[:-1]
+        batch = action.shape[:-1]
         if members is not None and batch.numel() <= _FEW_ROWS:
             return self(state, action)[..., members]
         count = self.num_critics if members is None else members.numel()
-        features = features.reshape(1, -1, features.shape[-1]).expand(count, -1, -1)
-        for i, layer in enumerate(self.layers):
-            features = layer(features, members)
-            if self.norms:
-                features = self.norms[i](features, members)
-            features = F.relu(features)
-        return self.head(features, members).squeeze(-1).T.reshape(*batch, count)
+        state = self.standardize(state).expand(*batch, -1)
+        inputs = torch.cat([state, action], -1).reshape(1, batch.numel(), -1)
+        values = self.mlp(inputs.expand(count, -1, -1), members)
+        return values.squeeze(-1).T.reshape(*batch, count)
 
 
 class CriticEnsemble(LeanTensorDictModule):
@@ -88,6 +79,8 @@ class CriticEnsemble(LeanTensorDictModule):
     Args:
         network: module with ``num_critics`` and ``forward(*observations, action, members=None)``
             returning [*, E], or [*, K] for K ``members``; :class:`StateCriticEnsemble` is one.
+            To value several actions of one observation, observations come with batch shape
+            [*, 1] and actions with [*, N]: what depends on the observation alone is computed once.
         in_keys: its observation keys, the action key last.
         out_key: where the values go, default ``"state_action_value"``.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,3 +54,41 @@ class EnsembleLayerNorm(nn.Module):
         if members is None:
             return torch.addcmul(self.bias, normalised, self.weight)
         return torch.addcmul(self.bias[members], normalised, self.weight[members])
+
+
+class EnsembleMLP(nn.Module):
+    """``members`` independent MLPs: linear, layer norm, ReLU for each hidden layer; then linear.
+
+    Args:
+        members: number of networks E.
+        in_features: input size I.
+        hidden: width of each hidden layer.
+        out_features: output size O, default 1.
+        layer_norm: normalise after each hidden layer, default True.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        in_features: int,
+        hidden: Sequence[int],
+        out_features: int = 1,
+        *,
+        layer_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        sizes = [in_features, *hidden]
+        self.layers = nn.ModuleList(EnsembleLinear(members, *pair) for pair in pairwise(sizes))
+        self.norms = nn.ModuleList(
+            EnsembleLayerNorm(members, size) for size in hidden if layer_norm
+        )
+        self.head = EnsembleLinear(members, sizes[-1], out_features)
+
+    def forward(self, inputs: Tensor, members: Tensor | None = None) -> Tensor:
+        """Map [E, B, I], or [K, B, I] with ``members`` of [K] indices, to the same with O."""
+        for i, layer in enumerate(self.layers):
+            inputs = layer(inputs, members)
+            if self.norms:
+                inputs = self.norms[i](inputs, members)
+            inputs = F.relu(inputs)
+        return self.head(inputs, members)

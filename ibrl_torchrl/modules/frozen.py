@@ -46,6 +46,27 @@ class FrozenPolicy(TensorDictModuleBase):
         return self.policy(tensordict)
 
 
+class RecordedProposal(TensorDictModuleBase):
+    """A frozen policy's action that the batch already holds.
+
+    What a frozen policy proposes at an observation never changes, so a replay can keep it
+    (``RecordProposals``) and updates need not run the policy again: with a ResNet-18 that is most
+    of their cost.
+
+    Args:
+        key: where the action is, such as ``"bc_action"``.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.in_keys = [key]
+        self.out_keys = [key]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Leave the proposal [*, A] where it is."""
+        return tensordict
+
+
 def shared_twin(module: ModuleT) -> ModuleT:
     """Copy a module but not its tensors.
 

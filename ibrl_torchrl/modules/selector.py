@@ -142,8 +142,8 @@ class IBRLSelector(TensorDictModuleBase):
         Returns:
             float [*, N]: the minimum over the asked critics.
         """
-        batch = candidates.shape[:-1]
-        inputs = tensordict.select(*self.critic.observation_keys).unsqueeze(-1).expand(batch)
+        inputs = tensordict.select(*self.critic.observation_keys).unsqueeze(-1)
+        inputs.batch_size = tensordict.batch_size  # observations [*, 1], candidates [*, N]
         inputs.set(ACTION, candidates)
         values = self.critic(inputs, members=members).get(self.critic.out_keys[0])  # [*, N, E]
         return values.amin(-1)

@@ -18,7 +18,7 @@ from torchrl.objectives.utils import dispatch_value_estimator
 
 from ibrl_torchrl import keys
 from ibrl_torchrl.modules.critics import CriticEnsemble
-from ibrl_torchrl.modules.frozen import FrozenPolicy
+from ibrl_torchrl.modules.frozen import FrozenPolicy, RecordedProposal
 from ibrl_torchrl.modules.selector import IBRLSelector, SelectionMode
 
 
@@ -38,10 +38,17 @@ class IBRLTD3Loss(LossModule):
     The loss owns the critics and all targets. Dropout follows the train or eval flag of the actor
     that was passed in: leave it in train mode and act with its :func:`shared_twin`.
 
+    From pixels, actor and critics read the features of a shared ``encoder``. Only the critic loss
+    trains it, it has no target (both as in the original code), s and s' are encoded apart, each
+    with its own random shift if the encoder has one in train mode, and the features of s serve
+    the actor loss too.
+
     Args:
         actor_network: writes the RL action [*, A] in [-1, 1].
         qvalue_network: the critic ensemble, writes [*, E].
         proposals: frozen policies, each writing an action of its own key.
+        encoder: reads images and writes the features that actor and critics read; None (default)
+            where they read observations as they are.
         bootstrap: how the target chooses among the proposals: ``"greedy"`` (paper), ``"soft"`` or
             ``"epsilon"``; see :class:`IBRLSelector`.
         beta: inverse temperature of the soft choice, default 10.
@@ -58,8 +65,9 @@ class IBRLTD3Loss(LossModule):
 
     ``forward`` returns both losses and diagnostics; ``qvalue_loss`` and ``actor_loss`` return one
     loss and its diagnostics each. The critic loss writes the priority ``td_error`` [*], the mean
-    absolute TD error over the critics, into the batch and changes nothing else in it. A transition
-    of k steps carries ``steps_to_next_obs``; gamma is set by ``make_value_estimator(gamma=...)``.
+    absolute TD error over the critics, into the batch, and the encoder's features, detached, for
+    the actor loss; it changes nothing else in it. A transition of k steps carries
+    ``steps_to_next_obs``; gamma is set by ``make_value_estimator(gamma=...)``.
 
     Raises:
         ValueError: an argument is out of range, or proposals do not write distinct keys.
@@ -131,8 +139,9 @@ class IBRLTD3Loss(LossModule):
         self,
         actor_network: TensorDictModuleBase,
         qvalue_network: CriticEnsemble,
-        proposals: Sequence[FrozenPolicy] = (),
+        proposals: Sequence[FrozenPolicy | RecordedProposal] = (),
         *,
+        encoder: TensorDictModuleBase | None = None,
         bootstrap: SelectionMode = "greedy",
         beta: float = 10.0,
         epsilon: float = 0.1,
@@ -154,6 +163,7 @@ class IBRLTD3Loss(LossModule):
         self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
         self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
         self.proposals = nn.ModuleList(proposals)
+        self.encoder = encoder or _AsTheyAre()
         # Kept out of the registered children, as TorchRL keeps the networks themselves: the
         # selector refers to the critic module, whose parameters are owned by this loss.
         self.__dict__["selector"] = IBRLSelector(
@@ -191,7 +201,8 @@ class IBRLTD3Loss(LossModule):
     def _observation_keys(self) -> list[NestedKey]:
         readers = [self.actor_network, *self.proposals]
         read = [key for reader in readers for key in reader.in_keys]
-        return [*dict.fromkeys([*read, *self.qvalue_network.observation_keys])]
+        read = [*self.encoder.in_keys, *read, *self.qvalue_network.observation_keys]
+        return [key for key in dict.fromkeys(read) if key not in self.encoder.out_keys]
 
     def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Critic loss of a batch [B].
@@ -207,7 +218,10 @@ class IBRLTD3Loss(LossModule):
         target = self.value_estimator.value_estimate(
             tensordict.copy(), next_value=next_value
         ).detach()
-        critic_input = tensordict.select(*self.qvalue_network.observation_keys)
+        seen = self.encoder(tensordict.select(*self._observation_keys))
+        for key in self.encoder.out_keys:
+            tensordict.set(key, seen.get(key).detach())
+        critic_input = seen.select(*self.qvalue_network.observation_keys)
         critic_input.set(keys.ACTION, tensordict.get(names.action))
         with _using(self.qvalue_network_params, self.qvalue_network):
             predicted = self._values(critic_input)  # [B, E]
@@ -228,9 +242,14 @@ class IBRLTD3Loss(LossModule):
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Actor loss of a batch [B]; gradients reach the actor alone.
 
+        Features that the critic loss left in the batch are used; without them it encodes.
+
         Returns:
             The loss, scalar (``"none"``: [B]), and the detached ``actor_value`` [B].
         """
+        if not all(key in tensordict for key in self.encoder.out_keys):
+            with torch.no_grad():
+                tensordict = self.encoder(tensordict.select(*self._observation_keys))
         inputs = tensordict.select(*self.actor_network.in_keys)
         with _using(self.actor_network_params, self.actor_network):
             action = self.actor_network(inputs).get(self.actor_network.out_keys[0])
@@ -246,15 +265,15 @@ class IBRLTD3Loss(LossModule):
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Both losses of a batch [B], with their diagnostics averaged over it."""
-        loss_actor, actor_info = self.actor_loss(tensordict)
         loss_qvalue, critic_info = self.qvalue_loss(tensordict)
+        loss_actor, actor_info = self.actor_loss(tensordict)
         info = {key: value.float().mean() for key, value in (actor_info | critic_info).items()}
         return TensorDict({"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, **info})
 
     @torch.no_grad()
     def _bootstrap(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Propose actions at s', let the target critics choose, and return the choice [B]."""
-        next_td = tensordict.get(keys.NEXT).select(*self._observation_keys)
+        next_td = self.encoder(tensordict.get(keys.NEXT).select(*self._observation_keys))
         actor_key = self.actor_network.out_keys[0]
         with _using(self.target_actor_network_params, self.actor_network):
             self.actor_network(next_td)
@@ -311,6 +330,16 @@ class IBRLTD3Loss(LossModule):
                 **hyperparams,
             )
         return self
+
+
+class _AsTheyAre(TensorDictModuleBase):
+    """The encoder of observations that need none."""
+
+    in_keys: list[NestedKey] = []
+    out_keys: list[NestedKey] = []
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        return tensordict
 
 
 def _using(params: TensorDictBase, network: nn.Module) -> AbstractContextManager:

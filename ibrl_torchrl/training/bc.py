@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ def clone_behaviour(
     steps: int,
     batch_size: int,
     lr: float,
+    grad_clip: float | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
     """Train a deterministic policy in place on demonstrated actions, by squared error.
@@ -35,6 +37,7 @@ def clone_behaviour(
         steps: updates of Adam.
         batch_size: transitions an update, drawn with replacement.
         lr: learning rate.
+        grad_clip: bound of the gradient's norm, default none.
         on_step: called with the step number and the loss, every 100 updates.
 
     Raises:
@@ -52,6 +55,8 @@ def clone_behaviour(
         value = loss(batch)["loss_bc"]
         optimizer.zero_grad(set_to_none=True)
         value.backward()
+        if grad_clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), grad_clip)
         optimizer.step()
         if step % 100 == 0 or step == steps:
             if not torch.isfinite(value):
@@ -59,3 +64,30 @@ def clone_behaviour(
             if on_step is not None:
                 on_step(step, value.item())
     network.eval()
+
+
+class BestWeights:
+    """The best few of a network's weights during its training.
+
+    Args:
+        keep: how many.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._kept: list[tuple[float, int, dict[str, torch.Tensor]]] = []
+
+    def consider(self, network: nn.Module, step: int, score: float) -> None:
+        """Keep a copy of the weights if they are among the best; later ones win a tie."""
+        self._kept.append((score, step, copy.deepcopy(network.state_dict())))
+        self._kept = sorted(self._kept, key=lambda kept: kept[:2], reverse=True)[: self._keep]
+
+    def restore(self, network: nn.Module) -> tuple[int, float]:
+        """Load one of the kept weights, drawn at random as in the paper's appendix E.
+
+        Returns:
+            Its step and its score.
+        """
+        score, step, weights = self._kept[int(torch.randint(len(self._kept), ()))]
+        network.load_state_dict(weights)
+        return step, score

@@ -7,7 +7,7 @@ their types and limits. :func:`parse` turns a composed configuration into them.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -33,6 +33,13 @@ class TaskConfig:
     name: str
     action_repeat: int
     horizon: int
+    cameras: list[str] = field(default_factory=list)
+    image_size: int = 96
+    render_quality: str = "fast"
+    frame_stack: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self.frame_stack >= 1, "task.frame_stack", self.frame_stack, "at least 1")
 
 
 @dataclass
@@ -48,13 +55,35 @@ class DemosConfig:
 
 
 @dataclass
+class EncoderConfig:
+    network: str
+    settings: dict[str, Any]
+    cameras: list[str]
+    fusion: str
+    shift: int
+    proprio: bool
+    proprio_noise: float
+
+    def __post_init__(self) -> None:
+        _check_choice("encoder.network", self.network, ("vit", "resnet18", "resnet96", "drq"))
+        _check_choice("encoder.fusion", self.fusion, ("concatenate", "add", "multiply"))
+        _check(bool(self.cameras), "encoder.cameras", self.cameras, "one camera or more")
+        for name in ("shift", "proprio_noise"):
+            _check(getattr(self, name) >= 0, f"encoder.{name}", getattr(self, name), "0 or more")
+
+
+@dataclass
 class NetworkConfig:
     hidden: list[int]
     dropout: float
+    embedding: str = "compressed"
+    embedding_size: int = 128
 
     def __post_init__(self) -> None:
         _check(min(self.hidden, default=0) >= 1, "hidden", self.hidden, "a list of widths")
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
+        _check_choice("embedding", self.embedding, ("flat", "compressed", "spatial"))
+        _check(self.embedding_size >= 1, "embedding_size", self.embedding_size, "at least 1")
 
 
 @dataclass
@@ -62,10 +91,16 @@ class CriticConfig:
     hidden: list[int]
     number: int
     layer_norm: bool
+    embedding: str = "spatial"
+    embedding_size: int = 1024
+    weights: str = "softmax"
 
     def __post_init__(self) -> None:
         _check(min(self.hidden, default=0) >= 1, "hidden", self.hidden, "a list of widths")
         _check(self.number >= 1, "critic.number", self.number, "at least 1")
+        _check_choice("critic.embedding", self.embedding, ("spatial", "compressed"))
+        _check(self.embedding_size >= 1, "embedding_size", self.embedding_size, "at least 1")
+        _check_choice("critic.weights", self.weights, ("softmax", "free"))
 
 
 @dataclass
@@ -75,8 +110,19 @@ class BCConfig:
     steps: int
     batch_size: int
     lr: float
+    encoder: EncoderConfig | None = None
+    grad_clip: float | None = None
+    evaluate_every: int | None = None
+    eval_episodes: int = 20
+    eval_seed: int = 200_000
+    keep_best: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("grad_clip", "evaluate_every"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, f"bc.{name}", value, "null or positive")
+        for name in ("eval_episodes", "keep_best"):
+            _check(getattr(self, name) >= 1, f"bc.{name}", getattr(self, name), "at least 1")
         _check(self.steps >= 1, "bc.steps", self.steps, "at least 1")
         _check(self.batch_size >= 1, "bc.batch_size", self.batch_size, "at least 1")
         _check(self.lr > 0, "bc.lr", self.lr, "positive")
@@ -103,6 +149,7 @@ class AlgoConfig:
     warmup_episodes: int
     update_every: int
     critic_updates: int
+    encoder: EncoderConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("acting", "bootstrap"):
@@ -137,6 +184,7 @@ class ReplayConfig:
     beta: float
     demo_share: float | None
     keep_successes: bool
+    record_proposals: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("replay.storage", self.storage, ("memory", "memmap"))

@@ -39,7 +39,8 @@ class IBRLLearner:
     def __init__(self, loss: IBRLTD3Loss, *, lr: float, tau: float, critic_updates: int) -> None:
         self.loss = loss
         self.critic_updates = critic_updates
-        self.critic_optimizer = _adam(loss.qvalue_network_params.parameters(), lr)
+        critic_parameters = [*loss.encoder.parameters(), *loss.qvalue_network_params.parameters()]
+        self.critic_optimizer = _adam(critic_parameters, lr)
         self.actor_optimizer = _adam(loss.actor_network_params.parameters(), lr)
         self._critic_target = PartialSoftUpdate(loss, "qvalue_network", tau=tau)
         self._actor_target = PartialSoftUpdate(loss, "actor_network", tau=tau)

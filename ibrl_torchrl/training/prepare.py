@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tensordict import TensorDict
+from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.data import (
@@ -18,14 +18,31 @@ from ibrl_torchrl.data import (
     save_demos,
     scripted_expert,
 )
+from ibrl_torchrl.data.memory import available_disk, available_memory, require_memory
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, STATE
-from ibrl_torchrl.modules import Standardize, StateActor
-from ibrl_torchrl.training.bc import clone_behaviour
-from ibrl_torchrl.training.builders import OBSERVATION_KEYS, build_policy_network, demo_states
+from ibrl_torchrl.keys import ACTION, BC_ACTION
+from ibrl_torchrl.modules import PixelPolicy, StateActor, shared_twin
+from ibrl_torchrl.training.bc import BestWeights, clone_behaviour
+from ibrl_torchrl.training.builders import as_policy, build_env, executing, replay_bytes
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state, save_checkpoint
-from ibrl_torchrl.training.config import BCConfig, DemosConfig, TaskConfig
-from ibrl_torchrl.training.progress import bar
+from ibrl_torchrl.training.config import (
+    BCConfig,
+    DemosConfig,
+    EncoderConfig,
+    ReplayConfig,
+    TaskConfig,
+)
+from ibrl_torchrl.training.networks import (
+    build_policy,
+    observed_keys,
+    placeholder_scales,
+    scales_of,
+)
+from ibrl_torchrl.training.progress import bar, say
+from ibrl_torchrl.training.report import evaluate_policies
+
+# An imitation policy of either kind.
+BCNetwork = StateActor | PixelPolicy
 
 
 def prepare_process(seed: int, threads: int | None, device: str) -> torch.device:
@@ -45,8 +62,9 @@ def prepare_process(seed: int, threads: int | None, device: str) -> torch.device
         raise UsageError(f"device={device}: not available here; use device=cpu") from error
 
 
-def record_to(path: Path, config: DemosConfig, task: TaskConfig, env: EnvBase) -> None:
+def record_to(path: Path, config: DemosConfig, task: TaskConfig) -> None:
     """Record scripted demonstrations to a file, with a progress bar."""
+    env = build_env(task, frame_stack=1)  # files hold single frames
     expert = scripted_expert(task.suite, task.name, config.noise, seed=config.seed)
     episodes = record_demos(env, expert, config.episodes, seed=config.seed)
     save_demos(
@@ -54,7 +72,30 @@ def record_to(path: Path, config: DemosConfig, task: TaskConfig, env: EnvBase) -
     )
 
 
-def given_demos(config: DemosConfig, env: EnvBase) -> Demos | None:
+def demo_keys(*encoders: EncoderConfig | None) -> list[str]:
+    """What demonstrations must hold for policies with these encoders."""
+    return [*dict.fromkeys(key for encoder in encoders for key in observed_keys(encoder))]
+
+
+def require_replay_fits(
+    config: ReplayConfig, env: EnvBase, keys: list[str], frame_stack: int, run_dir: str
+) -> None:
+    """Say what the replay will cost, before anything of it is allocated.
+
+    Raises:
+        UsageError: it does not fit.
+    """
+    needed = replay_bytes(config, env, keys, frame_stack)
+    on_disk = config.storage == "memmap"
+    available = available_disk(run_dir) if on_disk else available_memory()
+    say(f"replay: {needed / 1e9:.2f} GB when full, {'on disk' if on_disk else 'in memory'}")
+    remedy = "lower replay.capacity" if on_disk else "lower replay.capacity or use storage=memmap"
+    require_memory(needed, available, remedy)
+
+
+def given_demos(
+    config: DemosConfig, task: TaskConfig, env: EnvBase, keys: list[str]
+) -> Demos | None:
     """The demonstrations of ``demos.path``, if there is one.
 
     Raises:
@@ -62,7 +103,9 @@ def given_demos(config: DemosConfig, env: EnvBase) -> Demos | None:
     """
     if config.path is None:
         return None
-    demos = load_demos(config.path, keys=OBSERVATION_KEYS, max_episodes=config.episodes)
+    demos = load_demos(
+        config.path, keys=keys, max_episodes=config.episodes, frame_stack=task.frame_stack
+    )
     if len(demos.episodes) < config.episodes:
         raise UsageError(
             f"{config.path}: holds {len(demos.episodes)} episodes, "
@@ -72,14 +115,14 @@ def given_demos(config: DemosConfig, env: EnvBase) -> Demos | None:
     return demos
 
 
-def recorded_demos(config: DemosConfig, task: TaskConfig, env: EnvBase, run_dir: Path) -> Demos:
+def recorded_demos(config: DemosConfig, task: TaskConfig, keys: list[str], run_dir: Path) -> Demos:
     """Scripted demonstrations, recorded to ``demos.hdf5`` in the run folder and read back."""
     path = run_dir / "demos.hdf5"
-    record_to(path, config, task, env)
-    return load_demos(path, keys=OBSERVATION_KEYS)
+    record_to(path, config, task)
+    return load_demos(path, keys=keys, frame_stack=task.frame_stack)
 
 
-def given_bc(config: BCConfig, task: TaskConfig, env: EnvBase) -> StateActor | None:
+def given_bc(config: BCConfig, task: TaskConfig, env: EnvBase) -> BCNetwork | None:
     """The imitation policy of ``bc.path``, if there is one.
 
     Raises:
@@ -88,47 +131,84 @@ def given_bc(config: BCConfig, task: TaskConfig, env: EnvBase) -> StateActor | N
     return restore_bc(Path(config.path), config, task, env) if config.path else None
 
 
-def trained_bc(config: BCConfig, demos: Demos, device: torch.device) -> StateActor:
-    """An imitation policy cloned from demonstrations, with a progress bar."""
-    states = demo_states(demos.episodes)
-    actions = torch.cat([episode[ACTION] for episode in demos.episodes])
-    network = build_policy_network(
-        config.network, Standardize.from_data(states), actions.shape[-1]
+def trained_bc(config: BCConfig, demos: Demos, env: EnvBase, device: torch.device) -> BCNetwork:
+    """An imitation policy cloned from demonstrations, with a progress bar.
+
+    With ``bc.evaluate_every`` it is evaluated meanwhile and one of the best stages is returned.
+    """
+    keys = observed_keys(config.encoder)
+    transitions = torch.cat([episode.select(*keys, ACTION) for episode in demos.episodes])
+    network = build_policy(
+        config.network,
+        config.encoder,
+        scales_of(demos.episodes),
+        env.observation_spec,
+        transitions[ACTION].shape[-1],
     ).to(device)
-    transitions = TensorDict({STATE: states, ACTION: actions}, batch_size=[len(states)])
+    acting = executing(as_policy(shared_twin(network).eval(), config.encoder, BC_ACTION))
+    best = BestWeights(config.keep_best)
     with bar(total=config.steps, desc="bc", unit="step") as shown:
 
         def show(step: int, loss: float) -> None:
             shown.update(step - shown.n)
             shown.set_postfix(loss=f"{loss:.2e}")
+            if config.evaluate_every and (
+                step % config.evaluate_every == 0 or step == config.steps
+            ):
+                best.consider(network, step, _success(acting, config, env, step))
 
         clone_behaviour(
             network,
-            OBSERVATION_KEYS,
+            keys,
             transitions.to(device),
             steps=config.steps,
             batch_size=config.batch_size,
             lr=config.lr,
+            grad_clip=config.grad_clip,
             on_step=show,
         )
+    if config.evaluate_every:
+        step, score = best.restore(network)
+        say(f"bc step {step:>7}  chosen, success {score:.2f}")
     return network
 
 
-def save_bc(path: Path, network: StateActor, task: TaskConfig) -> None:
+def _success(policy: TensorDictModuleBase, config: BCConfig, env: EnvBase, step: int) -> float:
+    results = evaluate_policies(env, {"bc": policy}, config.eval_seed, config.eval_episodes)
+    rate = results["bc"].success_rate
+    say(f"bc step {step:>7}  success {rate:.2f} of {config.eval_episodes}")
+    return rate
+
+
+def save_bc(path: Path, network: BCNetwork, config: BCConfig, task: TaskConfig) -> None:
     """Write an imitation policy, its observation statistics included."""
-    meta = {"task": f"{task.suite}/{task.name}"}
-    save_checkpoint(path, "bc", meta, {"policy": network.state_dict()})
+    save_checkpoint(path, "bc", bc_meta(config, task), {"policy": network.state_dict()})
 
 
-def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> StateActor:
+def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> BCNetwork:
     """Load an imitation policy in eval mode.
 
     Raises:
-        UsageError: the checkpoint is damaged or of another task or shape.
+        UsageError: the checkpoint is damaged or of another task, kind of images or shape.
     """
-    _, state = load_checkpoint(path, "bc", {"task": f"{task.suite}/{task.name}"})
-    # The statistics are placeholders until the checkpoint brings its own.
-    placeholder = Standardize.identity(env.observation_spec[STATE].shape[-1])
-    network = build_policy_network(config.network, placeholder, env.action_spec.shape[-1])
+    _, state = load_checkpoint(path, "bc", bc_meta(config, task))
+    network = build_policy(
+        config.network,
+        config.encoder,
+        placeholder_scales(env.observation_spec),
+        env.observation_spec,
+        env.action_spec.shape[-1],
+    )
     load_state(network, state["policy"], path)
     return network.eval()
+
+
+def bc_meta(config: BCConfig, task: TaskConfig) -> dict[str, str]:
+    """What an imitation policy belongs to: its task, and what its images look like."""
+    meta = {"task": f"{task.suite}/{task.name}"}
+    if config.encoder is not None:
+        meta["images"] = (
+            f"{task.frame_stack} x {task.image_size} px, quality {task.render_quality}, "
+            f"of {', '.join(config.encoder.cameras)}"
+        )
+    return meta

@@ -24,16 +24,16 @@ from sizes import as_tensors
 
 from ibrl_torchrl.cli import config_directory
 from ibrl_torchrl.data import record_demos, scripted_expert
-from ibrl_torchrl.modules import Standardize, StateActor
+from ibrl_torchrl.modules import StateActor
 from ibrl_torchrl.training.builders import (
     bc_policy,
     build_agent,
     build_env,
     build_replay,
-    demo_states,
 )
 from ibrl_torchrl.training.config import TrainConfig, parse
 from ibrl_torchrl.training.loop import train
+from ibrl_torchrl.training.networks import scales_of
 
 
 class Timed:
@@ -62,10 +62,10 @@ def main(frames: int) -> None:
     env = build_env(config.task)
     env.set_seed(0)
     demos = [*record_demos(env, scripted_expert("metaworld", config.task.name), 3, seed=100)]
-    scale = Standardize.from_data(demo_states(demos))
-    bc = bc_policy(StateActor(scale, 4, hidden=config.bc.network.hidden, dropout=0.0))
-    agent = build_agent(config.algo, bc, scale, env.action_spec, torch.device("cpu"))
-    replay = build_replay(config.replay, config.algo.gamma, demos, Path("replay"))
+    scales = scales_of(demos)
+    bc = bc_policy(StateActor(scales["state"], 4, hidden=config.bc.network.hidden, dropout=0.0))
+    agent = build_agent(config.algo, bc, scales, env, torch.device("cpu"))
+    replay = build_replay(config.replay, config.algo.gamma, demos, Path("replay"), keys=["state"])
     simulator_step = env._simulator.step = Timed(env._simulator.step)
     reset = env._begin_episode = Timed(env._begin_episode)
 

@@ -201,13 +201,13 @@ def test_keys_and_max_episodes_choose(small):
         load_demos(small, max_episodes=0)
 
 
-def test_images_stay_uint8(small):
+def test_images_stay_uint8_and_become_channels_first(small):
     with h5py.File(small, "a") as file:
         for name, length in (("demo_0", 4), ("demo_1", 3)):
             for obs in ("obs", "next_obs"):
                 file[f"data/{name}/{obs}/image"] = np.full((length, 2, 2, 3), 200, np.uint8)
     image = load_demos(small).episodes[0]["image"]
-    assert image.dtype == torch.uint8 and image.shape == (4, 2, 2, 3)
+    assert image.dtype == torch.uint8 and image.shape == (4, 3, 2, 2)
 
 
 def test_summary_counts(tmp_path):

@@ -44,20 +44,20 @@ def test_the_ensemble_equals_separate_networks():
     values = ensemble(state, action)
     for i in range(4):
         x = torch.cat([state, action], -1)
-        for layer, norm in zip(ensemble.layers, ensemble.norms, strict=True):
+        for layer, norm in zip(ensemble.mlp.layers, ensemble.mlp.norms, strict=True):
             x = F.linear(x, layer.weight[i].T, layer.bias[i, 0])
             x = F.relu(F.layer_norm(x, x.shape[-1:], norm.weight[i, 0], norm.bias[i, 0]))
-        x = F.linear(x, ensemble.head.weight[i].T, ensemble.head.bias[i, 0])
+        x = F.linear(x, ensemble.mlp.head.weight[i].T, ensemble.mlp.head.bias[i, 0])
         assert torch.allclose(values[..., i], x.squeeze(-1), atol=1e-5)
 
 
 def test_members_start_independent_within_the_bounds_of_linear():
     ensemble = StateCriticEnsemble(Standardize.identity(62), 2, num_critics=3, hidden=[64])
-    weight = ensemble.layers[0].weight
+    weight = ensemble.mlp.layers[0].weight
     assert not torch.equal(weight[0], weight[1]) and not torch.equal(weight[1], weight[2])
     # nn.Linear draws from +-1/sqrt(64) = +-0.125; so does each unit's own bias.
     assert 0.12 < weight.abs().max().item() <= 0.125
-    assert ensemble.layers[0].bias.shape == (3, 1, 64)
+    assert ensemble.mlp.layers[0].bias.shape == (3, 1, 64)
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (40,), (2, 3)])

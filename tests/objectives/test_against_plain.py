@@ -44,9 +44,9 @@ def weights(network):
     if hasattr(network, "gains"):
         linear, norm = (network.weights, network.biases), (network.gains, network.shifts)
     else:
-        layers = [*network.module.layers, network.module.head]
+        layers = [*network.module.mlp.layers, network.module.mlp.head]
         linear = [m.weight for m in layers], [m.bias for m in layers]
-        norms = network.module.norms
+        norms = network.module.mlp.norms
         norm = [m.weight for m in norms], [m.bias for m in norms]
     return [parameter for group in (*linear, *norm) for parameter in group]
 

@@ -51,7 +51,7 @@ REPLAY = ReplayConfig(
 def agent(**changes):
     scale = Standardize.identity(2)
     bc = bc_policy(StateActor(scale, 1, hidden=[8]))
-    return build_agent(replace(ALGO, **changes), bc, scale, Countdown(3).action_spec, CPU)
+    return build_agent(replace(ALGO, **changes), bc, {"state": scale}, Countdown(3), CPU)
 
 
 def selector_of(policy):
@@ -103,7 +103,7 @@ def test_only_the_exploring_policy_is_noisy_and_each_executes_its_own():
 def test_acting_scores_with_the_critics_that_were_asked_for(scorer, tmp_path):
     torch.manual_seed(0)
     built = agent(score_acting_with=scorer, policy_noise=0.0)
-    replay = build_replay(REPLAY, ALGO.gamma, [Countdown(9).rollout(9)], tmp_path)
+    replay = build_replay(REPLAY, ALGO.gamma, [Countdown(9).rollout(9)], tmp_path, keys=["state"])
     for _ in range(3):
         built.learner.round(replay, CPU)
 
@@ -121,9 +121,9 @@ def test_acting_scores_with_the_critics_that_were_asked_for(scorer, tmp_path):
 
 def test_demonstrations_are_in_the_replay_from_the_start(tmp_path):
     demos = [Countdown(4).rollout(4), Countdown(6).rollout(6)]
-    replay = build_replay(REPLAY, 0.9, demos, tmp_path)
+    replay = build_replay(REPLAY, 0.9, demos, tmp_path, keys=["state"])
     assert len(replay) == 10
-    shared = build_replay(replace(REPLAY, demo_share=0.5), 0.9, demos, tmp_path)
+    shared = build_replay(replace(REPLAY, demo_share=0.5), 0.9, demos, tmp_path, keys=["state"])
     assert (len(shared.demos), len(shared.online)) == (10, 0)
-    mapped = build_replay(replace(REPLAY, storage="memmap"), 0.9, demos, tmp_path)
+    mapped = build_replay(replace(REPLAY, storage="memmap"), 0.9, demos, tmp_path, keys=["state"])
     assert len(mapped) == 10 and [*tmp_path.rglob("*.memmap")]

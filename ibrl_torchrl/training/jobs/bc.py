@@ -5,6 +5,7 @@ from __future__ import annotations
 from ibrl_torchrl.training.builders import bc_policy, build_env, executing
 from ibrl_torchrl.training.config import BCRunConfig
 from ibrl_torchrl.training.prepare import (
+    demo_keys,
     given_bc,
     given_demos,
     prepare_process,
@@ -21,13 +22,14 @@ def run(config: BCRunConfig) -> None:
     """Leave a run folder with the demonstrations, ``bc.pt`` and ``evaluation.csv``."""
     device = prepare_process(config.seed, config.threads, config.device)
     env = build_env(config.task, device)
-    demos = given_demos(config.demos, env)
+    keys = demo_keys(config.bc.encoder)
+    demos = given_demos(config.demos, config.task, env, keys)
     network = given_bc(config.bc, config.task, env)
     run_dir = create_run_folder(config.run_dir, config)
-    demos = demos or recorded_demos(config.demos, config.task, env, run_dir)
-    network = network or trained_bc(config.bc, demos, device)
-    save_bc(run_dir / "bc.pt", network, config.task)
-    policies = {"bc": executing(bc_policy(network))}
+    demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
+    network = network or trained_bc(config.bc, demos, env, device)
+    save_bc(run_dir / "bc.pt", network, config.bc, config.task)
+    policies = {"bc": executing(bc_policy(network, config.bc.encoder))}
     results = evaluate_policies(env, policies, config.eval.seed, config.eval.final_episodes)
     write_evaluation(run_dir / "evaluation.csv", 0, results)
     say(format_table(results))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ibrl_torchrl.data import load_demos
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.builders import build_env
 from ibrl_torchrl.training.config import DemosRunConfig
 from ibrl_torchrl.training.prepare import record_to
 from ibrl_torchrl.training.progress import say
@@ -22,7 +21,7 @@ def run(config: DemosRunConfig) -> None:
     if path.exists():
         raise UsageError(f"{path}: exists already; choose another out=")
     try:
-        record_to(path, config.demos, config.task, build_env(config.task))
+        record_to(path, config.demos, config.task)
     except OSError as error:
         raise UsageError(f"{path}: cannot write here ({error.strerror})") from error
     summary = load_demos(path).summary()

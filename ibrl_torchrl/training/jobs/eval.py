@@ -8,6 +8,7 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
 from ibrl_torchrl.training.config import EvalRunConfig, TrainConfig, parse
+from ibrl_torchrl.training.networks import placeholder_scales
 from ibrl_torchrl.training.prepare import prepare_process, restore_bc
 from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
@@ -31,7 +32,14 @@ def run(config: EvalRunConfig) -> None:
     task = f"{trained.task.suite}/{trained.task.name}"
     meta, state = load_checkpoint(checkpoint, "ibrl", {"task": task})
     bc = restore_bc(run_dir / "bc.pt", trained.bc, trained.task, env)
-    agent = build_agent(trained.algo, bc_policy(bc), bc.standardize, env.action_spec, device)
+    agent = build_agent(
+        trained.algo,
+        bc_policy(bc, trained.bc.encoder),
+        placeholder_scales(env.observation_spec),
+        env,
+        device,
+        recorded_proposals=trained.replay.record_proposals,
+    )
     load_state(agent.loss, state["loss"], checkpoint)
     results = evaluate_policies(env, agent.policies, config.seed, config.episodes)
     say(format_table(results))

@@ -6,11 +6,14 @@ from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env, bu
 from ibrl_torchrl.training.config import TrainConfig
 from ibrl_torchrl.training.loop import Progress, train
 from ibrl_torchrl.training.metrics import require_trackers
+from ibrl_torchrl.training.networks import scales_of
 from ibrl_torchrl.training.prepare import (
+    demo_keys,
     given_bc,
     given_demos,
     prepare_process,
     recorded_demos,
+    require_replay_fits,
     save_bc,
     trained_bc,
 )
@@ -33,15 +36,34 @@ def run(config: TrainConfig) -> None:
     require_trackers(tensorboard=config.log.tensorboard, wandb=config.log.wandb)
     device = prepare_process(config.seed, config.threads, config.device)
     env, eval_env = build_env(config.task, device), build_env(config.task, device)
-    demos = given_demos(config.demos, env)
+    keys = demo_keys(config.bc.encoder, config.algo.encoder)
+    kept = keys if not config.replay.record_proposals else demo_keys(config.algo.encoder)
+    require_replay_fits(config.replay, env, kept, config.task.frame_stack, config.run_dir)
+    demos = given_demos(config.demos, config.task, env, keys)
     bc = given_bc(config.bc, config.task, env)
     run_dir = create_run_folder(config.run_dir, config)
     say(f"run folder: {run_dir}")
-    demos = demos or recorded_demos(config.demos, config.task, env, run_dir)
-    bc = bc or trained_bc(config.bc, demos, device)
-    save_bc(run_dir / "bc.pt", bc, config.task)
-    agent = build_agent(config.algo, bc_policy(bc), bc.standardize, env.action_spec, device)
-    replay = build_replay(config.replay, config.algo.gamma, demos.episodes, run_dir / "replay")
+    demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
+    bc = bc or trained_bc(config.bc, demos, eval_env, device)
+    save_bc(run_dir / "bc.pt", bc, config.bc, config.task)
+    policy = bc_policy(bc, config.bc.encoder)
+    agent = build_agent(
+        config.algo,
+        policy,
+        scales_of(demos.episodes),
+        env,
+        device,
+        recorded_proposals=config.replay.record_proposals,
+    )
+    replay = build_replay(
+        config.replay,
+        config.algo.gamma,
+        demos.episodes,
+        run_dir / "replay",
+        keys=kept,
+        frame_stack=config.task.frame_stack,
+        recorded=policy if config.replay.record_proposals else None,
+    )
     recorder = Recorder(config, run_dir, agent, eval_env)
     recorder.evaluate(Progress(), ("bc",), config.eval.final_episodes)
     env.set_seed(config.seed)

@@ -1,0 +1,108 @@
+"""The small vision transformer of the paper's RL encoder (section 4.1, Table 2)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PatchEmbedding = Literal["patches", "convolutions"]
+
+
+class ViT(nn.Module):
+    """Images to patch features by self-attention.
+
+    Args:
+        image_size: height and width in pixels.
+        channels: of an image, 3 a frame.
+        patch: side of a patch in pixels, default 8 (paper).
+        depth: transformer layers, default 3 (paper).
+        heads: attention heads, default 4 (paper).
+        dim: size D of a patch feature, default 128 (paper).
+        embedding: ``"patches"`` (paper): one linear map of each patch. ``"convolutions"``: the
+            original configurations' two convolutions, patches of stride ``patch // 2`` and then
+            3 x 3 of stride 2.
+
+    Raises:
+        ValueError: the image is not a whole number of patches or too small for them, or ``heads``
+            does not divide ``dim``.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        channels: int = 3,
+        *,
+        patch: int = 8,
+        depth: int = 3,
+        heads: int = 4,
+        dim: int = 128,
+        embedding: PatchEmbedding = "patches",
+    ) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"heads={heads} must divide dim={dim}")
+        self.embed = _embedding(embedding, image_size, channels, patch, dim)
+        with torch.no_grad():
+            patches = self.embed(torch.zeros(1, channels, image_size, image_size))[0, 0].numel()
+        self.position = nn.Parameter(torch.zeros(1, patches, dim))
+        self.layers = nn.ModuleList(TransformerLayer(dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        nn.init.trunc_normal_(self.position, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map float images [B, C, H, W] to features [B, P, D]."""
+        tokens = self.embed(images).flatten(2).transpose(1, 2) + self.position
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.norm(tokens)
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm self-attention and a GELU feed-forward block of four times the width.
+
+    Args:
+        dim: size D of a token.
+        heads: attention heads.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(dim)
+        self.queries_keys_values = nn.Linear(dim, 3 * dim)
+        self.attention_out = nn.Linear(dim, dim)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens [B, P, D] to tokens."""
+        split = self.queries_keys_values(self.attention_norm(tokens)).chunk(3, -1)
+        heads = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in split)
+        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2)
+        tokens = tokens + self.attention_out(attended)
+        return tokens + self.feed_forward(tokens)
+
+
+def _embedding(
+    kind: PatchEmbedding, image_size: int, channels: int, patch: int, dim: int
+) -> nn.Module:
+    if kind == "patches":
+        if image_size % patch:
+            raise ValueError(f"image size {image_size} is not a multiple of the patch {patch}")
+        return nn.Conv2d(channels, dim, patch, patch)
+    if kind == "convolutions":
+        stride = patch // 2
+        if stride < 1 or (image_size - patch) // stride + 1 < 3:
+            raise ValueError(f"image size {image_size} is too small for patches of {patch}")
+        return nn.Sequential(
+            nn.Conv2d(channels, dim, patch, stride), nn.ReLU(), nn.Conv2d(dim, dim, 3, 2)
+        )
+    raise ValueError(f"embedding must be 'patches' or 'convolutions', got {kind!r}")
