@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hydra
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ibrl_torchrl.errors import UsageError, unknown_name
 from ibrl_torchrl.training import config as schemas
+from ibrl_torchrl.training.compose import composed, config_directory, register_resolvers
 
 # command: (configuration file, its schema, module of its job)
 COMMANDS = {
@@ -56,10 +56,9 @@ def _run(command: str, overrides: list[str]) -> None:
     if command not in COMMANDS:
         raise unknown_name("command", command, COMMANDS)
     file, schema, job = COMMANDS[command]
-    if command == "eval" and overrides and re.fullmatch(r"[^-=][^=]*", overrides[0]):
-        overrides = [f"run='{overrides[0]}'", *overrides[1:]]
+    overrides = _spelled_out(command, overrides)
     _quiet_libraries()
-    OmegaConf.register_new_resolver("when", lambda test, yes, no: yes if test else no, replace=True)
+    register_resolvers()
     directory = config_directory()
     if not any(argument.startswith("-") for argument in overrides):
         _check_composes(directory, file, overrides)
@@ -74,28 +73,29 @@ def _run(command: str, overrides: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(directory), config_name=file)(task)()
 
 
-def config_directory() -> Path:
-    """The YAML files: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
+def _spelled_out(command: str, arguments: list[str]) -> list[str]:
+    """Overrides for what is shorter to type: ``eval RUN``, ``--video`` and ``--video=FILE``."""
+    videos = [found for each in arguments if (found := re.fullmatch(r"--video(=(.+))?", each))]
+    rest = [each for each in arguments if each not in {found.group() for found in videos}]
+    if command == "eval" and rest and re.fullmatch(r"[^-=][^=]*", rest[0]):
+        rest = [f"run='{rest[0]}'", *rest[1:]]
+    return [*rest, *(f"video='{found[2]}'" if found[2] else "video=true" for found in videos)]
 
 
 def _check_composes(directory: Path, file: str, overrides: list[str]) -> None:
     """Refuse what Hydra would answer with a page of its own."""
-    with initialize_config_dir(str(directory), version_base="1.3"):
-        try:
-            compose(file, overrides)
-        except (HydraException, OmegaConfBaseException) as error:
-            message = str(error)
-            if found := re.search(r"Could not find '(.+?)'", message):
-                path = directory / found.group(1)
-                group = str(path.parent.relative_to(directory))
-                options = {option.stem for option in path.parent.glob("*.yaml")} - {"base"}
-                raise unknown_name(group, path.name, options) from error
-            if found := re.search(r"Could not override '(.+?)'", message):
-                raise unknown_name("setting", found.group(1), _settings(compose(file))) from error
-            raise UsageError(" ".join(message.split())) from error
+    try:
+        composed(file, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        message = str(error)
+        if found := re.search(r"Could not find '(.+?)'", message):
+            path = directory / found.group(1)
+            group = str(path.parent.relative_to(directory))
+            options = {option.stem for option in path.parent.glob("*.yaml")} - {"base"}
+            raise unknown_name(group, path.name, options) from error
+        if found := re.search(r"Could not override '(.+?)'", message):
+            raise unknown_name("setting", found.group(1), _settings(composed(file))) from error
+        raise UsageError(" ".join(message.split())) from error
 
 
 def _settings(config: DictConfig, prefix: str = "") -> Iterator[str]:

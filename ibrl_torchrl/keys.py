@@ -27,6 +27,7 @@ RL_ACTION = "rl_action"  # the RL actor's proposal, float32 [*, A]
 BC_ACTION = "bc_action"  # the frozen imitation policy's proposal, float32 [*, A]
 PROPOSAL = "proposal"  # index of the proposal that won; 0 is the RL actor, int64 [*]
 CHOSEN_VALUE = "chosen_value"  # value of the chosen action, float32 [*, 1]
+PROPOSAL_VALUES = "proposal_values"  # value of every proposal, float32 [*, N]
 
 # Critics and replay
 STATE_ACTION_VALUE = "state_action_value"  # one value a critic, float32 [*, E]

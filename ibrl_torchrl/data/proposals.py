@@ -39,5 +39,4 @@ class RecordProposals(Transform):
         last = tensordict.get(NEXT)[-1:].select(*policy.in_keys)
         actions = policy(torch.cat([seen, last]).to(device)).get(key)
         actions = actions.to(tensordict.get(policy.in_keys[0]).device)
-        tensordict = tensordict.copy()
         return tensordict.set(key, actions[:-1]).set((NEXT, key), actions[1:])

@@ -126,10 +126,11 @@ class MetaWorldEnv(EnvBase):
             "image_size": image_size,
             "render_quality": render_quality,
         }
+        for camera, position in CAMERA_POSITIONS.items():
+            self._simulator.model.camera(camera).pos[:] = position
+        self._picture_rigs: dict[tuple[str, int, str], CameraRig] = {}
         self._rig: CameraRig | None = None
         if cameras:
-            for camera, position in CAMERA_POSITIONS.items():
-                self._simulator.model.camera(camera).pos[:] = position
             self._rig = CameraRig(self._simulator.model, cameras, image_size, render_quality)
 
         self._make_spec()
@@ -172,9 +173,10 @@ class MetaWorldEnv(EnvBase):
         }
 
     def close(self, **kwargs: Any) -> None:
-        """Free the renderer."""
-        if self._rig is not None:
-            self._rig.close()
+        """Free the renderers."""
+        for rig in [*self._picture_rigs.values(), *([self._rig] if self._rig else [])]:
+            rig.close()
+        self._picture_rigs.clear()
         super().close(**kwargs)
 
     def _set_seed(self, seed: int | None) -> None:
@@ -246,6 +248,29 @@ class MetaWorldEnv(EnvBase):
         simulator._prev_obs = previous_frame
         space = simulator.sawyer_observation_space
         self._raw_state = np.clip(simulator._get_obs(), space.low, space.high)
+
+    def picture(
+        self, camera: str = "corner2", size: int = 384, quality: str = "full"
+    ) -> np.ndarray:
+        """What the simulation looks like now, for people; observations do not change by it.
+
+        Args:
+            camera: name of a camera, whether or not observations have images of it.
+            size: height and width in pixels, at most 480.
+            quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRig``.
+
+        Returns:
+            uint8 [H, W, 3], right side up.
+
+        Raises:
+            UsageError: the camera or the quality is unknown, or nothing here can render.
+            ValueError: ``size`` is below 1.
+        """
+        key = (camera, size, quality)
+        if key not in self._picture_rigs:
+            self._picture_rigs[key] = CameraRig(self._simulator.model, [camera], size, quality)
+        image = self._picture_rigs[key].render(self._simulator.data)[camera]
+        return image.permute(1, 2, 0).numpy()
 
     def simulator_state(self) -> np.ndarray:
         """Everything that :meth:`set_simulator_state` needs to go on from here; after a reset.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -49,10 +51,10 @@ class CameraRig:
 
     Works headless, by EGL (Debian: libegl1) or OSMesa (libosmesa6); the environment variable
     ``MUJOCO_GL`` chooses, by default the first of the two that works. Several rigs can live in one
-    process.
+    process, and show one model at several qualities.
 
     Args:
-        model: the simulation's model; its rendering options are set to the quality's.
+        model: the simulation's model; its rendering options are left as they are.
         cameras: names of cameras in the model.
         size: height and width of the images in pixels.
         quality: name of a :class:`RenderQuality` in ``QUALITIES``: ``"fast"``, ``"shadows"`` or
@@ -75,14 +77,10 @@ class CameraRig:
             if camera not in names:
                 raise unknown_name("camera", camera, names)
         self._quality = QUALITIES[quality]
-        # Read by the OpenGL context when it is made.
-        if self._quality.samples is not None:
-            model.vis.quality.offsamples = self._quality.samples
-        if self._quality.shadow_map is not None:
-            model.vis.quality.shadowsize = self._quality.shadow_map
-        self._renderer = _renderer(model, size)
-        # OpenGL contexts must go before the interpreter takes the bindings apart.
-        self._free = weakref.finalize(self, self._renderer.close)
+        with _at_quality(model, self._quality):
+            self._renderer = _renderer(model, size)
+        # At exit, contexts must go before MuJoCo ends OpenGL; what is registered last goes first.
+        atexit.register(_close, weakref.ref(self._renderer))
         self._upside_down = {name: _is_upside_down(model, name) for name in cameras}
 
     def render(self, data: mujoco.MjData) -> dict[str, Tensor]:
@@ -101,13 +99,33 @@ class CameraRig:
 
     def close(self) -> None:
         """Free the OpenGL context."""
-        self._free()
+        self._renderer.close()
 
     def _set_flags(self) -> None:
         from mujoco import mjtRndFlag
 
         self._renderer.scene.flags[mjtRndFlag.mjRND_SHADOW] = self._quality.shadows
         self._renderer.scene.flags[mjtRndFlag.mjRND_REFLECTION] = self._quality.reflections
+
+
+@contextmanager
+def _at_quality(model: mujoco.MjModel, quality: RenderQuality) -> Iterator[None]:
+    """Lend a quality to a model while its OpenGL context is made, which reads it there and then."""
+    settings = model.vis.quality
+    own = settings.offsamples, settings.shadowsize
+    if quality.samples is not None:
+        settings.offsamples = quality.samples
+    if quality.shadow_map is not None:
+        settings.shadowsize = quality.shadow_map
+    try:
+        yield
+    finally:
+        settings.offsamples, settings.shadowsize = own
+
+
+def _close(renderer: weakref.ref[mujoco.Renderer]) -> None:
+    if (alive := renderer()) is not None:
+        alive.close()
 
 
 def _is_upside_down(model: mujoco.MjModel, camera: str) -> bool:

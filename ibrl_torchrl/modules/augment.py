@@ -26,7 +26,7 @@ class RandomShift(nn.Module):
         self.pad = pad
 
     def forward(self, images: Tensor) -> Tensor:
-        """Shift images [B, C, H, W] of any dtype; the result is a new tensor."""
+        """Shift images [B, C, H, W] of any dtype; the input is left as it is."""
         if not self.training or self.pad == 0:
             return images
         shifts = torch.randint(2 * self.pad + 1, (2, len(images)), device=images.device)
@@ -39,7 +39,7 @@ def shifted(images: Tensor, shifts: Tensor, pad: int) -> Tensor:
     Args:
         images: [B, C, H, W].
         shifts: int64 [2, B], row and column in the padded image where the cut begins, 0 to 2 pad.
-        pad: width of the repeated border.
+        pad: width of the repeated border, at least 1.
 
     Returns:
         [B, C, H, W]; ``shifts`` equal to ``pad`` give the images unchanged.

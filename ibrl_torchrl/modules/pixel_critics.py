@@ -12,6 +12,11 @@ from ibrl_torchrl.modules.ensemble import EnsembleLayerNorm, EnsembleLinear, Ens
 from ibrl_torchrl.modules.initialize import orthogonal_
 from ibrl_torchrl.modules.spatial import ChannelWeights, SpatialEmbedding
 
+# An orthogonal last layer starts with values of about 1 in size, where returns lie in [0, 1] and
+# mostly near 0. What is wrong at the start leaves only through the bootstrap, by a factor of
+# gamma^n each time the targets have followed: thousands of updates. Near zero nothing has to leave.
+HEAD_GAIN = 0.01
+
 
 class SpatialCriticEnsemble(nn.Module):
     """The paper's ViT-based Q-network behind its encoder (Fig. 2), E of them.
@@ -31,6 +36,7 @@ class SpatialCriticEnsemble(nn.Module):
         weights: ``"softmax"`` (paper) or ``"free"`` (original code), see
             :class:`SpatialEmbedding`.
         orthogonal: initialise the MLP orthogonally, as the original code does. Default True.
+        head_gain: scale of the last layer's initial weights, see ``HEAD_GAIN``; original code: 1.
 
     Raises:
         ValueError: ``num_critics`` is less than one, or ``weights`` is unknown.
@@ -48,6 +54,7 @@ class SpatialCriticEnsemble(nn.Module):
         hidden: Sequence[int] = (1024, 1024),
         weights: ChannelWeights = "softmax",
         orthogonal: bool = True,
+        head_gain: float = HEAD_GAIN,
     ) -> None:
         super().__init__()
         _check_number(num_critics)
@@ -60,6 +67,7 @@ class SpatialCriticEnsemble(nn.Module):
         self.mlp = EnsembleMLP(num_critics, embedding + extra, hidden)
         if orthogonal:
             orthogonal_(self.mlp)
+        self.mlp.head.weight.detach().mul_(head_gain)
 
     def forward(self, features: Tensor, *extras: Tensor, members: Tensor | None = None) -> Tensor:
         """Evaluate all critics, or those of ``members``.
@@ -93,6 +101,7 @@ class CompressedCriticEnsemble(nn.Module):
         embedding: size of the compressed features, default 64 (original code's "basic").
         hidden: width of each hidden layer, default two of 1024.
         orthogonal: initialise all layers orthogonally, as the original code does. Default True.
+        head_gain: scale of the last layer's initial weights, see ``HEAD_GAIN``; original code: 1.
 
     Raises:
         ValueError: ``num_critics`` is less than one.
@@ -109,6 +118,7 @@ class CompressedCriticEnsemble(nn.Module):
         embedding: int = 64,
         hidden: Sequence[int] = (1024, 1024),
         orthogonal: bool = True,
+        head_gain: float = HEAD_GAIN,
     ) -> None:
         super().__init__()
         _check_number(num_critics)
@@ -119,6 +129,7 @@ class CompressedCriticEnsemble(nn.Module):
         self.mlp = EnsembleMLP(num_critics, embedding + action_size + proprio_size, hidden)
         if orthogonal:
             orthogonal_(self)
+        self.mlp.head.weight.detach().mul_(head_gain)
 
     def forward(self, features: Tensor, *extras: Tensor, members: Tensor | None = None) -> Tensor:
         """Evaluate all critics, or those of ``members``; shapes as in

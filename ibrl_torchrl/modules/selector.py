@@ -11,7 +11,14 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, exploration_type
 
-from ibrl_torchrl.keys import ACTION, BC_ACTION, CHOSEN_VALUE, PROPOSAL, RL_ACTION
+from ibrl_torchrl.keys import (
+    ACTION,
+    BC_ACTION,
+    CHOSEN_VALUE,
+    PROPOSAL,
+    PROPOSAL_VALUES,
+    RL_ACTION,
+)
 from ibrl_torchrl.modules.critics import CriticEnsemble
 
 SelectionMode = Literal["greedy", "soft", "epsilon"]
@@ -64,8 +71,8 @@ class IBRLSelector(TensorDictModuleBase):
         epsilon: share of random choices in the epsilon mode, default 0.1.
         num_min: size K of the drawn subset, default 2; at most the number of critics.
 
-    Writes ``action`` float [*, A]; ``proposal`` int64 [*], the index of the chosen candidate; and
-    ``chosen_value`` float [*, 1], its score.
+    Writes ``action`` float [*, A]; ``proposal`` int64 [*], the index of the chosen candidate;
+    ``chosen_value`` float [*, 1], its score; and ``proposal_values`` float [*, N], all scores.
 
     Raises:
         ValueError: an argument is out of range.
@@ -116,10 +123,10 @@ class IBRLSelector(TensorDictModuleBase):
         self.epsilon = epsilon
         self.num_min = num_min
         self.in_keys = [*critic.observation_keys, *proposals]
-        self.out_keys = [ACTION, PROPOSAL, CHOSEN_VALUE]
+        self.out_keys = [ACTION, PROPOSAL, CHOSEN_VALUE, PROPOSAL_VALUES]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the chosen action, which proposal it was, and its value."""
+        """Write the chosen action, which proposal it was, its value and all values."""
         random = exploration_type() in (None, ExplorationType.RANDOM)
         candidates = torch.stack([tensordict.get(key) for key in self.proposals], -2)
         values = self.score(tensordict, candidates, self._draw(candidates) if random else None)
@@ -127,6 +134,7 @@ class IBRLSelector(TensorDictModuleBase):
         action = torch.take_along_dim(candidates, chosen.unsqueeze(-1), -2).squeeze(-2)
         tensordict.set(ACTION, action)
         tensordict.set(PROPOSAL, chosen.squeeze(-1))
+        tensordict.set(PROPOSAL_VALUES, values)
         return tensordict.set(CHOSEN_VALUE, values.gather(-1, chosen))
 
     def score(

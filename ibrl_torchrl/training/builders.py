@@ -160,6 +160,7 @@ def build_agent(
     device: torch.device,
     *,
     recorded_proposals: bool = False,
+    compile_mode: str | None = None,
 ) -> Agent:
     """Compose encoder, actor, critics, loss, learner and policies.
 
@@ -170,6 +171,7 @@ def build_agent(
         env: gives the shapes.
         device: where the networks live.
         recorded_proposals: batches hold the imitation policy's actions already.
+        compile_mode: of the losses, see :class:`IBRLLearner`.
     """
     action_size = env.action_spec.shape[-1]
     networks = (
@@ -194,7 +196,13 @@ def build_agent(
         **choice,
     )
     loss.make_value_estimator(gamma=algo.gamma)
-    learner = IBRLLearner(loss, lr=algo.lr, tau=algo.tau, critic_updates=algo.critic_updates)
+    learner = IBRLLearner(
+        loss,
+        lr=algo.lr,
+        tau=algo.tau,
+        critic_updates=algo.critic_updates,
+        compile_mode=compile_mode,
+    )
 
     seeing = [] if encoder is None else [shared_twin(encoder).eval()]
     acting_actor = shared_twin(actor).eval()

@@ -7,7 +7,7 @@ their types and limits. :func:`parse` turns a composed configuration into them.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -63,9 +63,12 @@ class EncoderConfig:
     shift: int
     proprio: bool
     proprio_noise: float
+    precision: str
+    channels_last: bool
 
     def __post_init__(self) -> None:
         _check_choice("encoder.network", self.network, ("vit", "resnet18", "resnet96", "drq"))
+        _check_choice("encoder.precision", self.precision, ("float32", "bfloat16"))
         _check_choice("encoder.fusion", self.fusion, ("concatenate", "add", "multiply"))
         _check(bool(self.cameras), "encoder.cameras", self.cameras, "one camera or more")
         for name in ("shift", "proprio_noise"):
@@ -240,6 +243,8 @@ class TrainConfig:
     frames: int
     threads: int | None
     device: str
+    matmul_precision: str
+    compile: str | None
     run_dir: str
     checkpoint_every: int
     task: TaskConfig
@@ -254,6 +259,8 @@ class TrainConfig:
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         _check(self.frames >= 1, "frames", self.frames, "at least 1")
         _check(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
+        _check_choice("matmul_precision", self.matmul_precision, ("highest", "high"))
+        _check_choice("compile", self.compile or "default", ("default", "reduce-overhead"))
         _check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1")
 
 
@@ -274,6 +281,7 @@ class DemosRunConfig:
     task: TaskConfig
     demos: DemosConfig
     out: str
+    video: bool | str | None = None
 
 
 @dataclass
@@ -284,18 +292,27 @@ class EvalRunConfig:
     seed: int
     device: str
     threads: int | None
+    video: bool | str | None = None
+    video_episodes: int = 3
 
     def __post_init__(self) -> None:
-        _check(self.episodes >= 1, "episodes", self.episodes, "at least 1")
+        for name in ("episodes", "video_episodes"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
 
 def parse(schema: type[ConfigT], config: DictConfig | dict[str, Any]) -> ConfigT:
     """Check a composed configuration and make it typed objects.
 
+    Experiments are written for whole runs; a command with a smaller schema takes its part of one.
+
     Raises:
         UsageError: a value is missing, of the wrong type or out of range, or a key is unknown.
     """
     try:
+        own, whole = ({field.name for field in fields(each)} for each in (schema, TrainConfig))
+        config = OmegaConf.masked_copy(
+            OmegaConf.create(config), [key for key in config if key in own or key not in whole]
+        )
         merged = OmegaConf.merge(OmegaConf.structured(schema), config)
         return OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:

@@ -34,10 +34,25 @@ class IBRLLearner:
         lr: learning rate of both Adam optimisers.
         tau: step of both target averages.
         critic_updates: G.
+        compile_mode: compile both losses by ``torch.compile`` in this mode: ``"default"``, or
+            ``"reduce-overhead"`` for CUDA graphs. None (default) runs them as they are, which is
+            faster on CPUs.
     """
 
-    def __init__(self, loss: IBRLTD3Loss, *, lr: float, tau: float, critic_updates: int) -> None:
+    def __init__(
+        self,
+        loss: IBRLTD3Loss,
+        *,
+        lr: float,
+        tau: float,
+        critic_updates: int,
+        compile_mode: str | None = None,
+    ) -> None:
         self.loss = loss
+        self._critic_loss, self._policy_loss = (
+            part if compile_mode is None else torch.compile(part, mode=compile_mode)
+            for part in (loss.qvalue_loss, loss.actor_loss)
+        )
         self.critic_updates = critic_updates
         critic_parameters = [*loss.encoder.parameters(), *loss.qvalue_network_params.parameters()]
         self.critic_optimizer = _adam(critic_parameters, lr)
@@ -55,7 +70,7 @@ class IBRLLearner:
 
     def update_critics(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """One critic update and a step of the critic targets; writes priorities to the batch."""
-        loss, info = self.loss.qvalue_loss(batch)
+        loss, info = self._critic_loss(batch)
         _descend(self.critic_optimizer, loss)
         self._critic_target.step()
         return {
@@ -67,7 +82,7 @@ class IBRLLearner:
 
     def update_actor(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """One actor update and a step of the actor target."""
-        loss, info = self.loss.actor_loss(batch)
+        loss, info = self._policy_loss(batch)
         _descend(self.actor_optimizer, loss)
         self._actor_target.step()
         return {"loss_actor": loss.detach(), "actor_value": info["actor_value"].mean()}

@@ -39,17 +39,17 @@ class Progress:
         return sum(recent) / max(1, len(recent))
 
 
-# Frames that the collector takes at a time. A larger number spends less on each, and lets more
+# Steps that the collector takes at a time. A larger number spends less on each, and lets more
 # first steps of an episode be taken before the updates that the last one earned.
 _POLL = 10
 
 
 def episodes(env: EnvBase, policy: TensorDictModuleBase) -> Iterator[TensorDictBase]:
-    """Yield complete episodes [T] of a policy, for ever."""
+    """Yield complete episodes [T] of a policy, for ever, as the environments finish them."""
     collector = Collector(
         env,
         policy,
-        frames_per_batch=_POLL,
+        frames_per_batch=_POLL * env.batch_size.numel(),
         total_frames=-1,
         trajs_per_batch=1,
         traj_format="cat",
@@ -82,7 +82,7 @@ def train(
     frames, whatever the episode lengths (nothing is owed for the warm-up).
 
     Args:
-        env: collects; its start states follow from its seed.
+        env: collects, one environment or a batch of them; its start states follow from its seed.
         warmup: policy of the first episodes.
         explore: policy of all others; it may share tensors with the learner's networks.
         learner: runs the rounds.
@@ -103,6 +103,7 @@ def train(
         learning_since = progress.frames
         for episode in islice(episodes(env, policy), limit):
             clock.charge("collect")
+            episode = episode.cpu()
             replay.extend(episode)
             progress.frames += len(episode)
             progress.episodes += 1

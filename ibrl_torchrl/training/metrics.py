@@ -15,14 +15,17 @@ class CsvTable:
     """A CSV file that grows by whole lines.
 
     Args:
-        path: file to start; an existing one is replaced.
+        path: file to write.
         columns: its header. A row may leave entries out; others are refused.
+        append: go on with an existing file instead of replacing it. Default False.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._file = path.open("w", newline="")
+    def __init__(self, path: Path, columns: Sequence[str], *, append: bool = False) -> None:
+        is_new = not (append and path.exists())
+        self._file = path.open("w" if is_new else "a", newline="")
         self._writer = csv.DictWriter(self._file, columns)
-        self._writer.writeheader()
+        if is_new:
+            self._writer.writeheader()
         self._file.flush()
 
     def write(self, row: Mapping[str, object]) -> None:

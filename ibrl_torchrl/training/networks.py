@@ -82,8 +82,15 @@ def build_encoder(config: EncoderConfig, spec: Composite) -> CameraEncoder:
             ENCODERS[config.network](size, channels, **config.settings)
             for channels, size, _ in shapes
         ]
-        return CameraEncoder(networks, shapes, shift=config.shift, fusion=config.fusion)
-    except (ValueError, TypeError) as error:
+        return CameraEncoder(
+            networks,
+            shapes,
+            shift=config.shift,
+            fusion=config.fusion,
+            dtype=getattr(torch, config.precision),
+            memory_format=torch.channels_last if config.channels_last else torch.contiguous_format,
+        )
+    except (ValueError, TypeError) as error:  # TypeError: a setting that the network lacks
         raise UsageError(f"encoder {config.network}: {error}") from error
 
 

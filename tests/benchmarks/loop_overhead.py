@@ -17,12 +17,9 @@ import warnings
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from plain_ibrl import PlainIBRL
 from sizes import as_tensors
 
-from ibrl_torchrl.cli import config_directory
 from ibrl_torchrl.data import record_demos, scripted_expert
 from ibrl_torchrl.modules import StateActor
 from ibrl_torchrl.training.builders import (
@@ -31,6 +28,7 @@ from ibrl_torchrl.training.builders import (
     build_env,
     build_replay,
 )
+from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
 from ibrl_torchrl.training.loop import train
 from ibrl_torchrl.training.networks import scales_of
@@ -56,9 +54,7 @@ def main(frames: int) -> None:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    OmegaConf.register_new_resolver("when", lambda test, yes, no: yes if test else no)
-    with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = parse(TrainConfig, compose("train", ["run_dir=none"]))
+    config = parse(TrainConfig, composed("train", ["run_dir=none"]))
     env = build_env(config.task)
     env.set_seed(0)
     demos = [*record_demos(env, scripted_expert("metaworld", config.task.name), 3, seed=100)]

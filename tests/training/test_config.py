@@ -1,23 +1,15 @@
 """Configurations: composed from the shipped YAML files, typed, and refused by name."""
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from ibrl_torchrl.cli import config_directory
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.training import compose
+from ibrl_torchrl.training.compose import config_directory
 from ibrl_torchrl.training.config import NetworkConfig, TrainConfig, parse
 
 
-@pytest.fixture
-def composed():
-    OmegaConf.register_new_resolver("when", lambda test, yes, no: yes if test else no, replace=True)
-
-    def build(*overrides):
-        with initialize_config_dir(str(config_directory()), version_base="1.3"):
-            return parse(TrainConfig, compose("train", ["run_dir=x", *overrides]))
-
-    return build
+def composed(*overrides):
+    return parse(TrainConfig, compose.composed("train", ["run_dir=x", *overrides]))
 
 
 def test_every_meta_world_task_has_a_file():
@@ -27,7 +19,7 @@ def test_every_meta_world_task_has_a_file():
     assert files - {"base"} == tasks
 
 
-def test_task_overrides_keep_the_base(composed):
+def test_task_overrides_keep_the_base():
     task = composed("task=metaworld/assembly", "task.horizon=50").task
     assert (task.suite, task.name, task.action_repeat, task.horizon) == (
         "metaworld",
@@ -37,7 +29,7 @@ def test_task_overrides_keep_the_base(composed):
     )
 
 
-def test_soft_sets_both_modes_and_each_can_be_set_alone(composed):
+def test_soft_sets_both_modes_and_each_can_be_set_alone():
     assert (composed().algo.acting, composed().algo.bootstrap) == ("greedy", "greedy")
     soft = composed("algo.soft=true").algo
     assert (soft.acting, soft.bootstrap) == ("soft", "soft")
@@ -45,7 +37,7 @@ def test_soft_sets_both_modes_and_each_can_be_set_alone(composed):
     assert (split.acting, split.bootstrap) == ("rl", "soft")
 
 
-def test_paper_experiment_is_a_delta(composed):
+def test_paper_experiment_is_a_delta():
     config = composed("experiment=paper_states")
     assert config.algo.critic.number == 5
     assert config.algo.critic.hidden == [1024, 1024, 1024]
@@ -64,7 +56,7 @@ def test_paper_experiment_is_a_delta(composed):
         ("algo.actor.hidden=[]", r"hidden=\[\] must be a list of widths"),
     ],
 )
-def test_values_out_of_range_are_named(composed, override, message):
+def test_values_out_of_range_are_named(override, message):
     with pytest.raises(UsageError, match=message):
         composed(override)
 

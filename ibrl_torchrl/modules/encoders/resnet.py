@@ -13,7 +13,8 @@ class ResNet18(nn.Module):
     gives 9 patches of 512.
 
     Args:
-        image_size: height and width in pixels, at least 32.
+        image_size: height and width in pixels, at least 36: a group norm of single pixels would
+            leave nothing.
         channels: of an image, 3 a frame.
         blocks: residual blocks in each of the four stages, default 2; 1 is half as deep.
 
@@ -23,8 +24,8 @@ class ResNet18(nn.Module):
 
     def __init__(self, image_size: int, channels: int = 3, *, blocks: int = 2) -> None:
         super().__init__()
-        if image_size < 32:
-            raise ValueError(f"image size {image_size} is too small, ResNet-18 needs 32")
+        if image_size < 36:
+            raise ValueError(f"image size {image_size} is too small, ResNet-18 needs 36")
         widths = [64, 64, 128, 256, 512]
         self.stem = nn.Sequential(
             nn.Conv2d(channels, 64, 4, 2, bias=False), _norm(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
@@ -84,7 +85,7 @@ class ResNet96(nn.Sequential):
     An image of 96 pixels gives 144 patches of 256.
 
     Args:
-        image_size: height and width in pixels, at least 8.
+        image_size: height and width in pixels, at least 9.
         channels: of an image, 3 a frame.
 
     Raises:
@@ -92,8 +93,8 @@ class ResNet96(nn.Sequential):
     """
 
     def __init__(self, image_size: int, channels: int = 3) -> None:
-        if image_size < 8:
-            raise ValueError(f"image size {image_size} is too small, ResNet96 needs 8")
+        if image_size < 9:
+            raise ValueError(f"image size {image_size} is too small, ResNet96 needs 9")
         super().__init__(
             _conv3(channels, 32),
             PreNormBlock(32, 64),

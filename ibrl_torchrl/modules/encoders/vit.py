@@ -42,8 +42,10 @@ class ViT(nn.Module):
         embedding: PatchEmbedding = "patches",
     ) -> None:
         super().__init__()
-        if dim % heads:
+        if heads < 1 or dim % heads:
             raise ValueError(f"heads={heads} must divide dim={dim}")
+        if patch < 2:
+            raise ValueError(f"patch must be at least 2, got {patch}")
         self.embed = _embedding(embedding, image_size, channels, patch, dim)
         with torch.no_grad():
             patches = self.embed(torch.zeros(1, channels, image_size, image_size))[0, 0].numel()
@@ -100,7 +102,7 @@ def _embedding(
         return nn.Conv2d(channels, dim, patch, patch)
     if kind == "convolutions":
         stride = patch // 2
-        if stride < 1 or (image_size - patch) // stride + 1 < 3:
+        if (image_size - patch) // stride + 1 < 3:
             raise ValueError(f"image size {image_size} is too small for patches of {patch}")
         return nn.Sequential(
             nn.Conv2d(channels, dim, patch, stride), nn.ReLU(), nn.Conv2d(dim, dim, 3, 2)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ibrl_torchrl.data import load_demos
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.training.builders import build_env
 from ibrl_torchrl.training.config import DemosRunConfig
+from ibrl_torchrl.training.filming import film_demos
 from ibrl_torchrl.training.prepare import record_to
-from ibrl_torchrl.training.progress import say
+from ibrl_torchrl.training.progress import bar, say
+from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
 
 def run(config: DemosRunConfig) -> None:
-    """Record successful episodes to ``out`` and print what they are.
+    """Record successful episodes to ``out``, print what they are, and film them for ``video``.
 
     Raises:
         UsageError: the file exists or cannot be written, or the expert succeeds too rarely.
@@ -20,6 +24,7 @@ def run(config: DemosRunConfig) -> None:
     path = Path(config.out)
     if path.exists():
         raise UsageError(f"{path}: exists already; choose another out=")
+    video = chosen_file(config.video, path.with_suffix(".mp4"))
     try:
         record_to(path, config.demos, config.task)
     except OSError as error:
@@ -30,3 +35,8 @@ def run(config: DemosRunConfig) -> None:
         f"length {summary['length_min']} to {summary['length_max']} "
         f"(mean {summary['length_mean']:.1f}), success {summary['success_rate']:.2f}"
     )
+    if video is not None:
+        env = build_env(replace(config.task, cameras=[]))  # what policies see is not what is shown
+        frames = film_demos(env, path, picture_size(video))
+        save_video(video, bar(frames, desc="video", unit="frame", leave=False))
+        say(f"video: {video}")

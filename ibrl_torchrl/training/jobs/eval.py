@@ -8,24 +8,28 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
 from ibrl_torchrl.training.config import EvalRunConfig, TrainConfig, parse
+from ibrl_torchrl.training.filming import film_policy
 from ibrl_torchrl.training.networks import placeholder_scales
 from ibrl_torchrl.training.prepare import prepare_process, restore_bc
-from ibrl_torchrl.training.progress import say
+from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
 from ibrl_torchrl.training.run_folder import CHECKPOINT, read_config
+from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
 
 def run(config: EvalRunConfig) -> None:
     """Rebuild a run's policies from its folder, evaluate them from the same start states, print
-    the table, and write every episode to ``out`` if it is given.
+    the table, write every episode to ``out`` if it is given, and film the hybrid if ``video`` is.
 
     Raises:
-        UsageError: the folder is not a run's, or its checkpoint does not fit its configuration.
+        UsageError: the folder is not a run's, its checkpoint does not fit its configuration, or
+            ``out`` or ``video`` cannot be written.
     """
     if config.out is not None and not Path(config.out).parent.is_dir():
         raise UsageError(f"out={config.out}: there is no such folder")
     run_dir = Path(config.run)
     trained = parse(TrainConfig, read_config(run_dir))
+    video = chosen_file(config.video, run_dir / "video.mp4")
     device = prepare_process(config.seed, config.threads, config.device)
     env = build_env(trained.task, device)
     checkpoint = run_dir / CHECKPOINT
@@ -45,3 +49,8 @@ def run(config: EvalRunConfig) -> None:
     say(format_table(results))
     if config.out is not None:
         write_evaluation(Path(config.out), meta["frames"], results)
+    if video is not None:
+        seeds = range(config.seed, config.seed + config.video_episodes)
+        frames = film_policy(env, agent.policies["hybrid"], seeds, picture_size(video))
+        save_video(video, bar(frames, desc="video", unit="frame", leave=False))
+        say(f"video: {video}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env, build_replay
 from ibrl_torchrl.training.config import TrainConfig
 from ibrl_torchrl.training.loop import Progress, train
@@ -35,6 +37,7 @@ def run(config: TrainConfig) -> None:
     """
     require_trackers(tensorboard=config.log.tensorboard, wandb=config.log.wandb)
     device = prepare_process(config.seed, config.threads, config.device)
+    torch.set_float32_matmul_precision(config.matmul_precision)
     env, eval_env = build_env(config.task, device), build_env(config.task, device)
     keys = demo_keys(config.bc.encoder, config.algo.encoder)
     kept = keys if not config.replay.record_proposals else demo_keys(config.algo.encoder)
@@ -54,6 +57,7 @@ def run(config: TrainConfig) -> None:
         env,
         device,
         recorded_proposals=config.replay.record_proposals,
+        compile_mode=config.compile,
     )
     replay = build_replay(
         config.replay,

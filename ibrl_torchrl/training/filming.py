@@ -1,0 +1,102 @@
+"""What films show: episodes of a policy, and demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+import h5py
+import torch
+from PIL import Image
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from torchrl.envs import EnvBase
+
+from ibrl_torchrl.keys import ACTION, PROPOSAL, PROPOSAL_VALUES
+from ibrl_torchrl.training.evaluate import evaluate
+from ibrl_torchrl.training.video import BLUE, FPS, GREEN, GREY, ORANGE, Bar, Caption, mark
+
+# In the order of the proposals' numbers.
+PROPOSERS = (("RL actor", BLUE), ("imitation", ORANGE))
+ENDING = FPS  # frames for which the end of an episode stays
+
+
+def film_policy(
+    env: EnvBase, policy: TensorDictModuleBase, seeds: Iterable[int], size: int
+) -> Iterator[Image.Image]:
+    """Play episodes as :func:`evaluate` does and mark who decided, by which values.
+
+    A frame shows what the policy is about to act on. Its border has the colour of the proposal
+    that is executed; the bars are the critics' values of all proposals, empty for a policy that
+    asks no critics. The last picture of an episode has no decision and tells the outcome.
+
+    Args:
+        env: an unbatched environment with ``picture()``.
+        policy: writes ``action``, ``proposal`` (0 the RL actor, 1 the imitation policy) and, if it
+            has any, ``proposal_values``.
+        seeds: names of the start states.
+        size: height and width of the pictures.
+
+    Yields:
+        One frame for each step, and ``ENDING`` equal ones after each episode.
+    """
+    for seed in seeds:
+        title = f"seed {seed}"
+        frames: list[Image.Image] = []
+
+        def watch(step, title=title, frames=frames):
+            caption = _decision(step, title, len(frames))
+            frames.append(mark(env.picture(size=size), caption))
+            return step
+
+        (outcome,) = evaluate(env, TensorDictSequential(policy, watch), [seed]).episodes
+        label, colour = ("success", GREEN) if outcome.success else ("no success", GREY)
+        end = Caption(title, len(frames), label, colour, _bars([], None))
+        yield from frames
+        yield from [mark(env.picture(size=size), end)] * ENDING
+
+
+def _decision(step: TensorDictBase, title: str, frame: int) -> Caption:
+    acting = int(step.get(PROPOSAL))
+    values = step.get(PROPOSAL_VALUES, None)
+    bars = _bars([] if values is None else values.tolist(), acting)
+    name, colour = PROPOSERS[acting]
+    return Caption(title, frame, f"{name} acts", colour, bars)
+
+
+def _bars(values: list[float], acting: int | None) -> tuple[Bar, ...]:
+    return tuple(
+        Bar(f"Q({name})", colour, value, bright=index == acting)
+        for index, ((name, colour), value) in enumerate(zip_longest(PROPOSERS, values))
+    )
+
+
+def film_demos(env: EnvBase, path: Path, size: int) -> Iterator[Image.Image]:
+    """Replay a file of demonstrations from its simulator states.
+
+    Args:
+        env: the unbatched environment they were recorded in, with ``picture()`` and
+            ``set_simulator_state()``.
+        path: a file that ``save_demos`` wrote.
+        size: height and width of the pictures.
+
+    Yields:
+        One frame for each step, and ``ENDING`` equal ones after each episode, which show what its
+        last action led to.
+    """
+    with h5py.File(path) as file:
+        for episode in range(len(file["data"])):
+            group = file[f"data/demo_{episode}"]
+            states, actions = group["states"][()], torch.from_numpy(group["actions"][()])
+            rewards = [0.0, *group["rewards"]]  # each came with the state that follows
+            for frame, state in enumerate(states):
+                observation = env.set_simulator_state(state)
+                yield mark(env.picture(size=size), _reward(episode, frame, rewards[frame]))
+            env.step(observation.set(ACTION, actions[-1]))
+            end = mark(env.picture(size=size), _reward(episode, len(states), rewards[-1]))
+            yield from [end] * ENDING
+
+
+def _reward(episode: int, frame: int, reward: float) -> Caption:
+    return Caption(f"episode {episode}", frame, f"reward {reward:g}", GREEN if reward else GREY)

@@ -1,0 +1,185 @@
+"""What cameras see of the real simulator."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torchrl.envs import ParallelEnv, check_env_specs
+
+pytest.importorskip("metaworld")
+
+from ibrl_torchrl.data import check_demos_match, load_demos, record_demos, save_demos
+from ibrl_torchrl.data.experts import scripted_expert
+from ibrl_torchrl.envs import make_env
+from ibrl_torchrl.envs.rendering import QUALITIES
+from ibrl_torchrl.errors import UsageError
+
+
+def camera_env(task="box-close", **settings):
+    return make_env("metaworld", task, **{"cameras": ["corner2"], "image_size": 64, **settings})
+
+
+def seen(env, seed=3):
+    env.set_seed(seed)
+    return env.reset()["corner2_image"]
+
+
+def test_specs_hold_for_several_cameras():
+    env = camera_env(cameras=["corner2", "gripperPOV"], image_size=48)
+    check_env_specs(env)
+    images = env.rollout(2)
+    assert images["corner2_image"].shape == images["gripperPOV_image"].shape == (2, 3, 48, 48)
+    assert images["corner2_image"].dtype == torch.uint8
+    assert not torch.equal(images["corner2_image"], images["gripperPOV_image"])
+
+
+def test_the_image_does_not_change_what_happens():
+    plain, seeing = make_env("metaworld", "box-close", seed=1), camera_env(seed=1)
+    torch.manual_seed(0)
+    actions = torch.rand(5, 4) * 2 - 1
+    starts = plain.reset(), seeing.reset()
+    for action in actions:
+        results = [
+            env.step(start.clone().set("action", action))["next", "state"]
+            for env, start in zip((plain, seeing), starts, strict=True)
+        ]
+        assert torch.equal(*results)
+
+
+def test_pictures_repeat_and_follow_the_simulator():
+    env = camera_env()
+    first = seen(env)
+    assert torch.equal(seen(camera_env()), first)
+    assert not torch.equal(seen(env, seed=4), first)
+    env.set_seed(3)
+    moved = env.rollout(5)["next", "corner2_image"][-1]
+    assert not torch.equal(moved, first)
+    env.set_seed(3)
+    assert torch.equal(env.rollout(5, auto_reset=True)["corner2_image"][0], first)
+
+
+def test_a_reset_shows_the_objects_where_they_are():
+    """The first image equals that after a forward pass: nothing is drawn where it was before."""
+    import mujoco
+
+    env = camera_env("window-close", seed=0)
+    env.rollout(3)
+    image = env.reset()["corner2_image"]
+    mujoco.mj_forward(env._simulator.model, env._simulator.data)
+    assert torch.equal(env._observation(success=False)["corner2_image"], image)
+
+
+def test_a_restored_state_shows_the_same_picture():
+    env = camera_env(seed=2)
+    env.rollout(3)
+    state = env.simulator_state()
+    other = camera_env(seed=5)
+    assert torch.equal(
+        other.set_simulator_state(state)["corner2_image"],
+        env.set_simulator_state(state)["corner2_image"],
+    )
+
+
+@pytest.mark.parametrize("camera", ["corner", "corner2", "corner3", "corner4"])
+def test_pictures_are_right_side_up(camera):
+    """A marker that is moved up in the world moves up in the picture."""
+    import mujoco
+
+    env = camera_env("reach", cameras=[camera], seed=0)
+    env.reset()
+    model = env._simulator.model
+    marker = model.site("goal")
+
+    def picture(height, alpha):
+        marker.pos[:] = (0.0, 0.7, height)
+        marker.rgba[3] = alpha
+        mujoco.mj_forward(model, env._simulator.data)
+        return env._observation(success=False)[f"{camera}_image"].int()
+
+    def row(height):
+        changed = (picture(height, 1.0) - picture(height, 0.0)).abs().sum(0) > 50
+        assert changed.any()
+        return changed.nonzero()[:, 0].float().mean()
+
+    assert row(0.3) < row(0.1) - 3
+
+
+def test_corner2_stands_where_the_paper_put_it():
+    env = camera_env()
+    assert env._simulator.model.camera("corner2").pos.tolist() == [0.75, 0.075, 0.7]
+
+
+def test_qualities_differ_and_only_the_named_ones_exist():
+    pictures = [seen(camera_env(render_quality=quality)).float() for quality in QUALITIES]
+    fast, shadows, full = pictures
+    assert (shadows - full).abs().mean() < (fast - full).abs().mean()
+    with pytest.raises(UsageError, match="'best'; known are fast, full, shadows"):
+        camera_env(render_quality="best")
+
+
+def test_rigs_in_one_process_do_not_disturb_each_other():
+    alone = seen(camera_env())
+    first, second = camera_env(), camera_env("drawer-open", image_size=32)
+    for _ in range(3):
+        seen(second)
+        assert torch.equal(seen(first), alone)
+    second.close()
+    assert torch.equal(seen(first), alone)
+
+
+def test_names_and_sizes_are_checked():
+    with pytest.raises(UsageError, match="unknown camera 'corner9'"):
+        camera_env(cameras=["corner9"])
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
+        camera_env(image_size=0)
+
+
+def test_without_a_renderer_the_answer_is_one_line():
+    code = (
+        "from ibrl_torchrl.envs import make_env\n"
+        "from ibrl_torchrl.errors import UsageError\n"
+        "make_env('metaworld', 'reach')\n"
+        "try: make_env('metaworld', 'reach', cameras=['corner2'])\n"
+        "except UsageError as error: print(error)"
+    )
+    hidden = {**os.environ, "MUJOCO_GL": "glfw", "DISPLAY": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=hidden)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("cannot render images: install libegl1 or libosmesa6")
+    assert done.returncode == 0
+
+
+def test_workers_render_too():
+    env = ParallelEnv(2, camera_env, mp_start_method="spawn")
+    try:
+        env.set_seed(0)
+        images = env.reset()["corner2_image"]
+        assert images.shape == (2, 3, 64, 64) and images.float().std() > 10
+        assert not torch.equal(images[0], images[1])
+    finally:
+        env.close()
+
+
+def test_demonstrations_keep_their_pictures_and_their_quality(tmp_path):
+    env = camera_env(image_size=32)
+    path = tmp_path / "demos.hdf5"
+    episodes = [*record_demos(env, scripted_expert("metaworld", "box-close"), 1)]
+    save_demos(path, episodes, env.env_args)
+    keys = ["corner2_image", "proprio"]
+    demos = load_demos(path, keys=keys)
+    assert torch.equal(demos.episodes[0]["corner2_image"], episodes[0]["corner2_image"])
+    after = demos.episodes[0]["next", "corner2_image"]
+    assert torch.equal(after[:-1], episodes[0]["corner2_image"][1:])
+    check_demos_match(demos, camera_env(image_size=32))
+    with pytest.raises(UsageError, match="render_quality fast, the environment has shadows"):
+        check_demos_match(demos, camera_env(image_size=32, render_quality="shadows"))
+    with pytest.raises(UsageError, match=r"corner2_image \[3, 32, 32\].*\[3, 64, 64\]"):
+        check_demos_match(demos, camera_env())
+
+    stacked = load_demos(path, keys=keys, frame_stack=3).episodes[0]
+    images = demos.episodes[0]["corner2_image"]
+    assert torch.equal(stacked["corner2_image"][0], images[0].repeat(3, 1, 1))
+    assert torch.equal(stacked["corner2_image"][5], images[3:6].flatten(0, 1))
+    assert torch.equal(stacked["next", "corner2_image"][5], images[4:7].flatten(0, 1))

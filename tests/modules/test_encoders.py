@@ -1,0 +1,440 @@
+"""Encoders: shapes and sizes by hand, attention written out, the contract of cameras."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ibrl_torchrl.modules import CameraEncoder, DrQConvolutions, ResNet18, ResNet96, ViT
+from ibrl_torchrl.modules.encoders.resnet import PreNormBlock, ResidualBlock
+from ibrl_torchrl.modules.encoders.vit import TransformerLayer
+
+
+class Pixels(nn.Module):
+    """Every pixel is a patch, its channels are the features; all times a factor."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images):
+        return self.factor * images.flatten(2).transpose(1, 2)
+
+
+def cameras(*factors, shape=(1, 1, 2), **settings):
+    networks = [Pixels(factor) for factor in factors]
+    return CameraEncoder(networks, [shape] * len(factors), **{"shift": 0, **settings})
+
+
+def image(*values):
+    """One row of pixels."""
+    return torch.tensor(values, dtype=torch.uint8).view(1, 1, -1)
+
+
+def noise_images(*shape):
+    return torch.randint(256, shape, dtype=torch.uint8)
+
+
+def randomise(module):
+    """Numbers of the order of one everywhere, so that no part can hide."""
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# Shapes and sizes
+
+
+def shallow(size, channels=3, **settings):
+    return ViT(size, channels, depth=1, **settings)
+
+
+def convolutional(size, channels=3):
+    return shallow(size, channels, embedding="convolutions")
+
+
+def shallow_resnet(size, channels=3):
+    return ResNet18(size, channels, blocks=1)
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "shape"),
+    [
+        (shallow, 96, (144, 128)),  # 12 x 12 patches of 8
+        (shallow, 64, (64, 128)),
+        (lambda size: shallow(size, patch=7, dim=12), 84, (144, 12)),
+        # (96 - 8) / 4 + 1 = 23, then (23 - 3) / 2 + 1 = 11; from 84: 20, 9; from 64: 15, 7.
+        (convolutional, 96, (121, 128)),
+        (convolutional, 84, (81, 128)),
+        (convolutional, 64, (49, 128)),
+        # Stem (96 - 4) / 2 + 1 = 47, pool 24, then 12, 6, 3; 84: 41, 21, 11, 6, 3; 64: 31, 16 .. 2.
+        (shallow_resnet, 96, (9, 512)),
+        (shallow_resnet, 84, (9, 512)),
+        (shallow_resnet, 64, (4, 512)),
+        # Halved three times: 12; 84: 42, 21, 11; 64: 8.
+        (ResNet96, 96, (144, 256)),
+        (ResNet96, 84, (121, 256)),
+        (ResNet96, 64, (64, 256)),
+        # (96 - 3) // 2 + 1 = 47, then 45, 43, 41; 84: 41 .. 35; 64: 31 .. 25.
+        (DrQConvolutions, 96, (1681, 32)),
+        (DrQConvolutions, 84, (1225, 32)),
+        (DrQConvolutions, 64, (625, 32)),
+    ],
+)
+def test_feature_shapes_by_hand(network, size, shape):
+    encoder = CameraEncoder([network(size)], [(3, size, size)])
+    assert encoder.feature_shape == shape
+    features = encoder(noise_images(2, 3, size, size))
+    assert features.shape == (2, *shape) and features.dtype == torch.float32
+
+
+@pytest.mark.parametrize("network", [shallow, convolutional, ResNet18, ResNet96, DrQConvolutions])
+def test_a_stack_of_frames_is_more_channels(network):
+    encoder = CameraEncoder([network(48, 9)], [(9, 48, 48)])
+    stack = noise_images(1, 9, 48, 48)
+    other = stack.clone()
+    other[:, 4] = 255 - other[:, 4]
+    encoder.eval()
+    assert not torch.allclose(encoder(stack), encoder(other))
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        # One layer: norms 2 * 256, q, k, v 128 * 384 + 384 = 49536, out 128 * 128 + 128 = 16512,
+        # feed-forward 128 * 512 + 512 + 512 * 128 + 128 = 131712: together 198272.
+        # Patches 3 * 64 * 128 + 128 = 24704, positions 144 * 128 = 18432, last norm 256:
+        # 24704 + 18432 + 3 * 198272 + 256.
+        (lambda: ViT(96), 638208),
+        # Second convolution 128 * 128 * 9 + 128 = 147584, positions 121 * 128 = 15488:
+        # 24704 + 147584 + 15488 + 198272 + 256.
+        (lambda: ViT(96, depth=1, embedding="convolutions"), 386304),
+        # Convolutions have no bias, a norm two numbers a channel. Stem 3 * 64 * 16 + 128 = 3200.
+        # 64: 4 * 64 * 64 * 9 + 4 * 128 = 147968.
+        # 128: 64 * 128 * 9 + 3 * 128 * 128 * 9 + short cut 64 * 128 + 5 * 256 = 525568.
+        # 256: 294912 + 3 * 589824 + 32768 + 5 * 512 = 2099712.
+        # 512: 1179648 + 3 * 2359296 + 131072 + 5 * 1024 = 8393728.
+        (lambda: ResNet18(96), 11170176),
+        # One block a stage: 64: 73728 + 256; 128: 73728 + 147456 + 8192 + 768 = 230144;
+        # 256: 294912 + 589824 + 32768 + 1536 = 919040; 512: 1179648 + 2359296 + 131072 + 3072.
+        (lambda: ResNet18(96, blocks=1), 3200 + 73984 + 230144 + 919040 + 3673088),
+        # First 3 * 32 * 9 = 864; blocks: norms 64 + 128, 32 * 64 * 9 + 64 * 64 * 9 = 55296, short
+        # cut 2048: 57536; 384 + 73728 + 147456 + 8192 = 229760;
+        # 768 + 294912 + 589824 + 32768 = 918272; last norm 512.
+        (lambda: ResNet96(96), 1206944),
+        # 3 * 32 * 9 + 32 = 896, then three times 32 * 32 * 9 + 32 = 9248.
+        (lambda: DrQConvolutions(96), 28640),
+    ],
+)
+def test_parameters_counted_by_hand(network, expected):
+    assert count(network()) == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda: ViT(90), "image size 90 is not a multiple of the patch 8"),
+        (lambda: ViT(84), "image size 84"),
+        (lambda: ViT(15, embedding="convolutions"), "image size 15 is too small"),
+        (lambda: ViT(96, heads=5), "heads=5 must divide dim=128"),
+        (lambda: ViT(96, embedding="pixels"), "'pixels'"),
+        (lambda: ResNet18(31), "image size 31 is too small"),
+        (lambda: ResNet96(7), "image size 7 is too small"),
+        (lambda: DrQConvolutions(14), "image size 14 is too small"),
+    ],
+)
+def test_impossible_networks_are_refused_by_name(network, message):
+    with pytest.raises(ValueError, match=message):
+        network()
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "patches"),
+    [
+        (shallow, 8, 1),
+        (convolutional, 16, 1),
+        (ResNet18, 36, 4),
+        (ResNet96, 9, 4),
+        (DrQConvolutions, 15, 1),
+    ],
+)
+def test_the_smallest_images_can_still_be_told_apart(network, size, patches):
+    torch.manual_seed(0)
+    features = network(size)(torch.rand(2, 3, size, size) - 0.5)
+    assert features.shape[1] == patches
+    assert (features[0] - features[1]).abs().max() > 1e-3
+
+
+# The vision transformer
+
+
+def written_out(layer, tokens):
+    """Pre-norm attention and feed-forward, one head and one query at a time."""
+    dim = tokens.shape[-1]
+    size = dim // layer.heads
+    norm, joint = layer.attention_norm, layer.queries_keys_values
+    normed = F.layer_norm(tokens, (dim,), norm.weight, norm.bias)
+    queries, keys, values = (
+        normed @ joint.weight[i * dim : (i + 1) * dim].T + joint.bias[i * dim : (i + 1) * dim]
+        for i in range(3)
+    )
+    attended = torch.zeros_like(tokens)
+    for b in range(len(tokens)):
+        for head in range(layer.heads):
+            part = slice(head * size, (head + 1) * size)
+            for i in range(tokens.shape[1]):
+                scores = torch.stack(
+                    [queries[b, i, part] @ key / math.sqrt(size) for key in keys[b, :, part]]
+                )
+                weights = scores.exp() / scores.exp().sum()
+                attended[b, i, part] = torch.einsum("j,jd->d", weights, values[b, :, part])
+    tokens = tokens + attended @ layer.attention_out.weight.T + layer.attention_out.bias
+    norm, wide, _, narrow = layer.feed_forward
+    hidden = F.layer_norm(tokens, (dim,), norm.weight, norm.bias) @ wide.weight.T + wide.bias
+    hidden = 0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2)))  # GELU
+    return tokens + hidden @ narrow.weight.T + narrow.bias
+
+
+@torch.no_grad()
+def test_a_layer_equals_attention_written_out():
+    layer = randomise(TransformerLayer(8, 2))
+    tokens = torch.randn(2, 5, 8)
+    assert torch.allclose(layer(tokens), written_out(layer, tokens), atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_transformer_written_out():
+    network = randomise(ViT(6, 2, patch=3, depth=2, heads=2, dim=4))
+    images = torch.randn(2, 2, 6, 6)
+    flat = network.embed.weight.flatten(1)
+    # Patches row by row.
+    tokens = [
+        images[:, :, row : row + 3, column : column + 3].flatten(1) @ flat.T + network.embed.bias
+        for row in (0, 3)
+        for column in (0, 3)
+    ]
+    tokens = torch.stack(tokens, 1) + network.position
+    for layer in network.layers:
+        tokens = written_out(layer, tokens)
+    expected = F.layer_norm(tokens, (4,), network.norm.weight, network.norm.bias)
+    assert torch.allclose(network(images), expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_convolutional_embedding_written_out():
+    network = randomise(ViT(12, 2, patch=4, depth=0, heads=1, dim=4, embedding="convolutions"))
+    first, _, second = network.embed
+    images = torch.randn(2, 2, 12, 12)
+    maps = F.conv2d(images, first.weight, first.bias, stride=2).relu()  # 5 x 5
+    maps = F.conv2d(maps, second.weight, second.bias, stride=2)  # 2 x 2
+    tokens = torch.stack([maps[:, :, i, j] for i in (0, 1) for j in (0, 1)], 1) + network.position
+    expected = F.layer_norm(tokens, (4,), network.norm.weight, network.norm.bias)
+    assert torch.allclose(network(images), expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_only_the_position_embedding_knows_where_a_patch_was():
+    network = randomise(ViT(8, 1, patch=4, depth=1, heads=2, dim=8))
+    images = torch.randn(1, 1, 8, 8)
+    swapped = torch.cat([images[:, :, 4:], images[:, :, :4]], 2)  # patches 0, 1, 2, 3: 2, 3, 0, 1
+    order = [2, 3, 0, 1]
+    assert not torch.allclose(network(swapped), network(images)[:, order], atol=1e-2)
+    network.position.zero_()
+    assert torch.allclose(network(swapped), network(images)[:, order], atol=1e-5)
+
+
+def test_transformers_start_small():
+    torch.manual_seed(0)
+    network = ViT(32, depth=2)
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.05)
+            assert not module.bias.any()
+    assert network.position.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+# Residual networks and DrQ's
+
+
+def normed(maps, norm):
+    """Group norm of one channel a group: each channel of each image by itself."""
+    mean = maps.mean((-2, -1), keepdim=True)
+    variance = (maps - mean).square().mean((-2, -1), keepdim=True)
+    scale, offset = norm.weight[:, None, None], norm.bias[:, None, None]
+    return (maps - mean) / (variance + 1e-5).sqrt() * scale + offset
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("inputs", "stride"), [(3, 2), (3, 1), (4, 1)])
+def test_a_residual_block_written_out(inputs, stride):
+    block = randomise(ResidualBlock(inputs, 4, stride))
+    maps = torch.randn(2, inputs, 6, 6)
+    first, norm1, _, second, norm2 = block.path
+    hidden = normed(F.conv2d(maps, first.weight, stride=stride, padding=1), norm1).relu()
+    hidden = normed(F.conv2d(hidden, second.weight, padding=1), norm2)
+    beside = maps
+    if (inputs, stride) != (4, 1):
+        convolution, norm = block.short_cut
+        beside = normed(F.conv2d(maps, convolution.weight, stride=stride), norm)
+    assert torch.allclose(block(maps), (hidden + beside).relu(), atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_pre_norm_block_written_out():
+    block = randomise(PreNormBlock(3, 4))
+    maps = torch.randn(2, 3, 6, 6)
+    norm1, _, first, norm2, _, second = block.path
+    hidden = F.conv2d(normed(maps, norm1).relu(), first.weight, stride=2, padding=1)
+    hidden = F.conv2d(normed(hidden, norm2).relu(), second.weight, padding=1)
+    expected = hidden + F.conv2d(maps, block.short_cut.weight, stride=2)
+    assert torch.allclose(block(maps), expected, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("network", [shallow, convolutional, ResNet18, ResNet96, DrQConvolutions])
+def test_an_image_does_not_depend_on_the_rest_of_its_batch(network):
+    torch.manual_seed(0)
+    encoder = network(40).train()
+    images = torch.rand(3, 3, 40, 40) * torch.tensor([0.1, 1.0, 10.0]).view(3, 1, 1, 1)
+    alone = torch.cat([encoder(image[None]) for image in images])
+    assert torch.allclose(encoder(images), alone, atol=1e-2)  # of 5; norms amplify rounding
+
+
+@pytest.mark.parametrize("network", [ResNet18, ResNet96])
+def test_residual_networks_have_a_group_for_each_channel(network):
+    norms = [module for module in network(40).modules() if isinstance(module, nn.GroupNorm)]
+    # ResNet-18: stem, 8 blocks of 2 and 3 short cuts; ResNet96: 3 blocks of 2 and the last.
+    assert len(norms) == (20 if network is ResNet18 else 7)
+    assert all(norm.num_groups == norm.num_channels for norm in norms)
+
+
+def test_drqs_convolutions_start_orthogonal_with_the_gain_of_a_relu():
+    first, *others = [layer for layer in DrQConvolutions(16) if isinstance(layer, nn.Conv2d)]
+    flat = first.weight.flatten(1)  # 32 x 27: its columns are orthogonal
+    assert torch.allclose(flat.T @ flat, 2 * torch.eye(27), atol=1e-5)
+    for layer in others:
+        flat = layer.weight.flatten(1)  # 32 x 288: its rows are
+        assert torch.allclose(flat @ flat.T, 2 * torch.eye(32), atol=1e-5)
+    assert not any(layer.bias.any() for layer in [first, *others])
+
+
+@torch.no_grad()
+def test_drqs_convolutions_written_out():
+    network = randomise(DrQConvolutions(15, 2))
+    maps = images = torch.randn(2, 2, 15, 15)
+    for i, layer in enumerate([*network][::2]):
+        maps = F.conv2d(maps, layer.weight, layer.bias, stride=1 if i else 2).relu()
+    assert torch.allclose(network(images), maps.flatten(2).transpose(1, 2), rtol=1e-4)
+
+
+# Cameras
+
+
+def test_images_are_scaled_to_one_around_zero():
+    # 0 -> -0.5, 51 / 255 - 0.5 = -0.3, 255 -> 0.5.
+    features = cameras(1.0, shape=(1, 1, 3))(image(0, 51, 255))
+    assert torch.allclose(features, torch.tensor([[-0.5], [-0.3], [0.5]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_images_are_uint8_until_they_are_encoded(dtype):
+    with pytest.raises(TypeError, match=str(dtype)):
+        cameras(1.0)(image(0, 255).to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("fusion", "expected"),
+    [("concatenate", [-1, 1, 2, 2]), ("add", [1, 3]), ("multiply", [-2, 2])],
+)
+def test_two_cameras_are_fused_by_hand(fusion, expected):
+    # Camera 0 sees (-0.5, 0.5) and doubles it; camera 1 sees (0.5, 0.5) and quadruples it.
+    encoder = cameras(2.0, 4.0, fusion=fusion)
+    assert encoder.feature_shape == (len(expected), 1)
+    features = encoder(image(0, 255), image(255, 255))
+    assert torch.allclose(features.flatten(), torch.tensor(expected).float())
+
+
+def test_three_cameras_are_fused_all():
+    # 0.5 seen by all: 1, 2, 4.
+    for fusion, expected in (("add", 7.0), ("multiply", 8.0)):
+        encoder = cameras(2.0, 4.0, 8.0, shape=(1, 1, 1), fusion=fusion)
+        assert encoder(*[image(255)] * 3).item() == pytest.approx(expected)
+
+
+def test_cameras_that_do_not_fit_together_are_refused():
+    shapes = [(1, 1, 2), (1, 1, 3)]
+    assert CameraEncoder([Pixels(), Pixels()], shapes).feature_shape == (5, 1)
+    for fusion in ("add", "multiply"):
+        with pytest.raises(ValueError, match=f"cannot be fused by {fusion}"):
+            CameraEncoder([Pixels(), Pixels()], shapes, fusion=fusion)
+    with pytest.raises(ValueError, match="cannot be fused by concatenate"):
+        CameraEncoder([Pixels(), Pixels()], [(1, 1, 2), (3, 1, 2)])
+
+
+def test_one_network_and_one_shape_a_camera():
+    with pytest.raises(ValueError, match="1 networks and 2 image shapes"):
+        CameraEncoder([Pixels()], [(1, 1, 2)] * 2)
+    with pytest.raises(ValueError, match="0 networks"):
+        CameraEncoder([], [])
+    with pytest.raises(ValueError, match="'average'"):
+        cameras(1.0, 1.0, fusion="average")
+    with pytest.raises(ValueError, match="zip"):
+        cameras(1.0, 1.0)(image(0, 255))
+
+
+def test_each_camera_has_weights_of_its_own():
+    encoder = CameraEncoder([shallow(8), shallow(8)], [(3, 8, 8)] * 2, shift=0)
+    assert count(encoder) == 2 * count(shallow(8))
+    picture = noise_images(1, 3, 8, 8)
+    first, second = encoder(picture, picture)[0]
+    assert not torch.allclose(first, second)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (3,), (2, 3), (2, 1, 3)])
+def test_leading_dimensions_are_kept(batch):
+    torch.manual_seed(0)
+    encoder = CameraEncoder([shallow(8, patch=4, dim=8)] * 2, [(3, 8, 8)] * 2).eval()
+    images = [noise_images(*batch, 3, 8, 8) for _ in range(2)]
+    features = encoder(*images)
+    assert features.shape == (*batch, 8, 8)
+    flat = encoder(*(part.view(-1, 3, 8, 8) for part in images))
+    assert torch.allclose(features.view(-1, 8, 8), flat, atol=1e-6)
+
+
+def test_images_are_shifted_in_train_mode_alone_and_each_camera_by_itself():
+    torch.manual_seed(0)
+    encoder = cameras(1.0, 1.0, shape=(1, 9, 9), shift=4)
+    picture = torch.arange(81, dtype=torch.uint8).view(1, 1, 9, 9)
+    before = picture.clone()
+    centres = encoder(*[picture.expand(20, -1, -1, -1)] * 2)[:, [40, 81 + 40], 0]
+    assert centres[:, 0].unique().numel() > 5  # each image of a batch
+    assert (centres[:, 0] != centres[:, 1]).sum() > 10  # each camera
+    encoder.eval()
+    still = encoder(picture, picture)[0, :, 0]
+    assert torch.allclose(still, torch.arange(81).repeat(2) / 255 - 0.5)
+    assert torch.equal(picture, before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("network", [shallow, ResNet96])
+def test_precision_and_memory_format_change_no_more_than_digits(network):
+    torch.manual_seed(0)
+    plain = network(16)
+    pictures = noise_images(4, 3, 16, 16)
+    expected = CameraEncoder([plain], [(3, 16, 16)]).eval()(pictures)
+    for settings, largest, mean in (
+        ({"memory_format": torch.channels_last}, 1e-3, 1e-4),
+        ({"dtype": torch.bfloat16}, 1.0, 0.05),  # of 2^-8 a number, over several layers
+    ):
+        features = CameraEncoder([plain], [(3, 16, 16)], **settings).eval()(pictures)
+        assert features.dtype == torch.float32
+        error = (features - expected).abs()
+        assert error.max() < largest and error.mean() < mean
+        assert "dtype" not in settings or error.mean() > 1e-4  # it was in effect

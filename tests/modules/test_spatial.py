@@ -1,0 +1,454 @@
+"""The spatial embedding, and the critics and policies of patch features."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ibrl_torchrl.modules import (
+    CameraEncoder,
+    Compressed,
+    CompressedCriticEnsemble,
+    FeatureActor,
+    Flat,
+    PixelPolicy,
+    SpatialCriticEnsemble,
+    SpatiallyEmbedded,
+    Standardize,
+    ViT,
+)
+from ibrl_torchrl.modules.ensemble import EnsembleLinear
+from ibrl_torchrl.modules.initialize import orthogonal_
+from ibrl_torchrl.modules.spatial import SpatialEmbedding
+
+BOTH_WEIGHTS = pytest.mark.parametrize("weights", ["softmax", "free"])
+SHAPE = (5, 3)  # P, D
+
+
+def randomise(module):
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def scale(size=2):
+    return Standardize(torch.arange(size).float(), torch.full((size,), 0.5))
+
+
+# The embedding
+
+
+def embedded(embedding, channels, extra, member):
+    """One member, one observation [D, P], one extra [X]: with a real concatenation."""
+    rows = torch.cat([channels, extra.expand(len(channels), -1)], -1)  # [D, P + X]
+    layer, norm = embedding.projection, embedding.norm
+    hidden = F.linear(rows, layer.weight[member].T, layer.bias[member, 0])
+    hidden = F.layer_norm(hidden, hidden.shape[-1:], norm.weight[member, 0], norm.bias[member, 0])
+    hidden = F.relu(hidden)  # [D, H]
+    if hasattr(embedding.weighting, "projection"):
+        layer = embedding.weighting.projection
+        scores = F.linear(rows, layer.weight[member].T, layer.bias[member, 0]).exp()  # [D, 1]
+        return (hidden * scores / scores.sum()).sum(0)
+    return (hidden * embedding.weighting.weight[member, 0, 0]).sum(0)
+
+
+@BOTH_WEIGHTS
+@pytest.mark.parametrize("members", [None, [2, 0], [1]])
+@pytest.mark.parametrize("extras", [1, 4])
+@torch.no_grad()
+def test_it_equals_appending_to_each_channel(weights, members, extras):
+    embedding = randomise(SpatialEmbedding(3, SHAPE, 2, 6, weights=weights))
+    features, extra = torch.randn(4, *SHAPE), torch.randn(4, extras, 2)
+    chosen = None if members is None else torch.tensor(members)
+    result = embedding(features, extra, chosen)
+    expected = [
+        [[embedded(embedding, features[b].T, extra[b, n], i) for n in range(extras)]
+         for b in range(4)]
+        for i in members or range(3)
+    ]  # fmt: skip
+    expected = torch.stack([torch.stack([torch.stack(row) for row in rows]) for rows in expected])
+    assert result.shape == (len(members or range(3)), 4, extras, 6)
+    assert torch.allclose(result, expected, atol=1e-4)
+
+
+@BOTH_WEIGHTS
+@torch.no_grad()
+def test_without_extras_the_channels_stand_alone(weights):
+    embedding = randomise(SpatialEmbedding(2, SHAPE, 0, 6, weights=weights))
+    features = torch.randn(4, *SHAPE)
+    result = embedding(features, torch.empty(4, 1, 0))
+    for i in range(2):
+        for b in range(4):
+            expected = embedded(embedding, features[b].T, torch.empty(0), i)
+            assert torch.allclose(result[i, b, 0], expected, atol=1e-4)
+
+
+def tiny(weights):
+    """One patch p, two channels, one extra e: units (p - e, 0), not trained further."""
+    embedding = SpatialEmbedding(1, (1, 2), 1, 2, weights=weights)
+    embedding.projection.weight.data = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
+    embedding.projection.bias.data.zero_()
+    return embedding
+
+
+# Channels 3 and 1 with the extra 2: units (1, 0) and (-1, 0), normalised (1, -1) and (-1, 1), after
+# the ReLU (1, 0) and (0, 1).
+TINY = torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[2.0]]])
+
+
+def test_softmax_weights_by_hand():
+    embedding = tiny("softmax")
+    # Scores p ln(3) / 2 + 7 e: their difference is ln 3, so the channels count 3/4 and 1/4.
+    projection = embedding.weighting.projection
+    projection.weight.data = torch.tensor([[[math.log(3) / 2], [7.0]]])
+    result = embedding(*TINY).flatten()
+    assert torch.allclose(result, torch.tensor([0.75, 0.25]), atol=1e-4)
+
+
+def test_free_weights_by_hand():
+    embedding = tiny("free")
+    embedding.weighting.weight.data = torch.tensor([[2.0, 5.0], [7.0, -4.0]]).view(1, 1, 1, 2, 2)
+    # 2 * 1 + 7 * 0 and 5 * 0 - 4 * 1.
+    result = embedding(*TINY).flatten()
+    assert torch.allclose(result, torch.tensor([2.0, -4.0]), atol=1e-3)
+
+
+def test_softmax_weights_sum_to_one_over_the_channels():
+    embedding = randomise(SpatialEmbedding(2, SHAPE, 2, 6))
+    channels, extra = torch.randn(4, SHAPE[1], SHAPE[0]), torch.randn(4, 7, 2)
+    shares = embedding.weighting(channels, extra)
+    assert shares.shape == (2, 4, 7, SHAPE[1], 1)
+    assert torch.allclose(shares.sum(-2), torch.ones(1)) and (shares > 0).all()
+    assert shares.std(-2).min() > 0
+
+
+def test_free_weights_start_normal_and_apart():
+    torch.manual_seed(0)
+    weight = SpatialEmbedding(2, (4, 50), 0, 100, weights="free").weighting.weight
+    assert weight.mean().item() == pytest.approx(0, abs=0.05)
+    assert weight.std().item() == pytest.approx(1, abs=0.05)
+    assert not torch.equal(weight[0], weight[1])
+
+
+def test_unknown_weights_are_refused():
+    with pytest.raises(ValueError, match="'mean'"):
+        SpatialEmbedding(2, SHAPE, 2, 6, weights="mean")
+
+
+# Critics
+
+
+def spatial(weights="softmax", **settings):
+    settings = {"embedding": 6, "hidden": [7, 8], **settings}
+    return SpatialCriticEnsemble(SHAPE, 2, weights=weights, **settings)
+
+
+def compressed(**settings):
+    return CompressedCriticEnsemble(SHAPE, 2, **{"embedding": 6, "hidden": [7, 8], **settings})
+
+
+ALL_CRITICS = pytest.mark.parametrize(
+    "make",
+    [spatial, lambda **settings: spatial("free", **settings), compressed],
+    ids=["softmax", "free", "compressed"],
+)
+
+
+def head(mlp, x, member):
+    """One member of an MLP."""
+    for layer, norm in zip(mlp.layers, mlp.norms, strict=True):
+        x = F.linear(x, layer.weight[member].T, layer.bias[member, 0])
+        x = F.relu(F.layer_norm(x, x.shape[-1:], norm.weight[member, 0], norm.bias[member, 0]))
+    return F.linear(x, mlp.head.weight[member].T, mlp.head.bias[member, 0])
+
+
+def valued(critic, features, extra, member):
+    """One critic, one observation [P, D], extras [X]: written out."""
+    if isinstance(critic, SpatialCriticEnsemble):
+        vector = embedded(critic.embedding, features.T, extra, member)
+    else:
+        layer, norm = critic.compress, critic.norm
+        vector = F.linear(features.flatten(), layer.weight[member].T, layer.bias[member, 0])
+        vector = F.layer_norm(vector, (6,), norm.weight[member, 0], norm.bias[member, 0]).relu()
+    return head(critic.mlp, torch.cat([vector, extra]), member)
+
+
+@ALL_CRITICS
+@pytest.mark.parametrize("proprio", [False, True])
+@torch.no_grad()
+def test_critics_written_out(make, proprio):
+    settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
+    critic = randomise(make(num_critics=3, **settings))
+    features, sensed, action = torch.randn(4, *SHAPE), torch.randn(4, 2), torch.randn(4, 2)
+    values = critic(features, *([sensed] if proprio else []), action)
+    assert values.shape == (4, 3)
+    for b in range(4):
+        extra = torch.cat([scale()(sensed[b]), action[b]]) if proprio else action[b]
+        for i in range(3):
+            expected = valued(critic, features[b], extra, i)
+            assert torch.allclose(values[b, i], expected, rtol=1e-3, atol=1e-3)
+
+
+@ALL_CRITICS
+@pytest.mark.parametrize("proprio", [False, True])
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+@torch.no_grad()
+def test_many_actions_of_one_observation_are_valued_as_each_alone(make, proprio, batch):
+    settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
+    critic = randomise(make(num_critics=2, **settings))
+    features, actions = torch.randn(*batch, *SHAPE), torch.randn(*batch, 5, 2)
+    sensed = [torch.randn(*batch, 2)] if proprio else []
+    values = critic(features.unsqueeze(-3), *(part.unsqueeze(-2) for part in sensed), actions)
+    assert values.shape == (*batch, 5, 2)
+    for n in range(5):
+        alone = critic(features, *sensed, actions[..., n, :])
+        assert alone.shape == (*batch, 2)
+        assert torch.allclose(values[..., n, :], alone, rtol=1e-3, atol=1e-3)
+
+
+@ALL_CRITICS
+@torch.no_grad()
+def test_a_subset_of_members_gives_their_columns_in_order(make):
+    critic = randomise(make(num_critics=4))
+    features, actions = torch.randn(3, 1, *SHAPE), torch.randn(3, 5, 2)
+    values = critic(features, actions)
+    for members in ([3, 1], [2], [0, 1, 2, 3]):
+        subset = critic(features, actions, members=torch.tensor(members))
+        assert torch.allclose(subset, values[..., members], rtol=1e-4, atol=1e-4)
+
+
+@ALL_CRITICS
+@pytest.mark.parametrize("orthogonal", [True, False])
+def test_members_start_independent(make, orthogonal):
+    torch.manual_seed(0)
+    critic = make(num_critics=3, orthogonal=orthogonal)
+    for name, weight in critic.named_parameters():
+        if weight.shape[1:].numel() > 8 and "norm" not in name:  # more than a bias
+            assert not torch.equal(weight[0], weight[1]), name
+            assert not torch.equal(weight[1], weight[2]), name
+    values = critic(torch.randn(1, *SHAPE), torch.randn(1, 2))
+    assert values.unique().numel() == 3
+
+
+def is_orthogonal(weight):
+    """Rows of a wide matrix, columns of a tall one, are orthonormal."""
+    wide = weight if weight.shape[0] <= weight.shape[1] else weight.T
+    return torch.allclose(wide @ wide.T, torch.eye(len(wide)), atol=1e-5)
+
+
+@ALL_CRITICS
+def test_the_mlp_starts_orthogonal_where_asked(make):
+    for orthogonal in (True, False):
+        critic = make(orthogonal=orthogonal, head_gain=1.0)
+        layers = [*critic.mlp.layers, critic.mlp.head]
+        for layer in layers:
+            for weight, bias in zip(layer.weight, layer.bias, strict=True):
+                assert is_orthogonal(weight) == orthogonal
+                assert bias.any() != orthogonal
+
+
+@ALL_CRITICS
+def test_the_last_layer_starts_small(make):
+    # The weights of an orthogonal layer of one output have length 1.
+    for settings, length in (({}, 0.01), ({"head_gain": 0.5}, 0.5)):
+        norms = make(**settings).mlp.head.weight.norm(dim=(1, 2))
+        assert torch.allclose(norms, torch.tensor(length))
+    assert make(orthogonal=False).mlp.head.weight.norm(dim=(1, 2)).max() < 0.02
+
+
+def test_a_compressed_critic_is_orthogonal_throughout_and_a_spatial_one_in_its_mlp():
+    assert all(is_orthogonal(weight) for weight in compressed().compress.weight)
+    assert not any(is_orthogonal(weight) for weight in spatial().embedding.projection.weight)
+
+
+def test_orthogonal_weights_of_every_kind_of_layer():
+    layers = nn.ModuleList([nn.Linear(5, 3), nn.Linear(3, 5), EnsembleLinear(2, 5, 3)])
+    convolution = nn.Conv2d(3, 4, 2, bias=False)
+    orthogonal_(layers.append(convolution))
+    wide, tall, ensemble = layers[:3]
+    for weight in (wide.weight, tall.weight, *ensemble.weight):
+        assert is_orthogonal(weight)
+    assert not any(layer.bias.any() for layer in (wide, tall, ensemble))
+    assert is_orthogonal(convolution.weight.flatten(1) / math.sqrt(2))  # the gain of a ReLU
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        # A critic: projection (144 + 4) * 1024 + 1024 = 152576 and its norm 2 * 1024 = 2048; MLP
+        # (1024 + 4) * 1024 + 1024 = 1053696, 1024 * 1024 + 1024 = 1049600, two norms 4096, head
+        # 1024 + 1: 2108417. Together 2263041, and the weights of the channels:
+        # softmax 144 + 4 + 1 = 149, free 128 * 1024 = 131072.
+        ("softmax", 4526380),  # 2 * (2263041 + 149)
+        ("free", 4788226),  # 2 * (2263041 + 131072)
+    ],
+)
+def test_parameters_of_the_papers_critics(weights, expected):
+    assert count(SpatialCriticEnsemble((144, 128), 4, weights=weights)) == expected
+
+
+def test_parameters_of_the_basic_critics():
+    # A critic: 1681 * 32 * 64 + 64 = 3442752, norm 2 * 64 = 128, MLP (64 + 4) * 1024 + 1024 =
+    # 70656, 1049600, norms 4096, head 1025: 1125377. Two of 4568257.
+    assert count(CompressedCriticEnsemble((1681, 32), 4)) == 9136514
+
+
+@ALL_CRITICS
+def test_critics_are_at_least_one(make):
+    with pytest.raises(ValueError, match="got 0"):
+        make(num_critics=0)
+
+
+@ALL_CRITICS
+def test_gradients_reach_features_and_actions_of_every_row(make):
+    torch.manual_seed(0)
+    critic = make()
+    features = torch.randn(3, 1, *SHAPE, requires_grad=True)
+    actions = torch.randn(3, 4, 2, requires_grad=True)
+    critic(features, actions).sum().backward()
+    assert features.grad.flatten(1).abs().sum(-1).gt(0).all()
+    assert actions.grad.abs().sum(-1).gt(0).float().mean() > 0.5  # but where all units are off
+    assert all(parameter.grad is not None for parameter in critic.parameters())
+
+
+# Policies
+
+
+def embeddings(proprio_size=0):
+    return [
+        Flat(SHAPE),
+        Compressed(SHAPE, 16),
+        SpatiallyEmbedded(SHAPE, 16, proprio_size=proprio_size),
+        SpatiallyEmbedded(SHAPE, 16, proprio_size=proprio_size, weights="free"),
+    ]
+
+
+EVERY_EMBEDDING = pytest.mark.parametrize("which", range(4))
+
+
+def test_flat_and_compressed_written_out():
+    features = torch.randn(4, *SHAPE)
+    flat = features.reshape(4, 15)
+    assert torch.equal(Flat(SHAPE)(features), flat) and Flat(SHAPE).size == 15
+    embedding = randomise(Compressed(SHAPE, 6)).eval()
+    linear, norm = embedding.layers[:2]
+    hidden = F.layer_norm(flat @ linear.weight.T + linear.bias, (6,), norm.weight, norm.bias)
+    assert torch.allclose(embedding(features), hidden.relu(), atol=1e-5)
+
+
+@BOTH_WEIGHTS
+@torch.no_grad()
+def test_spatially_embedded_written_out(weights):
+    module = SpatiallyEmbedded(SHAPE, 6, proprio_size=2, weights=weights)
+    module = randomise(module).eval()
+    features, sensed = torch.randn(2, 3, *SHAPE), torch.randn(2, 3, 2)
+    result = module(features, sensed)
+    for i in range(2):
+        for j in range(3):
+            expected = embedded(module.embedding, features[i, j].T, sensed[i, j], 0)
+            assert torch.allclose(result[i, j], expected, atol=1e-4)
+
+
+@EVERY_EMBEDDING
+@pytest.mark.parametrize("proprio", [False, True])
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+def test_policies_of_features_are_bounded_and_keep_the_batch(which, proprio, batch):
+    torch.manual_seed(0)
+    settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
+    embedding = embeddings(2 if proprio else 0)[which]
+    actor = FeatureActor(embedding, 3, hidden=[8, 8], **settings).eval()
+    nn.init.normal_(actor.mlp[-1].weight, std=10.0)
+    features = torch.randn(*batch, *SHAPE)
+    sensed = [torch.randn(*batch, 2)] if proprio else []
+    action = actor(features, *sensed)
+    assert action.shape == (*batch, 3)
+    assert 0.9 < action.abs().max() <= 1
+    vector = embedding(features, *(scale()(part) for part in sensed))
+    expected = actor.mlp(torch.cat([vector, *(scale()(part) for part in sensed)], -1)).tanh()
+    assert torch.equal(action, expected)
+
+
+@EVERY_EMBEDDING
+def test_dropout_is_for_train_mode(which):
+    torch.manual_seed(0)
+    features = torch.randn(4, *SHAPE)
+    actor = FeatureActor(embeddings()[which], 3, hidden=[32, 32])
+    assert not torch.equal(actor(features), actor(features))
+    actor.eval()
+    assert torch.equal(actor(features), actor(features))
+
+
+@pytest.mark.parametrize("embedding", embeddings()[1:])
+def test_the_embedding_drops_units_too(embedding):
+    torch.manual_seed(0)
+    features = torch.randn(200, *SHAPE)
+    kept = embedding.eval()(features)
+    thinned = embedding.train()(features)
+    alive = kept != 0
+    # Half of the units are zeroed, the others doubled.
+    assert (thinned[alive] == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert torch.allclose(thinned[thinned != 0], 2 * kept[thinned != 0])
+
+
+def test_no_dropout_where_none_is_asked():
+    actor = FeatureActor(Compressed(SHAPE, 16, dropout=0.0), 3, hidden=[8], dropout=0.0)
+    features = torch.randn(4, *SHAPE)
+    assert torch.equal(actor(features), actor(features))
+
+
+@EVERY_EMBEDDING
+def test_actors_start_orthogonal_where_asked(which):
+    for orthogonal in (True, False):
+        actor = FeatureActor(embeddings()[which], 3, hidden=[8, 8], orthogonal=orthogonal)
+        weights = [layer.weight for layer in actor.modules() if isinstance(layer, nn.Linear)]
+        ensembles = [layer for layer in actor.modules() if isinstance(layer, EnsembleLinear)]
+        weights += [weight for layer in ensembles for weight in layer.weight if weight.numel() > 5]
+        assert len(weights) == (3 if which == 0 else 4)
+        assert [is_orthogonal(weight) for weight in weights] == [orthogonal] * len(weights)
+
+
+def test_parameters_of_the_original_codes_actor():
+    # Embedding 144 * 128 * 128 + 128 = 2359424 and norm 256; MLP 128 * 1024 + 1024 = 132096,
+    # 1024 * 1024 + 1024 = 1049600, two norms 4096, head 1024 * 4 + 4 = 4100.
+    actor = FeatureActor(Compressed((144, 128)), 4)
+    assert count(actor) == 2359424 + 256 + 132096 + 1049600 + 4096 + 4100
+
+
+def pixel_policy(proprio):
+    settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
+    networks = [ViT(8, patch=4, depth=1, dim=8) for _ in range(2)]
+    encoder = CameraEncoder(networks, [(3, 8, 8)] * 2)
+    embedding = Compressed(encoder.feature_shape, 16)
+    return PixelPolicy(encoder, FeatureActor(embedding, 3, hidden=[8], **settings))
+
+
+@pytest.mark.parametrize("proprio", [False, True])
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+def test_a_pixel_policy_encodes_and_acts(proprio, batch):
+    torch.manual_seed(0)
+    policy = pixel_policy(proprio).eval()
+    images = [torch.randint(256, (*batch, 3, 8, 8), dtype=torch.uint8) for _ in range(2)]
+    sensed = [torch.randn(*batch, 2)] if proprio else []
+    action = policy(*images, *sensed)
+    assert action.shape == (*batch, 3)
+    assert torch.equal(action, policy.actor(policy.encoder(*images), *sensed))
+    for i in range(2):  # every camera counts
+        other = [255 - part if j == i else part for j, part in enumerate(images)]
+        assert not torch.allclose(policy(*other, *sensed), action)
+    if proprio:
+        assert not torch.allclose(policy(*images, sensed[0] + 1), action)
+
+
+def test_a_pixel_policy_learns_in_every_part():
+    torch.manual_seed(0)
+    policy = pixel_policy(True)
+    images = [torch.randint(256, (16, 3, 8, 8), dtype=torch.uint8) for _ in range(2)]
+    policy(*images, torch.randn(16, 2)).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in policy.parameters())
