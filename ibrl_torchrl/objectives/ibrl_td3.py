@@ -182,11 +182,10 @@ class IBRLTD3Loss(LossModule):
         """What a batch must hold; ``steps_to_next_obs`` and the priority weight are optional."""
         if self._in_keys is None:
             names = self.tensor_keys
-            observations = self._observation_keys
             self._in_keys = [
                 names.action,
-                *observations,
-                *((keys.NEXT, key) for key in observations),
+                *self._keys_now,
+                *((keys.NEXT, key) for key in self._keys_next),
                 (keys.NEXT, names.reward),
                 (keys.NEXT, names.done),
                 (keys.NEXT, names.terminated),
@@ -198,11 +197,17 @@ class IBRLTD3Loss(LossModule):
         self._in_keys = values
 
     @property
-    def _observation_keys(self) -> list[NestedKey]:
-        readers = [self.actor_network, *self.proposals]
-        read = [key for reader in readers for key in reader.in_keys]
-        read = [*self.encoder.in_keys, *read, *self.qvalue_network.observation_keys]
-        return [key for key in dict.fromkeys(read) if key not in self.encoder.out_keys]
+    def _keys_now(self) -> list[NestedKey]:
+        """What is read of s."""
+        read = [*self.encoder.in_keys, *self.actor_network.in_keys]
+        read = dict.fromkeys([*read, *self.qvalue_network.observation_keys])
+        return [key for key in read if key not in self.encoder.out_keys]
+
+    @property
+    def _keys_next(self) -> list[NestedKey]:
+        """What is read of s'."""
+        proposed_from = [key for policy in self.proposals for key in policy.in_keys]
+        return [*dict.fromkeys([*self._keys_now, *proposed_from])]
 
     def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Critic loss of a batch [B].
@@ -218,7 +223,7 @@ class IBRLTD3Loss(LossModule):
         target = self.value_estimator.value_estimate(
             tensordict.copy(), next_value=next_value
         ).detach()
-        seen = self.encoder(tensordict.select(*self._observation_keys))
+        seen = self.encoder(tensordict.select(*self._keys_now))
         for key in self.encoder.out_keys:
             tensordict.set(key, seen.get(key).detach())
         critic_input = seen.select(*self.qvalue_network.observation_keys)
@@ -249,7 +254,7 @@ class IBRLTD3Loss(LossModule):
         """
         if not all(key in tensordict for key in self.encoder.out_keys):
             with torch.no_grad():
-                tensordict = self.encoder(tensordict.select(*self._observation_keys))
+                tensordict = self.encoder(tensordict.select(*self._keys_now))
         inputs = tensordict.select(*self.actor_network.in_keys)
         with _using(self.actor_network_params, self.actor_network):
             action = self.actor_network(inputs).get(self.actor_network.out_keys[0])
@@ -273,7 +278,7 @@ class IBRLTD3Loss(LossModule):
     @torch.no_grad()
     def _bootstrap(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Propose actions at s', let the target critics choose, and return the choice [B]."""
-        next_td = self.encoder(tensordict.get(keys.NEXT).select(*self._observation_keys))
+        next_td = self.encoder(tensordict.get(keys.NEXT).select(*self._keys_next))
         actor_key = self.actor_network.out_keys[0]
         with _using(self.target_actor_network_params, self.actor_network):
             self.actor_network(next_td)

@@ -61,7 +61,7 @@ def mark(picture: np.ndarray, caption: Caption) -> Image.Image:
     """Put a caption on and below a picture.
 
     Args:
-        picture: uint8 [S, S, 3], S even.
+        picture: uint8 [S, S, 3], S even, at least 160 if there are bars.
         caption: what to write.
 
     Returns:

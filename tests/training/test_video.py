@@ -32,7 +32,7 @@ from ibrl_torchrl.training.video import (
     save_video,
 )
 
-SIZE = 96
+SIZE = 160  # bars and their names need that much
 STEPS = 4
 
 
