@@ -21,7 +21,7 @@ import torch
 from torchrl.envs import ParallelEnv
 
 from ibrl_torchrl.data import load_demos
-from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env, build_replay
+from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state, save_checkpoint
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
@@ -36,6 +36,7 @@ from ibrl_torchrl.training.prepare import (
     save_bc,
     trained_bc,
 )
+from ibrl_torchrl.training.replays import build_replay
 from ibrl_torchrl.training.report import evaluate_policies
 
 GPU = ["device=cuda", "matmul_precision=high", "compile=reduce-overhead", "bc.steps=5000"]

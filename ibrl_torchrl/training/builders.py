@@ -1,26 +1,15 @@
-"""From configuration to parts: the only place that knows both."""
+"""From configuration to environments, policies and agents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import nn
-from torchrl.data import TensorDictReplayBuffer
-from torchrl.envs import CatFrames, Compose, EnvBase, TransformedEnv
+from torchrl.envs import CatFrames, EnvBase, TransformedEnv
 from torchrl.modules import AdditiveGaussianModule
 
-from ibrl_torchrl.data import (
-    DemoShareReplay,
-    EpisodeToTransitions,
-    RecordProposals,
-    StoreFramesOnce,
-    episode_buffer,
-)
-from ibrl_torchrl.data.memory import image_replay_bytes
 from ibrl_torchrl.envs import make_env
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, BC_ACTION, FEATURES, RL_ACTION, image_key
@@ -34,8 +23,8 @@ from ibrl_torchrl.modules import (
     shared_twin,
 )
 from ibrl_torchrl.objectives import IBRLTD3Loss
-from ibrl_torchrl.training.config import AlgoConfig, EncoderConfig, ReplayConfig, TaskConfig
-from ibrl_torchrl.training.learner import IBRLLearner, Replay
+from ibrl_torchrl.training.config import AlgoConfig, EncoderConfig, TaskConfig
+from ibrl_torchrl.training.learner import IBRLLearner
 from ibrl_torchrl.training.networks import (
     Scales,
     build_encoder,
@@ -227,81 +216,3 @@ def build_agent(
     }
     explore = TensorDictSequential(*seeing, acting_actor, noise, bc, selector)
     return Agent(loss, learner, explore, policies)
-
-
-def replay_bytes(replay: ReplayConfig, env: EnvBase, keys: list[str], frame_stack: int = 1) -> int:
-    """Bytes of the full replay buffer for observations with these keys."""
-    spec = env.observation_spec
-    images = [key for key in keys if spec[key].dtype == torch.uint8]
-    frames = {key: (spec[key].shape[0] // frame_stack, *spec[key].shape[1:]) for key in images}
-    floats = 2 * sum(spec[key].shape.numel() for key in keys if key not in images)
-    floats += env.action_spec.shape.numel() * (3 if replay.record_proposals else 1)
-    numbers = 4 * floats + 23  # reward, flags, steps_to_next_obs and TorchRL's index
-    buffers = 2 if replay.keep_successes else 1
-    return buffers * image_replay_bytes(replay.capacity, frames, numbers, frame_stack)
-
-
-def build_replay(
-    replay: ReplayConfig,
-    gamma: float,
-    demos: list[TensorDict],
-    scratch_dir: Path,
-    *,
-    keys: list[str],
-    frame_stack: int = 1,
-    recorded: FrozenPolicy | None = None,
-) -> Replay:
-    """A replay buffer that holds the demonstrations.
-
-    Args:
-        replay: what to build.
-        gamma: discount of the n-step rewards.
-        demos: episodes it starts with.
-        scratch_dir: folder of the memory map.
-        keys: observation keys that updates read; images among them are stored once a frame.
-        frame_stack: images in each observation.
-        recorded: a policy whose actions are kept beside the observations.
-    """
-    recording = [] if recorded is None else [RecordProposals(recorded)]
-    kept = keys if recorded is None else [*keys, *recorded.out_keys]
-    images = [key for key in keys if demos[0][key].dtype == torch.uint8]
-
-    def buffer(name: str) -> TensorDictReplayBuffer:
-        storing = StoreFramesOnce(
-            images,
-            replay.capacity,
-            frame_stack=frame_stack,
-            storage=replay.storage,
-            scratch_dir=scratch_dir / name,
-        )
-        to_transitions = EpisodeToTransitions(
-            kept,
-            n_steps=replay.n_steps,
-            gamma=gamma,
-            time_limit_terminates=replay.time_limit_terminates,
-        )
-        # Written from the last to the first, sampled from the first to the last.
-        transforms = [*([storing] if images else []), to_transitions, *recording]
-        return episode_buffer(
-            replay.capacity,
-            replay.batch_size,
-            Compose(*transforms),
-            storage=replay.storage,
-            scratch_dir=scratch_dir / name,
-            prioritized=replay.prioritized,
-            alpha=replay.alpha,
-            beta=replay.beta,
-        )
-
-    demo_buffer = buffer("demos")
-    for episode in demos:
-        demo_buffer.extend(episode)
-    if replay.demo_share is None:
-        return demo_buffer
-    return DemoShareReplay(
-        demo_buffer,
-        buffer("online"),
-        demo_share=replay.demo_share,
-        batch_size=replay.batch_size,
-        keep_successes=replay.keep_successes,
-    )

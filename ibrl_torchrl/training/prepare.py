@@ -18,18 +18,16 @@ from ibrl_torchrl.data import (
     save_demos,
     scripted_expert,
 )
-from ibrl_torchrl.data.memory import available_disk, available_memory, require_memory
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, BC_ACTION
 from ibrl_torchrl.modules import PixelPolicy, StateActor, shared_twin
 from ibrl_torchrl.training.bc import BestWeights, clone_behaviour
-from ibrl_torchrl.training.builders import as_policy, build_env, executing, replay_bytes
+from ibrl_torchrl.training.builders import as_policy, build_env, executing
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state, save_checkpoint
 from ibrl_torchrl.training.config import (
     BCConfig,
     DemosConfig,
     EncoderConfig,
-    ReplayConfig,
     TaskConfig,
 )
 from ibrl_torchrl.training.networks import (
@@ -75,22 +73,6 @@ def record_to(path: Path, config: DemosConfig, task: TaskConfig) -> None:
 def demo_keys(*encoders: EncoderConfig | None) -> list[str]:
     """What demonstrations must hold for policies with these encoders."""
     return [*dict.fromkeys(key for encoder in encoders for key in observed_keys(encoder))]
-
-
-def require_replay_fits(
-    config: ReplayConfig, env: EnvBase, keys: list[str], frame_stack: int, run_dir: str
-) -> None:
-    """Say what the replay will cost, before anything of it is allocated.
-
-    Raises:
-        UsageError: it does not fit.
-    """
-    needed = replay_bytes(config, env, keys, frame_stack)
-    on_disk = config.storage == "memmap"
-    available = available_disk(run_dir) if on_disk else available_memory()
-    say(f"replay: {needed / 1e9:.2f} GB when full, {'on disk' if on_disk else 'in memory'}")
-    remedy = "lower replay.capacity" if on_disk else "lower replay.capacity or use storage=memmap"
-    require_memory(needed, available, remedy)
 
 
 def given_demos(

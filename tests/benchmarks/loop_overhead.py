@@ -26,12 +26,12 @@ from ibrl_torchrl.training.builders import (
     bc_policy,
     build_agent,
     build_env,
-    build_replay,
 )
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
 from ibrl_torchrl.training.loop import train
 from ibrl_torchrl.training.networks import scales_of
+from ibrl_torchrl.training.replays import build_replay
 
 
 class Timed:

@@ -9,8 +9,9 @@ from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.modules import ExecuteProposal, IBRLSelector, Standardize, StateActor
-from ibrl_torchrl.training.builders import bc_policy, build_agent, build_replay
+from ibrl_torchrl.training.builders import bc_policy, build_agent
 from ibrl_torchrl.training.config import AlgoConfig, CriticConfig, NetworkConfig, ReplayConfig
+from ibrl_torchrl.training.replays import build_replay
 
 CPU = torch.device("cpu")
 ALGO = AlgoConfig(

@@ -26,8 +26,6 @@ from ibrl_torchrl.training.builders import (
     bc_policy,
     build_agent,
     build_env,
-    build_replay,
-    replay_bytes,
 )
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import BCRunConfig, EvalRunConfig, TrainConfig, parse
@@ -35,7 +33,8 @@ from ibrl_torchrl.training.jobs import bc as bc_job
 from ibrl_torchrl.training.jobs import eval as eval_job
 from ibrl_torchrl.training.jobs import train as train_job
 from ibrl_torchrl.training.networks import build_policy, placeholder_scales, scales_of
-from ibrl_torchrl.training.prepare import require_replay_fits, restore_bc, save_bc
+from ibrl_torchrl.training.prepare import restore_bc, save_bc
+from ibrl_torchrl.training.replays import build_replay, replay_bytes, require_replay_fits
 
 CPU = torch.device("cpu")
 IMAGE = "corner2_image"

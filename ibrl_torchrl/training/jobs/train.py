@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env, build_replay
+from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.config import TrainConfig
 from ibrl_torchrl.training.loop import Progress, train
 from ibrl_torchrl.training.metrics import require_trackers
@@ -15,12 +15,12 @@ from ibrl_torchrl.training.prepare import (
     given_demos,
     prepare_process,
     recorded_demos,
-    require_replay_fits,
     save_bc,
     trained_bc,
 )
 from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.recorder import Recorder
+from ibrl_torchrl.training.replays import build_replay, require_replay_fits
 from ibrl_torchrl.training.run_folder import create_run_folder
 
 
