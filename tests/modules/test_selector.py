@@ -84,8 +84,9 @@ def test_any_batch_shape_and_any_number_of_proposals(batch):
 def test_the_input_is_left_as_it_was():
     td = candidates(0.1, 0.3, batch=(5,))
     before = td.clone()
-    IBRLSelector(critics([1.0]), ["a0", "a1"], num_min=1)(td)
-    assert set(td.keys()) - set(before.keys()) == {"action", "proposal", "chosen_value"}
+    selector = IBRLSelector(critics([1.0]), ["a0", "a1"], num_min=1)
+    selector(td)
+    assert set(td.keys()) - set(before.keys()) == {*selector.out_keys}
     assert (td.select(*before.keys()) == before).all()
 
 
@@ -133,3 +134,12 @@ def test_a_critic_must_read_an_action():
 def test_execute_proposal_copies_one():
     td = ExecuteProposal("a1", 1)(candidates(0.1, 0.3, batch=(2,)))
     assert torch.equal(td["action"], td["a1"]) and td["proposal"].tolist() == [1, 1]
+
+
+def test_the_values_of_all_proposals_are_told():
+    """Minimum of a and -a for each candidate a, whatever the choice among them."""
+    td = candidates(0.1, -0.3, 0.2, batch=(2,))
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        IBRLSelector(critics([1.0, -1.0]), ["a0", "a1", "a2"])(td)
+    assert torch.allclose(td["proposal_values"], torch.tensor([[-0.1, -0.3, -0.2]] * 2))
+    assert torch.equal(td["chosen_value"], td["proposal_values"].amax(-1, keepdim=True))
