@@ -16,12 +16,14 @@ from ibrl_torchrl.data import (
     StoreFramesOnce,
     episode_buffer,
 )
+from ibrl_torchrl.data.frames import SHORTEST_TRUNCATED
 from ibrl_torchrl.data.memory import (
     available_disk,
     available_memory,
     image_replay_bytes,
     require_memory,
 )
+from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.modules import FrozenPolicy
 from ibrl_torchrl.training.config import ReplayConfig
 from ibrl_torchrl.training.learner import Replay
@@ -112,8 +114,12 @@ def require_replay_fits(
     """Say what the replay will cost, before anything of it is allocated.
 
     Raises:
-        UsageError: it does not fit.
+        UsageError: it does not fit, or episodes are too short for it.
     """
+    if env.horizon < SHORTEST_TRUNCATED and any(key.endswith("_image") for key in keys):
+        raise UsageError(
+            f"task.horizon={env.horizon} must be at least {SHORTEST_TRUNCATED} to learn from images"
+        )
     needed = replay_bytes(config, env, keys, frame_stack)
     on_disk = config.storage == "memmap"
     available = available_disk(run_dir) if on_disk else available_memory()

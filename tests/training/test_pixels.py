@@ -232,6 +232,12 @@ def test_a_replay_that_does_not_fit_is_refused_with_the_number():
         require_replay_fits(built.replay, env, [IMAGE], 1, "none")
 
 
+def test_episodes_too_short_for_the_replay_are_refused_before_the_run(tmp_path):
+    with pytest.raises(UsageError, match=r"task\.horizon=9 must be at least 10"):
+        train(tmp_path / "run", "task.horizon=9")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
