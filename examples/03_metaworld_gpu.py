@@ -12,6 +12,7 @@ Everything after the options is a setting of ``ibrl train``, such as ``frames=50
 
 import argparse
 import logging
+import shutil
 import time
 import warnings
 from functools import partial
@@ -165,8 +166,12 @@ def configured(folder: Path, settings: list[str]) -> TrainConfig:
 
 
 def save(folder: Path, learner, replay, frames: int) -> None:
-    replay.dumps(folder / "replay_saved")
+    """Write the replay, then the checkpoint that names it, then delete older replays."""
+    saved = folder / f"replay_{frames}"
+    replay.dumps(saved)
     save_checkpoint(folder / "gpu.pt", "gpu", {"frames": frames}, learner.state_dict())
+    for older in set(folder.glob("replay_*")) - {saved}:
+        shutil.rmtree(older)
 
 
 def resume(folder: Path, learner, replay) -> int:
@@ -177,7 +182,7 @@ def resume(folder: Path, learner, replay) -> int:
     load_state(learner.loss, state["loss"], folder / "gpu.pt")
     learner.critic_optimizer.load_state_dict(state["critic_optimizer"])
     learner.actor_optimizer.load_state_dict(state["actor_optimizer"])
-    replay.loads(folder / "replay_saved")
+    replay.loads(folder / f"replay_{int(meta['frames'])}")
     print(f"going on after {meta['frames']} frames, {len(replay)} transitions")
     return meta["frames"]
 
