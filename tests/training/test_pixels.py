@@ -32,7 +32,12 @@ from ibrl_torchrl.training.config import BCRunConfig, EvalRunConfig, TrainConfig
 from ibrl_torchrl.training.jobs import bc as bc_job
 from ibrl_torchrl.training.jobs import eval as eval_job
 from ibrl_torchrl.training.jobs import train as train_job
-from ibrl_torchrl.training.networks import build_policy, placeholder_scales, scales_of
+from ibrl_torchrl.training.networks import (
+    build_policy,
+    observed_keys,
+    placeholder_scales,
+    scales_of,
+)
 from ibrl_torchrl.training.prepare import restore_bc, save_bc
 from ibrl_torchrl.training.replays import build_replay, replay_bytes, require_replay_fits
 
@@ -103,8 +108,8 @@ def test_an_imitation_policy_is_reloaded_exactly(run_dir, tmp_path):
     built, env, _, network = networks_of()
     save_bc(tmp_path / "bc.pt", network, built.bc, built.task)
     restored = restore_bc(tmp_path / "bc.pt", built.bc, built.task, env)
-    image = env.reset()[IMAGE]
-    assert torch.equal(restored(image), network.eval()(image))
+    seen = [env.reset()[key] for key in observed_keys(built.bc.encoder)]
+    assert torch.equal(restored(*seen), network.eval()(*seen))
 
 
 @pytest.mark.parametrize(
