@@ -78,8 +78,14 @@ def _spelled_out(command: str, arguments: list[str]) -> list[str]:
     videos = [found for each in arguments if (found := re.fullmatch(r"--video(=(.+))?", each))]
     rest = [each for each in arguments if each not in {found.group() for found in videos}]
     if command == "eval" and rest and re.fullmatch(r"[^-=][^=]*", rest[0]):
-        rest = [f"run='{rest[0]}'", *rest[1:]]
-    return [*rest, *(f"video='{found[2]}'" if found[2] else "video=true" for found in videos)]
+        rest = [f"run={_quoted(rest[0])}", *rest[1:]]
+    films = (f"video={_quoted(found[2])}" if found[2] else "video=true" for found in videos)
+    return [*rest, *films]
+
+
+def _quoted(path: str) -> str:
+    """A path as Hydra's grammar reads it, whatever it holds."""
+    return "'" + path.replace("'", "\\'") + "'"
 
 
 def _check_composes(directory: Path, file: str, overrides: list[str]) -> None:

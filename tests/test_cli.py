@@ -1,6 +1,7 @@
 """The command line as a user meets it: real files, real simulator, smallest sizes."""
 
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -191,6 +192,23 @@ def test_help_teaches(ibrl, command):
 def test_eval_out_needs_a_folder(ibrl, run_dir, tmp_path):
     code, _, error = ibrl("eval", run_dir, f"out={tmp_path / 'missing/e.csv'}")
     assert code == 2 and "no such folder" in error and error.count("\n") == 1
+
+
+def test_films_are_made_on_request(ibrl, run_dir, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("horizon: 60", "horizon: 3"))  # films of 3 frames
+    evaluating = ["eval", run, "episodes=1", "video_episodes=1"]
+    assert ibrl(*evaluating)[0] == 0 and not (run / "video.mp4").exists()
+    code, out, _ = ibrl(*evaluating, "--video")
+    assert code == 0 and str(run / "video.mp4") in out and (run / "video.mp4").stat().st_size > 1000
+    code, _, _ = ibrl("eval", f"--video={tmp_path / 'a.gif'}", *evaluating[1:])
+    assert code == 0 and (tmp_path / "a.gif").stat().st_size > 1000
+    code, _, error = ibrl(*evaluating, f"video={tmp_path / 'a.avi'}")
+    assert code == 2 and "must end in .mp4 or .gif" in error and error.count("\n") == 1
+    demos = ["demos.episodes=1", "task=metaworld/handle-press", f"out={tmp_path / 'demos.hdf5'}"]
+    assert ibrl("demos", *demos, "--video")[0] == 0 and (tmp_path / "demos.mp4").exists()
 
 
 @pytest.mark.parametrize(

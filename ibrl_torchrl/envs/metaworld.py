@@ -256,7 +256,7 @@ class MetaWorldEnv(EnvBase):
 
         Args:
             camera: name of a camera, whether or not observations have images of it.
-            size: height and width in pixels, at most 480.
+            size: height and width in pixels.
             quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRig``.
 
         Returns:

@@ -77,7 +77,7 @@ class CameraRig:
             if camera not in names:
                 raise unknown_name("camera", camera, names)
         self._quality = QUALITIES[quality]
-        with _at_quality(model, self._quality):
+        with _lent(model, self._quality, size):
             self._renderer = _renderer(model, size)
         # At exit, contexts must go before MuJoCo ends OpenGL; what is registered last goes first.
         atexit.register(_close, weakref.ref(self._renderer))
@@ -109,18 +109,19 @@ class CameraRig:
 
 
 @contextmanager
-def _at_quality(model: mujoco.MjModel, quality: RenderQuality) -> Iterator[None]:
-    """Lend a quality to a model while its OpenGL context is made, which reads it there and then."""
-    settings = model.vis.quality
-    own = settings.offsamples, settings.shadowsize
+def _lent(model: mujoco.MjModel, quality: RenderQuality, size: int) -> Iterator[None]:
+    """Lend a model settings while its OpenGL context is made, which reads them there and then."""
+    shown, buffer = model.vis.quality, model.vis.global_
+    own = shown.offsamples, shown.shadowsize, buffer.offwidth, buffer.offheight
     if quality.samples is not None:
-        settings.offsamples = quality.samples
+        shown.offsamples = quality.samples
     if quality.shadow_map is not None:
-        settings.shadowsize = quality.shadow_map
+        shown.shadowsize = quality.shadow_map
+    buffer.offwidth, buffer.offheight = max(size, own[2]), max(size, own[3])
     try:
         yield
     finally:
-        settings.offsamples, settings.shadowsize = own
+        shown.offsamples, shown.shadowsize, buffer.offwidth, buffer.offheight = own
 
 
 def _close(renderer: weakref.ref[mujoco.Renderer]) -> None:

@@ -243,8 +243,6 @@ class TrainConfig:
     frames: int
     threads: int | None
     device: str
-    matmul_precision: str
-    compile: str | None
     run_dir: str
     checkpoint_every: int
     task: TaskConfig
@@ -254,6 +252,8 @@ class TrainConfig:
     replay: ReplayConfig
     eval: EvalConfig
     log: LogConfig
+    matmul_precision: str = "highest"
+    compile: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.seed >= 0, "seed", self.seed, "0 or more")

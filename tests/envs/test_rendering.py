@@ -136,6 +136,14 @@ def test_names_and_sizes_are_checked():
         camera_env(image_size=0)
 
 
+def test_large_pictures_leave_the_model_as_it_was():
+    env = make_env("metaworld", "reach", seed=0)
+    own = env._simulator.model.vis.global_.offheight
+    env.reset()
+    assert env.picture(size=own + 32, quality="fast").shape == (own + 32, own + 32, 3)
+    assert env._simulator.model.vis.global_.offheight == own
+
+
 def test_without_a_renderer_the_answer_is_one_line():
     code = (
         "from ibrl_torchrl.envs import make_env\n"
