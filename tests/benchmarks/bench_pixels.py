@@ -76,10 +76,12 @@ def batch(setting):
     return TensorDict(
         {
             IMAGE: images(rows, size),
+            "proprio": torch.rand(rows, 4),
             "action": torch.rand(rows, 4) * 2 - 1,
             "steps_to_next_obs": torch.full((rows, 1), 3),
             "next": {
                 IMAGE: images(rows, size),
+                "proprio": torch.rand(rows, 4),
                 "bc_action": torch.rand(rows, 4) * 2 - 1,
                 "reward": torch.zeros(rows, 1),
                 "terminated": flag,
