@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "ibrl_torchrl"
-BASE = {"keys", "errors", "files"}
+BASE = {"keys", "errors", "files", "env_args"}
 MAY_IMPORT = {
     "modules": BASE | {"modules"},
     "objectives": BASE | {"modules", "objectives"},

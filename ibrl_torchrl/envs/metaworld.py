@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tensordict import TensorDict, TensorDictBase
-from torchrl.data import Bounded, Categorical, Composite, Unbounded
-from torchrl.envs import EnvBase
+from tensordict import TensorDict
 
-from ibrl_torchrl.envs.rendering import CameraRig
+from ibrl_torchrl.envs.sparse import SparseRewardEnv
 from ibrl_torchrl.errors import require_extra, unknown_name
-from ibrl_torchrl.keys import (
-    ACTION,
-    DONE,
-    PROPRIO,
-    REWARD,
-    STATE,
-    SUCCESS,
-    TERMINATED,
-    TRUNCATED,
-    image_key,
-)
+from ibrl_torchrl.keys import PROPRIO, STATE
+
+if TYPE_CHECKING:
+    import mujoco
 
 ACTION_SIZE = 4  # hand displacement xyz, gripper effort
 FRAME_SIZE = 18  # what Meta-World sees of one instant; an observation holds two and the goal
@@ -34,30 +25,20 @@ PROPRIO_SIZE = 4  # hand xyz, gripper opening: the first entries of a frame
 CAMERA_POSITIONS = {"corner2": (0.75, 0.075, 0.7)}
 
 
-class MetaWorldEnv(EnvBase):
-    """One Meta-World v3 task with a sparse reward.
+class MetaWorldEnv(SparseRewardEnv):
+    """One Meta-World v3 task with a sparse reward, see :class:`SparseRewardEnv`.
 
-    An environment step applies its action for up to ``action_repeat`` simulator steps (12.5 ms
-    each) and stops at the first success. Success is read from the simulator at that instant; it
-    pays a reward of 1 and terminates. The horizon truncates.
+    A simulator step takes 12.5 ms.
 
-    ==============  =======  ====  ============================================================
-    key             dtype    size  content
-    ==============  =======  ====  ============================================================
-    ``state``       float32  39    this frame (18), the frame before (18), goal xyz in metres
-    ``proprio``     float32  4     hand xyz in metres, gripper opening in [0, 1]
-    ``success``     bool     1     the task is solved; False after a reset
-    ``action``      float32  4     hand displacement xyz, gripper effort, each in [-1, 1]
-    ``reward``      float32  1     1 at success, else 0
-    ``terminated``  bool     1     success
-    ``truncated``   bool     1     the horizon was reached without success
-    ``done``        bool     1     either of the two
-    ==============  =======  ====  ============================================================
+    ===========  ====  ============================================================
+    key          size  content
+    ===========  ====  ============================================================
+    ``state``    39    this frame (18), the frame before (18), goal xyz in metres
+    ``proprio``  4     hand xyz in metres, gripper opening in [0, 1]
+    ``action``   4     hand displacement xyz, gripper effort, each in [-1, 1]
+    ===========  ====  ============================================================
 
-    With ``cameras`` there is also ``<camera>_image``, uint8 [3, H, W] and right side up, for each.
     The goal's marker is visible in the images.
-
-    Actions beyond [-1, 1] are clipped.
 
     Args:
         task: name of the task, ``"box-close"`` or ``"box-close-v3"``.
@@ -84,6 +65,8 @@ class MetaWorldEnv(EnvBase):
         torch.Size([3, 1])
     """
 
+    default_camera = "corner2"
+
     def __init__(
         self,
         task: str,
@@ -96,7 +79,14 @@ class MetaWorldEnv(EnvBase):
         render_quality: str = "fast",
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(device=device, batch_size=[])
+        super().__init__(
+            action_repeat=action_repeat,
+            horizon=horizon,
+            cameras=cameras,
+            image_size=image_size,
+            render_quality=render_quality,
+            device=device,
+        )
         tasks = require_extra("metaworld", "metaworld").ALL_V3_ENVIRONMENTS
         self.task = f"{task.removesuffix('-v3')}-v3"
         if self.task not in tasks:
@@ -104,14 +94,11 @@ class MetaWorldEnv(EnvBase):
         self._simulator = tasks[self.task]()
 
         limit = self._simulator.max_path_length
-        if action_repeat < 1 or horizon < 1 or action_repeat * horizon > limit:
+        if action_repeat * horizon > limit:
             raise ValueError(
-                f"action_repeat={action_repeat} and horizon={horizon} must be at least 1 and their "
-                f"product at most {limit}, where Meta-World ends an episode"
+                f"the product of action_repeat={action_repeat} and horizon={horizon} must be at "
+                f"most {limit}, where Meta-World ends an episode"
             )
-        self.action_repeat = action_repeat
-        self.horizon = horizon
-        self._elapsed = 0
 
         # Meta-World hides the goal unless told otherwise, and clips observations to a space that
         # it has already cached with the goal hidden.
@@ -121,39 +108,13 @@ class MetaWorldEnv(EnvBase):
         self._simulator.seeded_rand_vec = True
         self._simulator._set_task_called = True
 
-        self._rendering = {
-            "cameras": [*cameras],
-            "image_size": image_size,
-            "render_quality": render_quality,
-        }
         for camera, position in CAMERA_POSITIONS.items():
             self._simulator.model.camera(camera).pos[:] = position
-        self._picture_rigs: dict[tuple[str, int, str], CameraRig] = {}
-        self._rig: CameraRig | None = None
-        if cameras:
-            self._rig = CameraRig(self._simulator.model, cameras, image_size, render_quality)
+        self._prepare({STATE: STATE_SIZE, PROPRIO: PROPRIO_SIZE}, ACTION_SIZE, seed)
 
-        self._make_spec()
-        self.set_seed(seed)
-
-    def _make_spec(self) -> None:
-        size = self._rendering["image_size"]
-        image = Bounded(0, 255, shape=(3, size, size), dtype=torch.uint8)
-        self.observation_spec = Composite(
-            {
-                STATE: Unbounded(STATE_SIZE),
-                PROPRIO: Unbounded(PROPRIO_SIZE),
-                SUCCESS: Categorical(2, shape=(1,), dtype=torch.bool),
-                **{image_key(camera): image.clone() for camera in self._rendering["cameras"]},
-            },
-            device=self.device,
-        )
-        self.action_spec = Bounded(-1.0, 1.0, shape=(ACTION_SIZE,), device=self.device)
-        self.reward_spec = Bounded(0.0, 1.0, shape=(1,), device=self.device)
-        flag = Categorical(2, shape=(1,), dtype=torch.bool)
-        self.done_spec = Composite(
-            {DONE: flag, TERMINATED: flag.clone(), TRUNCATED: flag.clone()}, device=self.device
-        )
+    @property
+    def _simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        return self._simulator.model, self._simulator.data
 
     @property
     def env_args(self) -> dict[str, Any]:
@@ -172,54 +133,17 @@ class MetaWorldEnv(EnvBase):
             },
         }
 
-    def close(self, **kwargs: Any) -> None:
-        """Free the renderers."""
-        for rig in [*self._picture_rigs.values(), *([self._rig] if self._rig else [])]:
-            rig.close()
-        self._picture_rigs.clear()
-        super().close(**kwargs)
-
     def _set_seed(self, seed: int | None) -> None:
         self._simulator.np_random = np.random.default_rng(seed)
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
-        self._begin_episode()
-        return TensorDict(self._observation(success=False), batch_size=[], device=self.device)
+    def _advance(self, action: np.ndarray) -> bool:
+        # The simulator itself clips the displacement, not the effort.
+        self._raw_state, _, _, _, info = self._simulator.step(action)
+        return bool(info["success"])
 
-    def _step(self, tensordict: TensorDictBase) -> TensorDict:
-        action = tensordict.get(ACTION).detach().cpu().numpy()
-        if not np.isfinite(action).all():
-            raise ValueError(f"action must be finite, found {action.tolist()}")
-        action = action.clip(-1.0, 1.0)  # the simulator clips the displacement, not the effort
-        success = False
-        for _ in range(self.action_repeat):
-            self._raw_state, _, _, _, info = self._simulator.step(action)
-            success = bool(info["success"])
-            if success:
-                break
-        self._elapsed += 1
-        truncated = not success and self._elapsed >= self.horizon
-        return TensorDict(
-            {
-                **self._observation(success),
-                REWARD: torch.tensor([float(success)]),
-                TERMINATED: torch.tensor([success]),
-                TRUNCATED: torch.tensor([truncated]),
-                DONE: torch.tensor([success or truncated]),
-            },
-            batch_size=[],
-            device=self.device,
-        )
-
-    def _observation(self, success: bool) -> dict[str, torch.Tensor]:
-        state = torch.from_numpy(self._raw_state.astype(np.float32))
-        images = self._rig.render(self._simulator.data) if self._rig else {}
-        return {
-            STATE: state,
-            PROPRIO: state[:PROPRIO_SIZE].clone(),
-            SUCCESS: torch.tensor([success]),
-            **{image_key(camera): image for camera, image in images.items()},
-        }
+    def _sense(self) -> dict[str, np.ndarray]:
+        state = self._raw_state.astype(np.float32)
+        return {STATE: state, PROPRIO: state[:PROPRIO_SIZE].copy()}
 
     def _begin_episode(self, layout: np.ndarray | None = None) -> None:
         """Place robot, objects and goal; ``layout`` repeats an earlier draw, None draws anew."""
@@ -239,7 +163,6 @@ class MetaWorldEnv(EnvBase):
         # 20 cm away from where it is; a step with a zero action would do, but let time pass.
         mujoco.mj_forward(simulator.model, simulator.data)
         simulator.curr_path_length = 0
-        self._elapsed = 0
         frame = simulator._get_curr_obs_combined_no_goal()
         self._read_state(previous_frame=frame)
 
@@ -248,29 +171,6 @@ class MetaWorldEnv(EnvBase):
         simulator._prev_obs = previous_frame
         space = simulator.sawyer_observation_space
         self._raw_state = np.clip(simulator._get_obs(), space.low, space.high)
-
-    def picture(
-        self, camera: str = "corner2", size: int = 384, quality: str = "full"
-    ) -> np.ndarray:
-        """What the simulation looks like now, for people; observations do not change by it.
-
-        Args:
-            camera: name of a camera, whether or not observations have images of it.
-            size: height and width in pixels.
-            quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRig``.
-
-        Returns:
-            uint8 [H, W, 3], right side up.
-
-        Raises:
-            UsageError: the camera or the quality is unknown, or nothing here can render.
-            ValueError: ``size`` is below 1.
-        """
-        key = (camera, size, quality)
-        if key not in self._picture_rigs:
-            self._picture_rigs[key] = CameraRig(self._simulator.model, [camera], size, quality)
-        image = self._picture_rigs[key].render(self._simulator.data)[camera]
-        return image.permute(1, 2, 0).numpy()
 
     def simulator_state(self) -> np.ndarray:
         """Everything that :meth:`set_simulator_state` needs to go on from here; after a reset.
@@ -325,10 +225,7 @@ class MetaWorldEnv(EnvBase):
         self._elapsed = int(elapsed.item())
         simulator.curr_path_length = self._elapsed * self.action_repeat
         self._read_state(previous_frame)
-        return self._complete_done(
-            self.full_done_spec,
-            TensorDict(self._observation(success=False), batch_size=[], device=self.device),
-        )
+        return self._complete_done(self.full_done_spec, self._observed())
 
 
 def _physics_signature() -> int:

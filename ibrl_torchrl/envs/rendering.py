@@ -59,6 +59,7 @@ class CameraRig:
         size: height and width of the images in pixels.
         quality: name of a :class:`RenderQuality` in ``QUALITIES``: ``"fast"``, ``"shadows"`` or
             ``"full"``, the model's own.
+        hidden_groups: groups of geometry to leave out, such as what only collides.
 
     Raises:
         UsageError: a camera or the quality is unknown, or nothing here can render.
@@ -66,8 +67,15 @@ class CameraRig:
     """
 
     def __init__(
-        self, model: mujoco.MjModel, cameras: Sequence[str], size: int, quality: str
+        self,
+        model: mujoco.MjModel,
+        cameras: Sequence[str],
+        size: int,
+        quality: str,
+        hidden_groups: Sequence[int] = (),
     ) -> None:
+        import mujoco
+
         if quality not in QUALITIES:
             raise unknown_name("render quality", quality, QUALITIES)
         if size < 1:
@@ -81,6 +89,8 @@ class CameraRig:
             self._renderer = _renderer(model, size)
         # At exit, contexts must go before MuJoCo ends OpenGL; what is registered last goes first.
         atexit.register(_close, weakref.ref(self._renderer))
+        self._shown = mujoco.MjvOption()
+        self._shown.geomgroup[[*hidden_groups]] = 0
         self._upside_down = {name: _is_upside_down(model, name) for name in cameras}
 
     def render(self, data: mujoco.MjData) -> dict[str, Tensor]:
@@ -90,7 +100,7 @@ class CameraRig:
         """
         images = {}
         for camera, upside_down in self._upside_down.items():
-            self._renderer.update_scene(data, camera)
+            self._renderer.update_scene(data, camera, self._shown)
             self._set_flags()
             image = self._renderer.render()
             image = image[::-1, ::-1] if upside_down else image

@@ -94,9 +94,16 @@ def test_unknown_suite_lists_the_known():
         make_env("atari", "pong")
 
 
-@pytest.mark.parametrize("repeat, horizon", [(0, 100), (2, 0), (2, 251)])
-def test_limits_are_refused_with_their_values(repeat, horizon):
-    with pytest.raises(ValueError, match=f"action_repeat={repeat} and horizon={horizon}.*500"):
+@pytest.mark.parametrize(
+    "repeat, horizon, message",
+    [
+        (0, 100, "action_repeat=0 must be at least 1"),
+        (2, 0, "horizon=0 must be at least 1"),
+        (2, 251, "action_repeat=2 and horizon=251.*500"),
+    ],
+)
+def test_limits_are_refused_with_their_values(repeat, horizon, message):
+    with pytest.raises(ValueError, match=message):
         MetaWorldEnv(TASK, action_repeat=repeat, horizon=horizon)
 
 
