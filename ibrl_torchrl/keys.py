@@ -20,7 +20,9 @@ DONE = "done"  # terminated or truncated, bool [*, 1]
 TERMINATED = "terminated"  # success, bool [*, 1]
 TRUNCATED = "truncated"  # the horizon was reached without success, bool [*, 1]
 SUCCESS = "success"  # bool [*, 1]
+IS_INIT = "is_init"  # an episode begins here, bool [*, 1], as InitTracker writes it
 SIMULATOR_STATE = "simulator_state"  # before the action, in recordings only, float64 [*, n]
+MODEL_XML = "model_xml"  # the simulator's model, in recordings of robosuite only, text
 
 # Proposals and selection
 RL_ACTION = "rl_action"  # the RL actor's proposal, float32 [*, A]

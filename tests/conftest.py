@@ -1,5 +1,6 @@
 """Fixtures that more than one folder uses."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,34 @@ def box_close_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demos") / "box-close.hdf5"
     save_demos(path, record_demos(env, scripted_expert("metaworld", "box-close"), 3), env.env_args)
     return path
+
+
+@pytest.fixture(scope="session")
+def lift_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of three scripted Lift episodes, recorded once per session."""
+    pytest.importorskip("robosuite")
+    from ibrl_torchrl.data import record_demos, save_demos, scripted_expert
+    from ibrl_torchrl.envs import make_env
+
+    env = make_env("robosuite", "Lift")
+    path = tmp_path_factory.mktemp("demos") / "lift.hdf5"
+    save_demos(path, record_demos(env, scripted_expert("robosuite", "Lift"), 3), env.env_args)
+    return path
+
+
+@pytest.fixture
+def ibrl(monkeypatch, capsys):
+    """Run a command in this process; returns its exit code, output and error output."""
+    from ibrl_torchrl import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ibrl", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -19,23 +19,6 @@ TINY = [
 ]
 
 
-@pytest.fixture
-def ibrl(monkeypatch, capsys):
-    """Run a command in this process; returns its exit code, output and error output."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ibrl", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """A tiny finished run."""

@@ -1,6 +1,8 @@
 """Demonstrations and replay: what a policy learns from."""
 
-from ibrl_torchrl.data.demos import Demos, check_demos_match, load_demos, save_demos
+from ibrl_torchrl.data.demo_reader import load_demos
+from ibrl_torchrl.data.demo_writer import save_demos
+from ibrl_torchrl.data.demos import Demos, check_demos_match, simulator_difference
 from ibrl_torchrl.data.experts import scripted_expert
 from ibrl_torchrl.data.frames import StoreFramesOnce
 from ibrl_torchrl.data.proposals import RecordProposals
@@ -19,4 +21,5 @@ __all__ = [
     "record_demos",
     "save_demos",
     "scripted_expert",
+    "simulator_difference",
 ]

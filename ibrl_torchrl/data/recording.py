@@ -10,7 +10,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import step_mdp
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import DONE, NEXT, SIMULATOR_STATE, SUCCESS
+from ibrl_torchrl.keys import DONE, IS_INIT, MODEL_XML, NEXT, SIMULATOR_STATE, SUCCESS
 
 
 def record_demos(
@@ -29,7 +29,8 @@ def record_demos(
     Args:
         env: an unbatched environment that ends its episodes itself, reports ``success`` and has
             ``simulator_state()``.
-        policy: writes ``action``; it is called without gradients.
+        policy: writes ``action``; it is called without gradients. It also finds ``is_init``, bool
+            [1], True with the first observation of an episode; that is not recorded.
         episodes: how many successful episodes to yield.
         seed: seed of the first attempt.
         max_attempts: attempts after which to give up; None allows ten for each episode.
@@ -37,7 +38,7 @@ def record_demos(
     Yields:
         One TensorDict [T] per episode in TorchRL's layout: observations and ``action`` at the
         root, their outcome under ``next``, and ``simulator_state``, float64 [T, n], as it was
-        before each action.
+        before each action; where the environment has it, ``model_xml``, text.
 
     Raises:
         UsageError: the attempts are used up.
@@ -66,8 +67,12 @@ def _run_episode(env: EnvBase, policy: Callable[[TensorDictBase], TensorDictBase
     observation = env.reset()
     while True:
         state = torch.from_numpy(env.simulator_state())
-        step = env.step(policy(observation)).set(SIMULATOR_STATE, state)
+        step = env.step(policy(observation.set(IS_INIT, torch.tensor([not steps]))))
+        step = step.exclude(IS_INIT, (NEXT, IS_INIT)).set(SIMULATOR_STATE, state)
         steps.append(step)
         if step[NEXT, DONE].any():
-            return torch.stack(steps).contiguous()
+            episode = torch.stack(steps).contiguous()
+            if (model := getattr(env, "model_xml", None)) is not None:
+                episode.set_non_tensor(MODEL_XML, model)
+            return episode
         observation = step_mdp(step).exclude(SIMULATOR_STATE)

@@ -60,7 +60,7 @@ def test_noise_has_its_own_seed_and_the_asked_size(states):
 def test_unknown_names_are_answered():
     with pytest.raises(UsageError, match="did you mean box-close-v3"):
         scripted_expert("metaworld", "box-clos")
-    with pytest.raises(UsageError, match="'robosuite'; known are metaworld"):
-        scripted_expert("robosuite", "Lift")
+    with pytest.raises(UsageError, match="'atari'; known are metaworld, robosuite"):
+        scripted_expert("atari", "pong")
     with pytest.raises(ValueError, match="noise must not be negative, found -1"):
         scripted_expert("metaworld", "box-close", noise=-1)

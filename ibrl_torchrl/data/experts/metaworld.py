@@ -1,4 +1,4 @@
-"""Scripted policies that solve a task from its state, as a source of demonstrations."""
+"""Meta-World's own scripted policies."""
 
 from __future__ import annotations
 
@@ -11,24 +11,6 @@ from tensordict.nn import TensorDictModuleBase
 
 from ibrl_torchrl.errors import require_extra, unknown_name
 from ibrl_torchrl.keys import ACTION, STATE
-
-
-def scripted_expert(suite: str, task: str, noise: float = 0.0, *, seed: int = 0) -> MetaWorldExpert:
-    """Make the scripted policy of a task.
-
-    Args:
-        suite: name of the simulator: ``"metaworld"``.
-        task: name of the task, with or without its version suffix.
-        noise: standard deviation of the Gaussian noise added to each action.
-        seed: seed of that noise.
-
-    Raises:
-        UsageError: no expert is known for this suite or task, or metaworld is not installed.
-        ValueError: ``noise`` is negative.
-    """
-    if suite != "metaworld":
-        raise unknown_name("suite of scripted experts", suite, ["metaworld"])
-    return MetaWorldExpert(task, noise, seed=seed)
 
 
 class MetaWorldExpert(TensorDictModuleBase):

@@ -1,0 +1,66 @@
+"""How often, and how fast, robosuite's scripted experts succeed.
+
+    python tests/benchmarks/expert_success.py [TASK ...] [--episodes 50] [--noise 0.0] [--csv FILE]
+
+Episode i of a task starts from ``env.set_seed(i)``. The file has a row for each episode: task,
+noise, seed, success (0 or 1) and length in environment steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator
+
+import torch
+from torchrl.envs import InitTracker, TransformedEnv
+
+from ibrl_torchrl.data import scripted_expert
+from ibrl_torchrl.envs import make_env
+from ibrl_torchrl.keys import NEXT, SUCCESS
+
+HORIZONS = {"Lift": 100, "PickPlaceCan": 200, "NutAssemblySquare": 300}  # environment steps
+
+
+def measure(task: str, noise: float, episodes: int) -> Iterator[dict[str, object]]:
+    """Follow the expert of a task through episodes and yield how each of them went."""
+    env = TransformedEnv(make_env("robosuite", task, horizon=HORIZONS[task]), InitTracker())
+    expert = scripted_expert("robosuite", task, noise)
+    for seed in range(episodes):
+        env.set_seed(seed)
+        episode = env.rollout(HORIZONS[task], expert)
+        success = int(episode[NEXT, SUCCESS].any())
+        yield dict(task=task, noise=noise, seed=seed, success=success, length=len(episode))
+    env.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(HORIZONS)}")
+    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0])
+    parser.add_argument("--csv", metavar="FILE")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for noise in arguments.noise:
+        for task in arguments.tasks or HORIZONS:
+            found = [*measure(task, noise, arguments.episodes)]
+            rows += found
+            lengths = [row["length"] for row in found if row["success"]]
+            failed = [row["seed"] for row in found if not row["success"]]
+            print(
+                f"{task}, noise {noise}: {len(lengths)} of {len(found)} succeed; steps "
+                f"mean {sum(lengths) / max(len(lengths), 1):.1f}, min {min(lengths, default=0)}, "
+                f"max {max(lengths, default=0)}" + (f"; failed seeds {failed}" if failed else ""),
+                flush=True,
+            )
+    if arguments.csv:
+        with open(arguments.csv, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
