@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import hydra
 from hydra.errors import HydraException
@@ -19,20 +20,46 @@ from ibrl_torchrl.errors import UsageError, unknown_name
 from ibrl_torchrl.training import config as schemas
 from ibrl_torchrl.training.compose import composed, config_directory, register_resolvers
 
-# command: (configuration file, its schema, module of its job)
+
+class Command(NamedTuple):
+    """A command of the program.
+
+    Attributes:
+        file: its configuration under ``configs/``.
+        schema: the types of that.
+        job: the last part of its module's name.
+        argument: the setting that can be given first and without its name.
+    """
+
+    file: str
+    schema: type
+    job: str
+    argument: str | None = None
+
+
 COMMANDS = {
-    "demos": ("demos_run", schemas.DemosRunConfig, "ibrl_torchrl.training.jobs.demos"),
-    "bc": ("bc_run", schemas.BCRunConfig, "ibrl_torchrl.training.jobs.bc"),
-    "train": ("train", schemas.TrainConfig, "ibrl_torchrl.training.jobs.train"),
-    "eval": ("eval_run", schemas.EvalRunConfig, "ibrl_torchrl.training.jobs.eval"),
+    "demos": Command("demos_run", schemas.DemosRunConfig, "demos"),
+    "demos info": Command("demos_info", schemas.DemosInfoConfig, "demos_info", "file"),
+    "demos check": Command("demos_check", schemas.DemosCheckConfig, "demos_check", "file"),
+    "demos render": Command("demos_render", schemas.DemosRenderConfig, "demos_render", "file"),
+    "demos download": Command(
+        "demos_download", schemas.DemosDownloadConfig, "demos_download", "dataset"
+    ),
+    "bc": Command("bc_run", schemas.BCRunConfig, "bc"),
+    "train": Command("train", schemas.TrainConfig, "train"),
+    "eval": Command("eval_run", schemas.EvalRunConfig, "eval", "run"),
 }
 HELP = """\
 ibrl: imitation bootstrapped reinforcement learning
 
-  ibrl train        demonstrations, BC, IBRL and evaluation in one run folder
-  ibrl eval RUN     success of a run's hybrid, RL actor and BC policy
-  ibrl bc           train and evaluate the imitation policy alone
-  ibrl demos        record scripted demonstrations
+  ibrl train                 demonstrations, BC, IBRL and evaluation in one run folder
+  ibrl eval RUN              success of a run's hybrid, RL actor and BC policy
+  ibrl bc                    train and evaluate the imitation policy alone
+  ibrl demos                 record scripted demonstrations
+  ibrl demos download NAME   fetch robomimic's human demonstrations: lift, can, square, ...
+  ibrl demos info FILE       what a file of demonstrations holds
+  ibrl demos check FILE      do the recorded actions still solve the task?
+  ibrl demos render FILE     make observations and images from recorded simulator states
 
 ibrl COMMAND --help explains a command's settings.
 """
@@ -44,8 +71,9 @@ def main() -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
         return
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     try:
-        _run(arguments[0], arguments[1:])
+        _run(" ".join(arguments[:words]), arguments[words:])
     except UsageError as error:
         sys.exit(_complain(error))
     except KeyboardInterrupt:
@@ -55,8 +83,8 @@ def main() -> None:
 def _run(command: str, overrides: list[str]) -> None:
     if command not in COMMANDS:
         raise unknown_name("command", command, COMMANDS)
-    file, schema, job = COMMANDS[command]
-    overrides = _spelled_out(command, overrides)
+    file, schema, job, argument = COMMANDS[command]
+    overrides = _spelled_out(argument, overrides)
     _quiet_libraries()
     register_resolvers()
     directory = config_directory()
@@ -65,7 +93,9 @@ def _run(command: str, overrides: list[str]) -> None:
 
     def task(config: DictConfig) -> None:
         try:
-            importlib.import_module(job).run(schemas.parse(schema, config))
+            importlib.import_module(f"ibrl_torchrl.training.jobs.{job}").run(
+                schemas.parse(schema, config)
+            )
         except UsageError as error:
             sys.exit(_complain(error))
 
@@ -73,12 +103,12 @@ def _run(command: str, overrides: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(directory), config_name=file)(task)()
 
 
-def _spelled_out(command: str, arguments: list[str]) -> list[str]:
+def _spelled_out(argument: str | None, arguments: list[str]) -> list[str]:
     """Overrides for what is shorter to type: ``eval RUN``, ``--video`` and ``--video=FILE``."""
     videos = [found for each in arguments if (found := re.fullmatch(r"--video(=(.+))?", each))]
     rest = [each for each in arguments if each not in {found.group() for found in videos}]
-    if command == "eval" and rest and re.fullmatch(r"[^-=][^=]*", rest[0]):
-        rest = [f"run={_quoted(rest[0])}", *rest[1:]]
+    if argument and rest and re.fullmatch(r"[^-=][^=]*", rest[0]):
+        rest = [f"{argument}={_quoted(rest[0])}", *rest[1:]]
     films = (f"video={_quoted(found[2])}" if found[2] else "video=true" for found in videos)
     return [*rest, *films]
 

@@ -7,12 +7,20 @@ from dataclasses import dataclass
 import torch
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import nn
-from torchrl.envs import CatFrames, EnvBase, TransformedEnv
+from torchrl.envs import CatFrames, Compose, EnvBase, TransformedEnv
 from torchrl.modules import AdditiveGaussianModule
 
 from ibrl_torchrl.envs import make_env
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, BC_ACTION, FEATURES, RL_ACTION, image_key
+from ibrl_torchrl.keys import (
+    ACTION,
+    BC_ACTION,
+    FEATURES,
+    PROPRIO,
+    RL_ACTION,
+    STATE,
+    image_key,
+)
 from ibrl_torchrl.modules import (
     CriticEnsemble,
     ExecuteProposal,
@@ -59,15 +67,8 @@ class Agent:
         return self.policies["bc"]
 
 
-def build_env(
-    task: TaskConfig, device: torch.device | None = None, *, frame_stack: int | None = None
-) -> EnvBase:
+def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
     """The task's environment; its tensors live where the policies are.
-
-    Args:
-        task: what to make.
-        device: of its tensors.
-        frame_stack: images in each observation; None takes the task's.
 
     Raises:
         UsageError: the task is unknown or its settings do not suit the simulator.
@@ -83,10 +84,13 @@ def build_env(
         env = make_env(task.suite, task.name, device=device, **settings)
     except ValueError as error:
         raise UsageError(f"task: {error}") from error
-    frames = task.frame_stack if frame_stack is None else frame_stack
-    if frames == 1 or not task.cameras:
-        return env
-    return TransformedEnv(env, CatFrames(frames, -3, [*map(image_key, task.cameras)]))
+    stacks = []
+    if task.cameras and task.frame_stack > 1:
+        stacks.append(CatFrames(task.frame_stack, -3, [*map(image_key, task.cameras)]))
+    if task.state_stack > 1:
+        numbers = [STATE, PROPRIO]
+        stacks.append(CatFrames(task.state_stack, -1, numbers, padding="constant"))
+    return TransformedEnv(env, Compose(*stacks)) if stacks else env
 
 
 def as_policy(network: nn.Module, encoder: EncoderConfig | None, key: str) -> LeanTensorDictModule:

@@ -37,9 +37,11 @@ class TaskConfig:
     image_size: int = 96
     render_quality: str = "fast"
     frame_stack: int = 1
+    state_stack: int = 1
 
     def __post_init__(self) -> None:
-        _check(self.frame_stack >= 1, "task.frame_stack", self.frame_stack, "at least 1")
+        for name in ("frame_stack", "state_stack"):
+            _check(getattr(self, name) >= 1, f"task.{name}", getattr(self, name), "at least 1")
 
 
 @dataclass
@@ -48,6 +50,7 @@ class DemosConfig:
     episodes: int
     noise: float
     seed: int
+    filter_key: str | None = None
 
     def __post_init__(self) -> None:
         _check(self.episodes >= 1, "demos.episodes", self.episodes, "at least 1")
@@ -282,6 +285,46 @@ class DemosRunConfig:
     demos: DemosConfig
     out: str
     video: bool | str | None = None
+
+
+@dataclass
+class DemosInfoConfig:
+    file: str
+
+
+@dataclass
+class DemosCheckConfig:
+    file: str
+    episodes: int | None
+    filter_key: str | None
+
+    def __post_init__(self) -> None:
+        _check(
+            self.episodes is None or self.episodes >= 1,
+            "episodes",
+            self.episodes,
+            "null or at least 1",
+        )
+
+
+@dataclass
+class DemosRenderConfig(DemosCheckConfig):
+    out: str
+    cameras: list[str]
+    image_size: int
+    render_quality: str
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.image_size >= 1, "image_size", self.image_size, "at least 1")
+        _check(self.tolerance >= 0, "tolerance", self.tolerance, "0 or more")
+
+
+@dataclass
+class DemosDownloadConfig:
+    dataset: str
+    out: str
 
 
 @dataclass

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-import h5py
 import torch
 from PIL import Image
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torchrl.envs import EnvBase
 
+from ibrl_torchrl.data.description import read_description
+from ibrl_torchrl.data.recordings import read_recordings
+from ibrl_torchrl.envs.sparse import SparseRewardEnv
 from ibrl_torchrl.keys import ACTION, PROPOSAL, PROPOSAL_VALUES
 from ibrl_torchrl.training.evaluate import evaluate
+from ibrl_torchrl.training.replaying import begin
 from ibrl_torchrl.training.video import BLUE, FPS, GREEN, GREY, ORANGE, Bar, Caption, mark
 
 # In the order of the proposals' numbers.
@@ -72,7 +75,7 @@ def _bars(values: list[float], acting: int | None) -> tuple[Bar, ...]:
     )
 
 
-def film_demos(env: EnvBase, path: Path, size: int) -> Iterator[Image.Image]:
+def film_demos(env: SparseRewardEnv, path: Path, size: int) -> Iterator[Image.Image]:
     """Replay a file of demonstrations from its simulator states.
 
     Args:
@@ -85,17 +88,16 @@ def film_demos(env: EnvBase, path: Path, size: int) -> Iterator[Image.Image]:
         One frame for each step, and ``ENDING`` equal ones after each episode, which show what its
         last action led to.
     """
-    with h5py.File(path) as file:
-        for episode in range(len(file["data"])):
-            group = file[f"data/demo_{episode}"]
-            states, actions = group["states"][()], torch.from_numpy(group["actions"][()])
-            rewards = [0.0, *group["rewards"]]  # each came with the state that follows
-            for frame, state in enumerate(states):
-                observation = env.set_simulator_state(state)
-                yield mark(env.picture(size=size), _reward(episode, frame, rewards[frame]))
-            env.step(observation.set(ACTION, actions[-1]))
-            end = mark(env.picture(size=size), _reward(episode, len(states), rewards[-1]))
-            yield from [end] * ENDING
+    env_args = read_description(path).env_args
+    for episode, recording in enumerate(read_recordings(path)):
+        begin(env, recording, env_args)
+        rewards = [0.0, *recording.rewards]  # each came with the state that follows
+        for frame, state in enumerate(recording.simulator_states):
+            observation = env.set_simulator_state(state)
+            yield mark(env.picture(size=size), _reward(episode, frame, rewards[frame]))
+        env.step(observation.set(ACTION, torch.from_numpy(recording.actions[-1])))
+        end = mark(env.picture(size=size), _reward(episode, frame + 1, rewards[-1]))
+        yield from [end] * ENDING
 
 
 def _reward(episode: int, frame: int, reward: float) -> Caption:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ibrl_torchrl.data import (
     record_demos,
     save_demos,
     scripted_expert,
+    simulator_difference,
 )
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, BC_ACTION
@@ -62,12 +64,17 @@ def prepare_process(seed: int, threads: int | None, device: str) -> torch.device
 
 def record_to(path: Path, config: DemosConfig, task: TaskConfig) -> None:
     """Record scripted demonstrations to a file, with a progress bar."""
-    env = build_env(task, frame_stack=1)  # files hold single frames
+    env = build_env(single_frames(task))
     expert = scripted_expert(task.suite, task.name, config.noise, seed=config.seed)
     episodes = record_demos(env, expert, config.episodes, seed=config.seed)
     save_demos(
         path, bar(episodes, desc="demos", total=config.episodes, unit="episode"), env.env_args
     )
+
+
+def single_frames(task: TaskConfig) -> TaskConfig:
+    """The task as files hold it: every observation once."""
+    return replace(task, frame_stack=1, state_stack=1)
 
 
 def demo_keys(*encoders: EncoderConfig | None) -> list[str]:
@@ -86,7 +93,12 @@ def given_demos(
     if config.path is None:
         return None
     demos = load_demos(
-        config.path, keys=keys, max_episodes=config.episodes, frame_stack=task.frame_stack
+        config.path,
+        keys=keys,
+        max_episodes=config.episodes,
+        filter_key=config.filter_key,
+        frame_stack=task.frame_stack,
+        state_stack=task.state_stack,
     )
     if len(demos.episodes) < config.episodes:
         raise UsageError(
@@ -94,6 +106,8 @@ def given_demos(
             f"demos.episodes={config.episodes}; ask for fewer"
         )
     check_demos_match(demos, env)
+    if (difference := simulator_difference(demos, env)) is not None:
+        say(f"warning: {difference}")
     return demos
 
 
@@ -101,7 +115,7 @@ def recorded_demos(config: DemosConfig, task: TaskConfig, keys: list[str], run_d
     """Scripted demonstrations, recorded to ``demos.hdf5`` in the run folder and read back."""
     path = run_dir / "demos.hdf5"
     record_to(path, config, task)
-    return load_demos(path, keys=keys, frame_stack=task.frame_stack)
+    return load_demos(path, keys=keys, frame_stack=task.frame_stack, state_stack=task.state_stack)
 
 
 def given_bc(config: BCConfig, task: TaskConfig, env: EnvBase) -> BCNetwork | None:

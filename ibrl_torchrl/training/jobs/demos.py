@@ -10,7 +10,7 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training.builders import build_env
 from ibrl_torchrl.training.config import DemosRunConfig
 from ibrl_torchrl.training.filming import film_demos
-from ibrl_torchrl.training.prepare import record_to
+from ibrl_torchrl.training.prepare import record_to, single_frames
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
@@ -36,7 +36,8 @@ def run(config: DemosRunConfig) -> None:
         f"(mean {summary['length_mean']:.1f}), success {summary['success_rate']:.2f}"
     )
     if video is not None:
-        env = build_env(replace(config.task, cameras=[]))  # what policies see is not what is shown
+        # What policies see is not what is shown.
+        env = build_env(replace(single_frames(config.task), cameras=[]))
         frames = film_demos(env, path, picture_size(video))
         save_video(video, bar(frames, desc="video", unit="frame", leave=False))
         say(f"video: {video}")
