@@ -49,6 +49,8 @@ COMMANDS = {
     "train": Command("train", schemas.TrainConfig, "train"),
     "eval": Command("eval_run", schemas.EvalRunConfig, "eval", "run"),
 }
+# What is neither a setting nor a flag.
+_NAME = re.compile(r"[^-=][^=]*")
 HELP = """\
 ibrl: imitation bootstrapped reinforcement learning
 
@@ -71,18 +73,30 @@ def main() -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
         return
-    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
     try:
-        _run(" ".join(arguments[:words]), arguments[words:])
+        _run(*_command_and_rest(arguments))
     except UsageError as error:
         sys.exit(_complain(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
+def _command_and_rest(arguments: list[str]) -> tuple[str, list[str]]:
+    """Split off the command's one or two words.
+
+    Raises:
+        UsageError: there is no such command.
+    """
+    for words in (2, 1):
+        command = " ".join(arguments[:words])
+        is_followed_by_name = bool(arguments[words:] and _NAME.fullmatch(arguments[words]))
+        if command in COMMANDS and (COMMANDS[command].argument or not is_followed_by_name):
+            return command, arguments[words:]
+    named = arguments[:2] if arguments[0] in COMMANDS else arguments[:1]
+    raise unknown_name("command", " ".join(named), COMMANDS)
+
+
 def _run(command: str, overrides: list[str]) -> None:
-    if command not in COMMANDS:
-        raise unknown_name("command", command, COMMANDS)
     file, schema, job, argument = COMMANDS[command]
     overrides = _spelled_out(argument, overrides)
     _quiet_libraries()
@@ -107,7 +121,7 @@ def _spelled_out(argument: str | None, arguments: list[str]) -> list[str]:
     """Overrides for what is shorter to type: ``eval RUN``, ``--video`` and ``--video=FILE``."""
     videos = [found for each in arguments if (found := re.fullmatch(r"--video(=(.+))?", each))]
     rest = [each for each in arguments if each not in {found.group() for found in videos}]
-    if argument and rest and re.fullmatch(r"[^-=][^=]*", rest[0]):
+    if argument and rest and _NAME.fullmatch(rest[0]):
         rest = [f"{argument}={_quoted(rest[0])}", *rest[1:]]
     films = (f"video={_quoted(found[2])}" if found[2] else "video=true" for found in videos)
     return [*rest, *films]

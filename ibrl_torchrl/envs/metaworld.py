@@ -96,8 +96,8 @@ class MetaWorldEnv(SparseRewardEnv):
         limit = self._simulator.max_path_length
         if action_repeat * horizon > limit:
             raise ValueError(
-                f"the product of action_repeat={action_repeat} and horizon={horizon} must be at "
-                f"most {limit}, where Meta-World ends an episode"
+                f"action_repeat={action_repeat} and horizon={horizon} must have a product at most "
+                f"{limit}, where Meta-World ends an episode"
             )
 
         # Meta-World hides the goal unless told otherwise, and clips observations to a space that

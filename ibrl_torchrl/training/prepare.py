@@ -88,9 +88,11 @@ def given_demos(
     """The demonstrations of ``demos.path``, if there is one.
 
     Raises:
-        UsageError: the file is damaged, does not fit the task, or holds too few episodes.
+        UsageError: the file is damaged, does not fit the task, or holds too few episodes; or there
+            is none and nobody to record one.
     """
     if config.path is None:
+        scripted_expert(task.suite, task.name)  # refuses tasks without one before a run begins
         return None
     demos = load_demos(
         config.path,
