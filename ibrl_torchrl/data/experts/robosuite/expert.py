@@ -55,7 +55,9 @@ class RobosuiteExpert(TensorDictModuleBase):
             another shape than the task's.
 
     Examples:
-        >>> env = TransformedEnv(make_env("robosuite", "Lift"), InitTracker())
+        >>> from torchrl.envs import InitTracker, TransformedEnv
+        >>> from ibrl_torchrl.envs import make_env
+        >>> env = TransformedEnv(make_env("robosuite", "Lift", seed=0), InitTracker())
         >>> env.rollout(100, RobosuiteExpert("Lift"))["next", "success"][-1]
         tensor([True])
     """
