@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ibrl_torchrl.data.rotations import inverse, product, rotate
 from ibrl_torchrl.env_args import is_before_1_5
 from ibrl_torchrl.keys import PROPRIO, STATE
 
@@ -127,13 +128,7 @@ def seen_from(position: np.ndarray, turn: np.ndarray, pose: np.ndarray) -> np.nd
     Returns:
         [T, 7] likewise, quaternions with w >= 0 as robosuite gives them.
     """
-    inverse = turn * [-1, -1, -1, 1]
-    offset = pose[:, :3] - position
-    axis, w = inverse[:, :3], inverse[:, 3:]
-    across = 2 * np.cross(axis, offset)
-    seen = offset + w * across + np.cross(axis, across)
-    other, other_w = pose[:, 3:6], pose[:, 6:]
-    vector = w * other + other_w * axis + np.cross(axis, other)
-    scalar = w * other_w - (axis * other).sum(-1, keepdims=True)
-    relative = np.concatenate([vector, scalar], axis=-1)
-    return np.concatenate([seen, np.where(scalar < 0, -relative, relative)], axis=-1)
+    back = inverse(turn)
+    return np.concatenate(
+        [rotate(back, pose[:, :3] - position), product(back, pose[:, 3:])], axis=-1
+    )

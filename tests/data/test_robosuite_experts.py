@@ -8,7 +8,8 @@ from torchrl.envs import InitTracker, TransformedEnv
 
 from ibrl_torchrl.data import record_demos, scripted_expert
 from ibrl_torchrl.data.experts.robosuite.hand import START_YAW
-from ibrl_torchrl.data.experts.robosuite.rotations import (
+from ibrl_torchrl.data.experts.robosuite.square import _choose_yaws
+from ibrl_torchrl.data.rotations import (
     nearest_angle,
     pointing_down,
     rotate,
@@ -16,7 +17,6 @@ from ibrl_torchrl.data.experts.robosuite.rotations import (
     wrapped,
     yaw_of,
 )
-from ibrl_torchrl.data.experts.robosuite.square import _choose_yaws
 from ibrl_torchrl.envs import make_env
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, IS_INIT, NEXT, STATE, SUCCESS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ibrl_torchrl.data.experts.robosuite.rotations import (
+from ibrl_torchrl.data.rotations import (
     pointing_down,
     rotate,
     rotation_between,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ibrl_torchrl.data.experts.robosuite.hand import CLOSED, OPEN, UP, Hand, Motion, Scene, grip
-from ibrl_torchrl.data.experts.robosuite.rotations import nearest_angle
+from ibrl_torchrl.data.rotations import nearest_angle
 
 HOVER = (0.06, 0.10)  # above the cube
 ASIDE = 0.015  # how far to the side of the cube the hand comes down at most

@@ -16,7 +16,7 @@ from ibrl_torchrl.data.experts.robosuite.hand import (
     Scene,
     grip,
 )
-from ibrl_torchrl.data.experts.robosuite.rotations import nearest_angle, wrapped
+from ibrl_torchrl.data.rotations import nearest_angle, wrapped
 
 # Where to hold the handle, along the nut's x. It ends at 0.079; an open finger is 0.01 to either
 # side, and hits the ring of the nut where that begins, at 0.044.

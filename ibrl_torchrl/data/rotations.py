@@ -8,10 +8,25 @@ import numpy as np
 
 
 def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Turn a vector [3] by a quaternion [4]."""
-    axis, scalar = quaternion[:3], quaternion[3]
+    """Turn vectors [*, 3] by quaternions [*, 4]."""
+    axis, scalar = quaternion[..., :3], quaternion[..., 3:]
     across = np.cross(axis, vector)
     return vector + 2 * (scalar * across + np.cross(axis, across))
+
+
+def inverse(quaternion: np.ndarray) -> np.ndarray:
+    """The way back, quaternions [*, 4]."""
+    return quaternion * [-1.0, -1.0, -1.0, 1.0]
+
+
+def product(last: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """One rotation after another, quaternions [*, 4], the short way round (w is at least 0)."""
+    axis, scalar = last[..., :3], last[..., 3:]
+    other, other_scalar = first[..., :3], first[..., 3:]
+    vector = scalar * other + other_scalar * axis + np.cross(axis, other)
+    real = scalar * other_scalar - (axis * other).sum(-1, keepdims=True)
+    both = np.concatenate([vector, real], axis=-1)
+    return np.where(real < 0, -both, both)
 
 
 def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -20,15 +35,11 @@ def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     Returns:
         rotation vector [3] in the frame that both are given in; its length is at most pi.
     """
-    # The quaternion of end * inverse(start).
-    axis = start[3] * end[:3] - end[3] * start[:3] - np.cross(end[:3], start[:3])
-    scalar = end @ start
-    if scalar < 0:  # the same rotation, the shorter way round
-        axis, scalar = -axis, -scalar
+    *axis, scalar = product(end, inverse(start))
     length = np.linalg.norm(axis)
     if length < 1e-9:
-        return 2 * axis
-    return axis * (2 * math.atan2(length, scalar) / length)
+        return 2 * np.array(axis)
+    return np.array(axis) * (2 * math.atan2(length, scalar) / length)
 
 
 def yaw_of(quaternion: np.ndarray, axis: np.ndarray) -> float:
