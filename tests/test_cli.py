@@ -129,6 +129,7 @@ def test_interruption_leaves_a_usable_checkpoint(ibrl, tmp_path, monkeypatch):
         (["train", "longer"], "unknown command 'train longer'"),
         (["demos", "inof", "f.hdf5"], "unknown command 'demos inof'; did you mean demos info"),
         (["demos", "info"], "file=... is needed"),
+        (["train", "experiment=paper_pixels", "task.image_size=20"], "image size 20 is too small"),
         (["train", "task=robosuite/door"], "unknown robosuite task with a scripted expert 'Door'"),
         (["train", "sed=1"], "unknown setting 'sed'; did you mean seed?"),
         (["train", "task=metaworld/boxclose"], "did you mean box-close"),

@@ -33,6 +33,7 @@ from ibrl_torchrl.training.config import (
     TaskConfig,
 )
 from ibrl_torchrl.training.networks import (
+    build_encoder,
     build_policy,
     observed_keys,
     placeholder_scales,
@@ -80,6 +81,18 @@ def single_frames(task: TaskConfig) -> TaskConfig:
 def demo_keys(*encoders: EncoderConfig | None) -> list[str]:
     """What demonstrations must hold for policies with these encoders."""
     return [*dict.fromkeys(key for encoder in encoders for key in observed_keys(encoder))]
+
+
+def require_images_fit(env: EnvBase, *encoders: EncoderConfig | None) -> None:
+    """Refuse images that an encoder cannot take; random states stay as they are.
+
+    Raises:
+        UsageError: a camera is not rendered, or the images do not suit a network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        for encoder in encoders:
+            if encoder is not None:
+                build_encoder(encoder, env.observation_spec)
 
 
 def given_demos(

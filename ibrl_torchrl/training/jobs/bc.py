@@ -10,6 +10,7 @@ from ibrl_torchrl.training.prepare import (
     given_demos,
     prepare_process,
     recorded_demos,
+    require_images_fit,
     save_bc,
     trained_bc,
 )
@@ -22,6 +23,7 @@ def run(config: BCRunConfig) -> None:
     """Leave a run folder with the demonstrations, ``bc.pt`` and ``evaluation.csv``."""
     device = prepare_process(config.seed, config.threads, config.device)
     env = build_env(config.task, device)
+    require_images_fit(env, config.bc.encoder)
     keys = demo_keys(config.bc.encoder)
     demos = given_demos(config.demos, config.task, env, keys)
     network = given_bc(config.bc, config.task, env)

@@ -15,6 +15,7 @@ from ibrl_torchrl.training.prepare import (
     given_demos,
     prepare_process,
     recorded_demos,
+    require_images_fit,
     save_bc,
     trained_bc,
 )
@@ -39,6 +40,7 @@ def run(config: TrainConfig) -> None:
     device = prepare_process(config.seed, config.threads, config.device)
     torch.set_float32_matmul_precision(config.matmul_precision)
     env, eval_env = build_env(config.task, device), build_env(config.task, device)
+    require_images_fit(env, config.bc.encoder, config.algo.encoder)
     keys = demo_keys(config.bc.encoder, config.algo.encoder)
     kept = keys if not config.replay.record_proposals else demo_keys(config.algo.encoder)
     require_replay_fits(config.replay, env, kept, config.task.frame_stack, config.run_dir)
