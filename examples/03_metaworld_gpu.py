@@ -28,7 +28,6 @@ from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
 from ibrl_torchrl.training.loop import train
 from ibrl_torchrl.training.metrics import CsvTable
-from ibrl_torchrl.training.networks import scales_of
 from ibrl_torchrl.training.prepare import (
     demo_keys,
     prepare_process,
@@ -39,6 +38,7 @@ from ibrl_torchrl.training.prepare import (
 )
 from ibrl_torchrl.training.replays import build_replay
 from ibrl_torchrl.training.report import evaluate_policies
+from ibrl_torchrl.training.scales import observation_scales
 
 GPU = ["device=cuda", "matmul_precision=high", "compile=reduce-overhead", "bc.steps=5000"]
 GPU += ["algo.encoder.precision=bfloat16", "bc.encoder.precision=bfloat16"]
@@ -67,15 +67,15 @@ def main() -> None:
         demos = load_demos(folder / "demos.hdf5", keys=keys, frame_stack=task.frame_stack)
     else:
         demos = recorded_demos(config.demos, task, keys, folder)
+    scales = observation_scales(task, test_env, demos.episodes)
     if bc_file.exists():
         clone = restore_bc(bc_file, config.bc, task, test_env).to(device)
     else:
-        clone = trained_bc(config.bc, demos, test_env, device)
+        clone = trained_bc(config.bc, demos, scales, test_env, device)
         save_bc(bc_file, clone, config.bc, task)
     print(f"demonstrations and BC after {time.perf_counter() - started:.0f} s")
 
     bc = bc_policy(clone, config.bc.encoder)
-    scales = scales_of(demos.episodes)
     agent = build_agent(
         config.algo,
         bc,

@@ -2,7 +2,7 @@
 
 ``env_args`` are JSON: ``env_name``, ``env_version``, ``type`` (the suite's name, or robomimic's
 number of it), ``env_kwargs`` (arguments of the simulator), and from this package ``ibrl_torchrl``
-(arguments of its environment).
+(arguments of its environment) and, where a state is stored in parts, ``state_parts`` (their sizes).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def signature(env_args: Mapping[str, Any]) -> dict[str, Any]:
     found = {
         "robots": [robots] if isinstance(robots, str) else robots,
         "control_freq": settings.get("control_freq"),
+        "action_repeat": env_args.get("ibrl_torchrl", {}).get("action_repeat", 1),
         **meaning,
     }
     return {name: value for name, value in found.items() if value is not None}

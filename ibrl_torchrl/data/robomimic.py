@@ -77,15 +77,16 @@ def split(key: str, values: np.ndarray, env_args: Mapping[str, Any]) -> dict[str
     Args:
         key: name of the observation.
         values: its numbers.
-        env_args: of the environment; ``state_parts`` are the sizes of the parts of ``state``.
+        env_args: of the environment; ``state_parts`` are names and sizes of what is in ``state``.
     """
-    sizes = env_args.get("ibrl_torchrl", {}).get("state_parts")
+    sizes = env_args.get("state_parts")
     if sizes is None or key not in (STATE, PROPRIO):
         return {key: values}
     if key == PROPRIO:  # a part of the state
         return {}
-    parts = np.split(values, np.cumsum([*sizes.values()])[:-1], axis=-1)
-    return dict(zip(sizes, parts, strict=True))
+    felt = {name: size for name, size in sizes.items() if _PART.fullmatch(name)}
+    parts = np.split(values, np.cumsum([*felt.values()]), axis=-1)
+    return dict(zip([*felt, OBJECT], parts, strict=True))
 
 
 def _object_of_today(parts: Mapping[str, np.ndarray], env_args: Mapping[str, Any]) -> np.ndarray:

@@ -54,8 +54,7 @@ def make_env_like(
     if task is None or suite is None:
         raise UsageError("the file does not say what it was recorded in (env_args lacks env_name)")
     settings = dict(env_args.get("env_kwargs", {}))
-    own = dict(env_args.get("ibrl_torchrl", {}))
-    own.pop("state_parts", None)
+    own = env_args.get("ibrl_torchrl", {})
     if suite == ROBOSUITE:
         suite, settings = "robosuite", {"settings": robosuite_settings(settings)}
     try:

@@ -18,8 +18,17 @@ if TYPE_CHECKING:
     import mujoco
 
 ACTION_SIZE = 4  # hand displacement xyz, gripper effort
-FRAME_SIZE = 18  # what Meta-World sees of one instant; an observation holds two and the goal
-STATE_SIZE = 2 * FRAME_SIZE + 3
+# What Meta-World sees of one instant; an observation holds two and the goal.
+_FRAME = {
+    "hand_pos": 3,
+    "gripper_opening": 1,
+    "object1_pos": 3,
+    "object1_quat": 4,
+    "object2_pos": 3,
+    "object2_quat": 4,
+}
+_PARTS = {**_FRAME, **{f"previous_{name}": size for name, size in _FRAME.items()}, "goal_pos": 3}
+FRAME_SIZE = sum(_FRAME.values())
 PROPRIO_SIZE = 4  # hand xyz, gripper opening: the first entries of a frame
 # The paper's view, as in MoDem; elsewhere cameras stay where Meta-World has them.
 CAMERA_POSITIONS = {"corner2": (0.75, 0.075, 0.7)}
@@ -33,7 +42,8 @@ class MetaWorldEnv(SparseRewardEnv):
     ===========  ====  ============================================================
     key          size  content
     ===========  ====  ============================================================
-    ``state``    39    this frame (18), the frame before (18), goal xyz in metres
+    ``state``    39    this frame (18), the frame before (18), goal xyz in metres;
+                       ``state_parts`` names what is in it
     ``proprio``  4     hand xyz in metres, gripper opening in [0, 1]
     ``action``   4     hand displacement xyz, gripper effort, each in [-1, 1]
     ===========  ====  ============================================================
@@ -65,6 +75,7 @@ class MetaWorldEnv(SparseRewardEnv):
         torch.Size([3, 1])
     """
 
+    state_parts = _PARTS
     default_camera = "corner2"
 
     def __init__(
@@ -110,7 +121,7 @@ class MetaWorldEnv(SparseRewardEnv):
 
         for camera, position in CAMERA_POSITIONS.items():
             self._simulator.model.camera(camera).pos[:] = position
-        self._prepare({STATE: STATE_SIZE, PROPRIO: PROPRIO_SIZE}, ACTION_SIZE, seed)
+        self._prepare({STATE: sum(_PARTS.values()), PROPRIO: PROPRIO_SIZE}, ACTION_SIZE, seed)
 
     @property
     def _simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:

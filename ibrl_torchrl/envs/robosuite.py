@@ -40,7 +40,7 @@ class RobosuiteEnv(SparseRewardEnv):
     key          content
     ===========  ============================================================
     ``state``    ``proprio``, then robosuite's object state; 19 numbers for Lift,
-                 23 for PickPlaceCan and NutAssemblySquare
+                 23 for PickPlaceCan and NutAssemblySquare; ``state_parts`` names them
     ``proprio``  9 an arm: end effector xyz in metres and xyzw quaternion, positions
                  of the 2 fingers in metres
     ``action``   7 an arm: displacement xyz, rotation vector, gripper (1 closes)
@@ -128,7 +128,7 @@ class RobosuiteEnv(SparseRewardEnv):
         self._simulator.reset()
         # MuJoCo only knows the text of the model it made last, which is still ours.
         self._model_xml: str = self._simulator.sim.model.get_xml()
-        self._state_parts = {name: len(value) for name, value in self._read_sensors().items()}
+        self.state_parts = {name: np.size(value) for name, value in self._read_sensors().items()}
         sizes = {key: len(values) for key, values in self._sense().items()}
         self._prepare(sizes, self._simulator.action_dim, seed)
 
@@ -140,18 +140,18 @@ class RobosuiteEnv(SparseRewardEnv):
     def env_args(self) -> dict[str, Any]:
         """What rebuilds this environment, in the layout of robomimic's dataset metadata.
 
-        ``make_env_like(args)`` makes another one, robomimic a ``EnvRobosuite``. What only this
-        class knows is under ``"ibrl_torchrl"``.
+        ``make_env_like(args)`` makes another one, robomimic a ``EnvRobosuite``. Arguments of this
+        class are under ``"ibrl_torchrl"``.
         """
         return {
             "env_name": self.task,
             "env_version": version("robosuite"),
             "type": ROBOSUITE,
             "env_kwargs": self._settings,
+            "state_parts": self.state_parts,
             "ibrl_torchrl": {
                 "action_repeat": self.action_repeat,
                 "horizon": self.horizon,
-                "state_parts": self._state_parts,
                 **(self._rendering if self._rig else {}),
             },
         }
@@ -184,14 +184,15 @@ class RobosuiteEnv(SparseRewardEnv):
         return bool(self._simulator._check_success())
 
     def _sense(self) -> dict[str, np.ndarray]:
-        *proprio, objects = self._read_sensors().values()
+        values = self._read_sensors()
+        proprio = [value for name, value in values.items() if _PROPRIO.fullmatch(name)]
         return {
-            STATE: np.concatenate([*proprio, objects]).astype(np.float32),
-            PROPRIO: np.concatenate(proprio).astype(np.float32),
+            STATE: np.hstack([*values.values()]).astype(np.float32),
+            PROPRIO: np.hstack(proprio).astype(np.float32),
         }
 
     def _read_sensors(self) -> dict[str, np.ndarray]:
-        """What arms feel, by robosuite's names, and what there is of objects, as ``"object"``."""
+        """What arms feel, then what there is of objects, by robosuite's names."""
         observables = self._simulator._observables
         values: dict[str, np.ndarray] = {}
         # Some sensors read values of others that come after them, hence the second time.
@@ -200,12 +201,12 @@ class RobosuiteEnv(SparseRewardEnv):
                 if observable.modality == "object" or _PROPRIO.fullmatch(name):
                     values[name] = observable._sensor(values)
         proprio = {name: value for name, value in values.items() if _PROPRIO.fullmatch(name)}
-        objects = [
-            np.ravel(values[name])
+        objects = {
+            name: values[name]
             for name, observable in observables.items()
             if observable.modality == "object" and observable.is_active()
-        ]
-        return {**proprio, "object": np.concatenate(objects)}
+        }
+        return proprio | objects
 
     @property
     def model_xml(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +65,7 @@ class SparseRewardEnv(EnvBase):
         ValueError: ``action_repeat`` or ``horizon`` is below 1.
     """
 
+    state_parts: Mapping[str, int]  # names and sizes of what `state` consists of, in order
     default_camera: str  # of pictures for people
     hidden_groups: Sequence[int] = ()  # groups of geometry that images leave out
     model_xml: str | None = None  # what recordings keep of the model, where it varies

@@ -39,7 +39,7 @@ class StateActor(nn.Module):
         super().__init__()
         self.standardize = standardize
         self.mlp = MLP(
-            in_features=standardize.mean.numel(),
+            in_features=standardize.size,
             out_features=action_size,
             num_cells=[*hidden],
             activation_class=nn.ReLU,

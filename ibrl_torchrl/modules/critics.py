@@ -49,7 +49,7 @@ class StateCriticEnsemble(nn.Module):
         self.num_critics = num_critics
         self.standardize = standardize
         self.mlp = EnsembleMLP(
-            num_critics, standardize.mean.numel() + action_size, hidden, layer_norm=layer_norm
+            num_critics, standardize.size + action_size, hidden, layer_norm=layer_norm
         )
 
     def forward(self, state: Tensor, action: Tensor, members: Tensor | None = None) -> Tensor:

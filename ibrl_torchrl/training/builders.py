@@ -11,7 +11,7 @@ from torchrl.envs import CatFrames, Compose, EnvBase, TransformedEnv
 from torchrl.modules import AdditiveGaussianModule
 
 from ibrl_torchrl.envs import make_env
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.errors import UsageError, unknown_name
 from ibrl_torchrl.keys import (
     ACTION,
     BC_ACTION,
@@ -34,7 +34,6 @@ from ibrl_torchrl.objectives import IBRLTD3Loss
 from ibrl_torchrl.training.config import AlgoConfig, EncoderConfig, TaskConfig
 from ibrl_torchrl.training.learner import IBRLLearner
 from ibrl_torchrl.training.networks import (
-    Scales,
     build_encoder,
     build_feature_actor,
     build_feature_critics,
@@ -43,6 +42,7 @@ from ibrl_torchrl.training.networks import (
     extra_keys,
     observed_keys,
 )
+from ibrl_torchrl.training.scales import Scales
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
     """The task's environment; its tensors live where the policies are.
 
     Raises:
-        UsageError: the task is unknown or its settings do not suit the simulator.
+        UsageError: the task or a part of its state is unknown, or its settings do not suit the
+            simulator.
     """
     settings = {"action_repeat": task.action_repeat, "horizon": task.horizon}
     if task.cameras:
@@ -84,6 +85,9 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
         env = make_env(task.suite, task.name, device=device, **settings)
     except ValueError as error:
         raise UsageError(f"task: {error}") from error
+    for name in task.state_parts or ():
+        if name not in env.state_parts:
+            raise unknown_name(f"part of the state of {task.name}", name, env.state_parts)
     stacks = []
     if task.cameras and task.frame_stack > 1:
         stacks.append(CatFrames(task.frame_stack, -3, [*map(image_key, task.cameras)]))

@@ -38,10 +38,16 @@ class TaskConfig:
     render_quality: str = "fast"
     frame_stack: int = 1
     state_stack: int = 1
+    state_parts: list[str] | None = None
+    min_std: float = 0.1
+    start_states: int = 0
 
     def __post_init__(self) -> None:
         for name in ("frame_stack", "state_stack"):
             _check(getattr(self, name) >= 1, f"task.{name}", getattr(self, name), "at least 1")
+        _check(self.state_parts != [], "task.state_parts", self.state_parts, "one part or more")
+        _check(self.min_std > 0, "task.min_std", self.min_std, "above 0")
+        _check(self.start_states >= 0, "task.start_states", self.start_states, "0 or more")
 
 
 @dataclass

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
 
 import torch
-from tensordict import TensorDictBase
 from torch import nn
 from torchrl.data import Composite
 
@@ -25,17 +23,14 @@ from ibrl_torchrl.modules import (
     ResNet96,
     SpatialCriticEnsemble,
     SpatiallyEmbedded,
-    Standardize,
     StateActor,
     StateCriticEnsemble,
     ViT,
 )
 from ibrl_torchrl.training.config import CriticConfig, EncoderConfig, NetworkConfig
+from ibrl_torchrl.training.scales import Scales
 
 ENCODERS = {"vit": ViT, "resnet18": ResNet18, "resnet96": ResNet96, "drq": DrQConvolutions}
-
-# Observation statistics by key; a network takes a copy, to be saved with what it uses.
-Scales = Mapping[str, Standardize]
 
 
 def observed_keys(encoder: EncoderConfig | None) -> list[str]:
@@ -48,20 +43,6 @@ def observed_keys(encoder: EncoderConfig | None) -> list[str]:
 def extra_keys(encoder: EncoderConfig) -> list[str]:
     """What is read beside the images."""
     return [PROPRIO] if encoder.proprio else []
-
-
-def scales_of(episodes: Sequence[TensorDictBase]) -> Scales:
-    """Statistics of everything demonstrated that is not an image."""
-    return {
-        key: Standardize.from_data(torch.cat([episode[key] for episode in episodes]))
-        for key in (STATE, PROPRIO)
-        if key in episodes[0]
-    }
-
-
-def placeholder_scales(spec: Composite) -> Scales:
-    """Statistics that a checkpoint will replace."""
-    return {key: Standardize.identity(spec[key].shape[-1]) for key in (STATE, PROPRIO)}
 
 
 def build_encoder(config: EncoderConfig, spec: Composite) -> CameraEncoder:
@@ -183,4 +164,4 @@ def _proprio(encoder: EncoderConfig, scales: Scales) -> tuple[nn.Module | None, 
         return None, 0
     standardize = copy.deepcopy(scales[PROPRIO])
     noise = GaussianNoise(encoder.proprio_noise)
-    return nn.Sequential(standardize, noise), standardize.mean.numel()
+    return nn.Sequential(standardize, noise), standardize.size

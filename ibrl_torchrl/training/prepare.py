@@ -36,11 +36,10 @@ from ibrl_torchrl.training.networks import (
     build_encoder,
     build_policy,
     observed_keys,
-    placeholder_scales,
-    scales_of,
 )
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies
+from ibrl_torchrl.training.scales import Scales, placeholder_scales
 
 # An imitation policy of either kind.
 BCNetwork = StateActor | PixelPolicy
@@ -142,7 +141,9 @@ def given_bc(config: BCConfig, task: TaskConfig, env: EnvBase) -> BCNetwork | No
     return restore_bc(Path(config.path), config, task, env) if config.path else None
 
 
-def trained_bc(config: BCConfig, demos: Demos, env: EnvBase, device: torch.device) -> BCNetwork:
+def trained_bc(
+    config: BCConfig, demos: Demos, scales: Scales, env: EnvBase, device: torch.device
+) -> BCNetwork:
     """An imitation policy cloned from demonstrations, with a progress bar.
 
     With ``bc.evaluate_every`` it is evaluated meanwhile and one of the best stages is returned.
@@ -152,7 +153,7 @@ def trained_bc(config: BCConfig, demos: Demos, env: EnvBase, device: torch.devic
     network = build_policy(
         config.network,
         config.encoder,
-        scales_of(demos.episodes),
+        scales,
         env.observation_spec,
         transitions[ACTION].shape[-1],
     ).to(device)
@@ -206,7 +207,7 @@ def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> 
     network = build_policy(
         config.network,
         config.encoder,
-        placeholder_scales(env.observation_spec),
+        placeholder_scales(task, env),
         env.observation_spec,
         env.action_spec.shape[-1],
     )
@@ -217,6 +218,8 @@ def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> 
 def bc_meta(config: BCConfig, task: TaskConfig) -> dict[str, str]:
     """What an imitation policy belongs to: its task, and what its images look like."""
     meta = {"task": f"{task.suite}/{task.name}"}
+    if config.encoder is None and task.state_parts is not None:
+        meta["state_parts"] = ", ".join(task.state_parts)
     if config.encoder is not None:
         meta["images"] = (
             f"{task.frame_stack} x {task.image_size} px, quality {task.render_quality}, "

@@ -18,7 +18,8 @@ from ibrl_torchrl.modules import (
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.networks import build_policy, placeholder_scales
+from ibrl_torchrl.training.networks import build_policy
+from ibrl_torchrl.training.scales import placeholder_scales
 
 CPU = torch.device("cpu")
 IMAGE = "corner2_image"
@@ -63,7 +64,7 @@ def setting(request):
 @pytest.fixture
 def learner(setting):
     env = build_env(setting.task)
-    scales = placeholder_scales(env.observation_spec)
+    scales = placeholder_scales(setting.task, env)
     network = build_policy(setting.bc.network, setting.bc.encoder, scales, env.observation_spec, 4)
     bc = bc_policy(network, setting.bc.encoder)
     return build_agent(setting.algo, bc, scales, env, CPU, recorded_proposals=True).learner

@@ -30,8 +30,8 @@ from ibrl_torchrl.training.builders import (
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
 from ibrl_torchrl.training.loop import train
-from ibrl_torchrl.training.networks import scales_of
 from ibrl_torchrl.training.replays import build_replay
+from ibrl_torchrl.training.scales import observation_scales
 
 
 class Timed:
@@ -58,7 +58,7 @@ def main(frames: int) -> None:
     env = build_env(config.task)
     env.set_seed(0)
     demos = [*record_demos(env, scripted_expert("metaworld", config.task.name), 3, seed=100)]
-    scales = scales_of(demos)
+    scales = observation_scales(config.task, env, demos)
     bc = bc_policy(StateActor(scales["state"], 4, hidden=config.bc.network.hidden, dropout=0.0))
     agent = build_agent(config.algo, bc, scales, env, torch.device("cpu"))
     replay = build_replay(config.replay, config.algo.gamma, demos, Path("replay"), keys=["state"])

@@ -113,12 +113,14 @@ def test_controllers_of_all_versions_have_one_signature():
         == told[2]
         == {
             "robots": ["Panda"],
+            "action_repeat": 1,  # of whoever has no word for it
             "controller": "OSC_POSE",
             "controller's output_max": [0.05],
             "controller's kp": 150,
             "controller's input": "delta",
         }
     )
+    assert signature({"type": 1, "ibrl_torchrl": {"action_repeat": 2}}) == {"action_repeat": 2}
     assert signature({"type": "metaworld"}) == {}
     assert arm_controller({"controller_configs": {"type": "BASIC", "body_parts": {}}}) == {}
 

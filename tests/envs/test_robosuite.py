@@ -62,6 +62,7 @@ def test_tasks_have_their_sizes(task, state, proprio, action):
     td = env.reset()
     assert td[STATE].shape == (state,) and td[PROPRIO].shape == (proprio,)
     assert env.action_spec.shape == (action,)
+    assert sum(env.state_parts.values()) == state
     assert torch.equal(td[STATE][:proprio], td[PROPRIO])
     td = random_steps(env, td, 3)
     assert td[STATE].isfinite().all() and not td[SUCCESS].any()

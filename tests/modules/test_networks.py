@@ -26,6 +26,15 @@ def test_standardisation_by_hand_and_its_floor():
     assert not [*scale.parameters()] and set(scale.state_dict()) == {"mean", "std"}
 
 
+def test_standardisation_of_chosen_entries_with_a_floor_for_each():
+    data = torch.tensor([[0.0, 1.0, 5.0], [4.0, 1.1, 5.0]])
+    floors, entries = torch.tensor([3.0, 0.01, 1.0]), torch.tensor([2, 0])
+    scale = Standardize.from_data(data, floors, entries)
+    # Of the third number, mean 5 and deviation 0 -> 1; of the first, mean 2 and 2 -> 3.
+    assert torch.allclose(scale(torch.tensor([[8.0, 9.0, 5.5]])), torch.tensor([[0.5, 2.0]]))
+    assert scale.size == 2 and set(scale.state_dict()) == {"mean", "std", "entries"}
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [(torch.zeros(2), torch.ones(3), "must be"), (torch.zeros(2), torch.zeros(2), "positive")],

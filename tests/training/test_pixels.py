@@ -35,11 +35,10 @@ from ibrl_torchrl.training.jobs import train as train_job
 from ibrl_torchrl.training.networks import (
     build_policy,
     observed_keys,
-    placeholder_scales,
-    scales_of,
 )
 from ibrl_torchrl.training.prepare import restore_bc, save_bc
 from ibrl_torchrl.training.replays import build_replay, replay_bytes, require_replay_fits
+from ibrl_torchrl.training.scales import observation_scales, placeholder_scales
 
 CPU = torch.device("cpu")
 IMAGE = "corner2_image"
@@ -60,7 +59,7 @@ def networks_of(*overrides):
     """Environment, observation statistics and an untrained imitation policy of a configuration."""
     built = config(*overrides)
     env = build_env(built.task)
-    scales = placeholder_scales(env.observation_spec)
+    scales = placeholder_scales(built.task, env)
     bc = build_policy(built.bc.network, built.bc.encoder, scales, env.observation_spec, 4)
     return built, env, scales, bc
 
@@ -191,7 +190,7 @@ def test_best_weights_are_copies_and_one_of_the_best_is_drawn():
 def test_experiments_become_the_parts_they_name(experiment, eyes, critics, bc_eyes):
     built = parse(TrainConfig, composed("train", ["run_dir=none", f"experiment={experiment}"]))
     env = build_env(built.task)
-    scales = placeholder_scales(env.observation_spec)
+    scales = placeholder_scales(built.task, env)
     network = build_policy(built.bc.network, built.bc.encoder, scales, env.observation_spec, 4)
     agent = build_agent(
         built.algo,
@@ -267,7 +266,8 @@ def test_mistakes_are_named(override, message):
 
 def test_statistics_come_from_the_demonstrations(run_dir):
     demos = load_demos(run_dir / "demos.hdf5", keys=["proprio", "state"])
-    scales = scales_of(demos.episodes)
+    built = config()
+    scales = observation_scales(built.task, build_env(built.task), demos.episodes)
     proprio = torch.cat([episode["proprio"] for episode in demos.episodes])
     assert torch.equal(scales["proprio"].mean, proprio.mean(0))
     assert scales["state"].mean.shape == (39,)

@@ -17,6 +17,7 @@ from ibrl_torchrl.training.prepare import (
 from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
 from ibrl_torchrl.training.run_folder import create_run_folder
+from ibrl_torchrl.training.scales import observation_scales
 
 
 def run(config: BCRunConfig) -> None:
@@ -29,7 +30,9 @@ def run(config: BCRunConfig) -> None:
     network = given_bc(config.bc, config.task, env)
     run_dir = create_run_folder(config.run_dir, config)
     demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
-    network = network or trained_bc(config.bc, demos, env, device)
+    if network is None:
+        scales = observation_scales(config.task, env, demos.episodes)
+        network = trained_bc(config.bc, demos, scales, env, device)
     save_bc(run_dir / "bc.pt", network, config.bc, config.task)
     policies = {"bc": executing(bc_policy(network, config.bc.encoder))}
     results = evaluate_policies(env, policies, config.eval.seed, config.eval.final_episodes)

@@ -9,11 +9,11 @@ from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
 from ibrl_torchrl.training.config import EvalRunConfig, TrainConfig, parse
 from ibrl_torchrl.training.filming import film_policy
-from ibrl_torchrl.training.networks import placeholder_scales
 from ibrl_torchrl.training.prepare import prepare_process, restore_bc
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
 from ibrl_torchrl.training.run_folder import CHECKPOINT, read_config
+from ibrl_torchrl.training.scales import placeholder_scales
 from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
 
@@ -39,7 +39,7 @@ def run(config: EvalRunConfig) -> None:
     agent = build_agent(
         trained.algo,
         bc_policy(bc, trained.bc.encoder),
-        placeholder_scales(env.observation_spec),
+        placeholder_scales(trained.task, env),
         env,
         device,
         recorded_proposals=trained.replay.record_proposals,

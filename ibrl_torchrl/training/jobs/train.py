@@ -8,7 +8,6 @@ from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.config import TrainConfig
 from ibrl_torchrl.training.loop import Progress, train
 from ibrl_torchrl.training.metrics import require_trackers
-from ibrl_torchrl.training.networks import scales_of
 from ibrl_torchrl.training.prepare import (
     demo_keys,
     given_bc,
@@ -23,6 +22,7 @@ from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.recorder import Recorder
 from ibrl_torchrl.training.replays import build_replay, require_replay_fits
 from ibrl_torchrl.training.run_folder import create_run_folder
+from ibrl_torchrl.training.scales import observation_scales
 
 
 def run(config: TrainConfig) -> None:
@@ -49,13 +49,14 @@ def run(config: TrainConfig) -> None:
     run_dir = create_run_folder(config.run_dir, config)
     say(f"run folder: {run_dir}")
     demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
-    bc = bc or trained_bc(config.bc, demos, eval_env, device)
+    scales = observation_scales(config.task, eval_env, demos.episodes)
+    bc = bc or trained_bc(config.bc, demos, scales, eval_env, device)
     save_bc(run_dir / "bc.pt", bc, config.bc, config.task)
     policy = bc_policy(bc, config.bc.encoder)
     agent = build_agent(
         config.algo,
         policy,
-        scales_of(demos.episodes),
+        scales,
         env,
         device,
         recorded_proposals=config.replay.record_proposals,
