@@ -27,17 +27,14 @@ def signature(env_args: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     robots = settings.get("robots")
     arm = arm_controller(settings)
-    meaning = {
-        "controller": arm.get("type"),
-        "controller's output_max": arm.get("output_max"),
-        "controller's kp": arm.get("kp"),
-        "controller's input": arm.get("input_type"),
-    }
     found = {
         "robots": [robots] if isinstance(robots, str) else robots,
         "control_freq": settings.get("control_freq"),
         "action_repeat": env_args.get("ibrl_torchrl", {}).get("action_repeat", 1),
-        **meaning,
+        "controller": arm.get("type"),
+        "controller's output_max": arm.get("output_max"),
+        "controller's kp": arm.get("kp"),
+        "controller's input": arm.get("input_type"),
     }
     return {name: value for name, value in found.items() if value is not None}
 

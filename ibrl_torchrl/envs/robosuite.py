@@ -330,7 +330,5 @@ def _robosuite() -> ModuleType:
 def _deltas(robosuite: ModuleType) -> dict[str, Any]:
     """Operational space control of arms by deltas in the world's frame."""
     config = robosuite.load_composite_controller_config(controller="BASIC")
-    arms = {"right": config["body_parts"]["right"]}
-    for arm in arms.values():
-        arm["input_ref_frame"] = "world"
-    return {**config, "body_parts": arms}
+    arm = config["body_parts"]["right"] | {"input_ref_frame": "world"}
+    return {**config, "body_parts": {"right": arm}}

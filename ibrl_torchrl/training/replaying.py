@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.envs.utils import step_mdp
 
-from ibrl_torchrl.data.recordings import Recording
+from ibrl_torchrl.data.description import read_description
+from ibrl_torchrl.data.recordings import Recording, read_recordings
+from ibrl_torchrl.envs import make_env_like
 from ibrl_torchrl.envs.sparse import SparseRewardEnv
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import (
@@ -25,6 +28,44 @@ from ibrl_torchrl.keys import (
     STATE,
     SUCCESS,
 )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Recorded episodes and an environment to play them in.
+
+    Attributes:
+        env: one like that of the file.
+        recordings: the episodes, each read when it is asked for.
+        env_args: of the file.
+        count: how many episodes there are.
+    """
+
+    env: SparseRewardEnv
+    recordings: Iterator[Recording]
+    env_args: Mapping[str, Any]
+    count: int
+
+
+def open_source(
+    path: Path, filter_key: str | None, episodes: int | None, **settings: Any
+) -> Source:
+    """The first episodes of a file.
+
+    Args:
+        path: the file.
+        filter_key: name of a list of episodes in it; None takes all.
+        episodes: at most so many; None takes all.
+        settings: arguments of the environment, instead of the file's.
+
+    Raises:
+        UsageError: the file is damaged, or its environment cannot be made.
+    """
+    about = read_description(path, filter_key)
+    count = min(len(about.episodes), episodes or len(about.episodes))
+    env = make_env_like(about.env_args, horizon=max(about.lengths) + 1, **settings)
+    recordings = read_recordings(path, filter_key=filter_key, max_episodes=count)
+    return Source(env, recordings, about.env_args, count)
 
 
 @dataclass(frozen=True)
@@ -44,21 +85,15 @@ class Outcome:
     deviation: float
 
 
-def replay_actions(
-    env: SparseRewardEnv, recordings: Iterable[Recording], env_args: Mapping[str, Any]
-) -> Iterator[Outcome]:
+def replay_actions(source: Source) -> Iterator[Outcome]:
     """Play the actions of episodes from their first simulator states, until success.
-
-    Args:
-        env: the environment they were recorded in, or one like it.
-        recordings: the episodes.
-        env_args: of their file.
 
     Raises:
         UsageError: a simulator state or model does not fit the environment.
     """
-    for recording in recordings:
-        observation = begin(env, recording, env_args)
+    env = source.env
+    for recording in source.recordings:
+        observation = begin(env, recording, source.env_args)
         deviation = 0.0
         for step, action in enumerate(recording.actions, start=1):
             result = env.step(observation.set(ACTION, torch.from_numpy(action)))
@@ -72,19 +107,11 @@ def replay_actions(
         yield Outcome(recording.name, bool(result[NEXT, SUCCESS]), step, deviation)
 
 
-def render_again(
-    env: SparseRewardEnv,
-    recordings: Iterable[Recording],
-    env_args: Mapping[str, Any],
-    *,
-    tolerance: float,
-) -> Iterator[TensorDict]:
+def render_again(source: Source, *, tolerance: float) -> Iterator[TensorDict]:
     """Make the observations of episodes from their simulator states.
 
     Args:
-        env: the environment they were recorded in, or one like it, with the cameras wanted.
-        recordings: the episodes.
-        env_args: of their file.
+        source: the episodes, and an environment with the cameras wanted.
         tolerance: largest difference from recorded numbers.
 
     Yields:
@@ -95,10 +122,11 @@ def render_again(
         UsageError: a simulator state or model does not fit the environment, or the numbers of an
             observation differ from the recorded ones.
     """
-    for recording in recordings:
-        begin(env, recording, env_args)
+    env = source.env
+    for recording in source.recordings:
+        seen = [begin(env, recording, source.env_args)]
         with _fitting(recording):
-            seen = [env.set_simulator_state(state) for state in recording.simulator_states]
+            seen += [env.set_simulator_state(state) for state in recording.simulator_states[1:]]
         last = env.step(seen[-1].clone().set(ACTION, torch.from_numpy(recording.actions[-1])))
         observations = torch.stack([each.select(*env.observation_spec) for each in seen])
         after = torch.stack([*observations[1:].unbind(0), last[NEXT].select(*observations.keys())])

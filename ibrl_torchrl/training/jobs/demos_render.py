@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ibrl_torchrl.data import save_demos
-from ibrl_torchrl.data.description import read_description
-from ibrl_torchrl.data.recordings import read_recordings
-from ibrl_torchrl.envs import make_env_like
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training.config import DemosRenderConfig
 from ibrl_torchrl.training.progress import bar, say
-from ibrl_torchrl.training.replaying import render_again
+from ibrl_torchrl.training.replaying import open_source, render_again
 
 
 def run(config: DemosRenderConfig) -> None:
@@ -24,16 +21,15 @@ def run(config: DemosRenderConfig) -> None:
     path, out = Path(config.file), Path(config.out)
     if out.exists():
         raise UsageError(f"{out}: exists already; choose another out=")
-    about = read_description(path, config.filter_key)
-    count = min(len(about.episodes), config.episodes or len(about.episodes))
-    env = make_env_like(
-        about.env_args,
-        horizon=max(about.lengths) + 1,
+    source = open_source(
+        path,
+        config.filter_key,
+        config.episodes,
         cameras=config.cameras,
         image_size=config.image_size,
         render_quality=config.render_quality,
     )
-    recordings = read_recordings(path, filter_key=config.filter_key, max_episodes=count)
-    episodes = render_again(env, recordings, about.env_args, tolerance=config.tolerance)
-    save_demos(out, bar(episodes, desc="render", total=count, unit="episode"), env.env_args)
-    say(f"{out}: {count} episodes with {', '.join(config.cameras) or 'no cameras'}")
+    episodes = render_again(source, tolerance=config.tolerance)
+    shown = bar(episodes, desc="render", total=source.count, unit="episode")
+    save_demos(out, shown, source.env.env_args)
+    say(f"{out}: {source.count} episodes with {', '.join(config.cameras) or 'no cameras'}")
