@@ -88,6 +88,9 @@ def test_curves_are_drawn_from_the_csv(tmp_path):
         table.close()
     assert read_curve(tmp_path / "b")["hybrid"] == {3010: 1.0}
     plot_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    alone = (tmp_path / "curve.png").read_bytes()
+    assert alone.startswith(b"\x89PNG")
+    plot_runs([tmp_path / "a"], tmp_path / "curve.png", without=[tmp_path / "b"])
+    assert (tmp_path / "curve.png").read_bytes() not in (b"", alone)
     with pytest.raises(UsageError, match="no evaluations"):
         plot_runs([tmp_path], tmp_path / "curve.png")
