@@ -1,9 +1,9 @@
 """How often, and how fast, robosuite's scripted experts succeed.
 
-    python tests/benchmarks/expert_success.py [TASK ...] [--episodes 50] [--noise 0.0] [--csv FILE]
+    python tests/benchmarks/expert_success.py [TASK ...] [--seeds 0 50] [--noise 0.0] [--csv FILE]
 
-Episode i of a task starts from ``env.set_seed(i)``. The file has a row for each episode: task,
-noise, seed, success (0 or 1) and length in environment steps.
+Each episode of a task starts from ``env.set_seed(seed)``. The file has a row for each: task, noise,
+seed, success (0 or 1) and length in environment steps.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ibrl_torchrl.keys import NEXT, SUCCESS
 HORIZONS = {"Lift": 100, "PickPlaceCan": 200, "NutAssemblySquare": 300}  # environment steps
 
 
-def measure(task: str, noise: float, episodes: int) -> Iterator[dict[str, object]]:
+def measure(task: str, noise: float, seeds: range) -> Iterator[dict[str, object]]:
     """Follow the expert of a task through episodes and yield how each of them went."""
     env = TransformedEnv(make_env("robosuite", task, horizon=HORIZONS[task]), InitTracker())
     expert = scripted_expert("robosuite", task, noise)
-    for seed in range(episodes):
+    for seed in seeds:
         env.set_seed(seed)
         episode = env.rollout(HORIZONS[task], expert)
         success = int(episode[NEXT, SUCCESS].any())
@@ -37,7 +37,7 @@ def measure(task: str, noise: float, episodes: int) -> Iterator[dict[str, object
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(HORIZONS)}")
-    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--seeds", type=int, nargs=2, default=[0, 50], metavar=("FIRST", "END"))
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0])
     parser.add_argument("--csv", metavar="FILE")
     arguments = parser.parse_args()
@@ -45,7 +45,7 @@ def main() -> None:
     rows = []
     for noise in arguments.noise:
         for task in arguments.tasks or HORIZONS:
-            found = [*measure(task, noise, arguments.episodes)]
+            found = [*measure(task, noise, range(*arguments.seeds))]
             rows += found
             lengths = [row["length"] for row in found if row["success"]]
             failed = [row["seed"] for row in found if not row["success"]]
