@@ -101,6 +101,8 @@ class RobosuiteEnv(SparseRewardEnv):
             device=device,
         )
         robosuite = _robosuite()
+        from ibrl_torchrl.envs.robosuite_control import LeanControl
+
         if task not in robosuite.ALL_ENVIRONMENTS:
             raise unknown_name("robosuite task", task, robosuite.ALL_ENVIRONMENTS)
         self.task = task
@@ -123,8 +125,10 @@ class RobosuiteEnv(SparseRewardEnv):
             lite_physics=True,
             seed=_MODEL_SEED,
         )
-        # Observations are read by `_sense`, once a step.
+        # Of one instance, not of classes that others use, too. Observations are read by `_sense`.
+        self._simulator._pre_action = LeanControl(self._simulator)
         self._simulator._update_observables = lambda force=False: None
+        self._simulator._get_observations = lambda force_update=False: {}
         self._simulator.reset()
         # MuJoCo only knows the text of the model it made last, which is still ours.
         self._model_xml: str = self._simulator.sim.model.get_xml()
@@ -160,6 +164,8 @@ class RobosuiteEnv(SparseRewardEnv):
         """Free the simulation and the renderers."""
         super().close(**kwargs)
         self._simulator.close()
+        # Its views would keep the simulation in memory.
+        self._simulator.__dict__.pop("_pre_action", None)
 
     def _set_seed(self, seed: int | None) -> None:
         # The samplers of start states hold this very generator.

@@ -1,5 +1,7 @@
 """Steps and resets of robosuite, from states and with a camera, beside the raw simulator."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -25,10 +27,35 @@ def bench_step(benchmark, env):
 def bench_simulator_step(benchmark, env):
     """What robosuite takes by itself, its observations included."""
     simulator = env._simulator
-    off = simulator.__dict__.pop("_update_observables")
+    replaced = ("_update_observables", "_get_observations", "_pre_action")
+    off = {name: simulator.__dict__.pop(name) for name in replaced}
     simulator.reset()
     benchmark.pedantic(simulator.step, args=(np.zeros(7),), rounds=100, warmup_rounds=5)
-    simulator._update_observables = off
+    simulator.__dict__.update(off)
+
+
+@pytest.mark.benchmark(group="robosuite control step")
+def bench_control_step(benchmark, env):
+    """Steps with the lean control and, before each, one of its twin with robosuite's own."""
+    twin = RobosuiteEnv(env.task, seed=0)
+    del twin._simulator._pre_action
+    actions = np.random.default_rng(0).uniform(-1, 1, (205, 7))
+    for one in (env, twin):
+        one.set_seed(0)
+        one.reset()
+    robosuites = []
+
+    def step_twin():
+        action = actions[len(robosuites)]
+        start = time.process_time()
+        twin._advance(action)
+        robosuites.append(time.process_time() - start)
+        return (action,), {}
+
+    benchmark.pedantic(env._advance, setup=step_twin, rounds=200, warmup_rounds=5)
+    assert np.array_equal(env.simulator_state(), twin.simulator_state())
+    benchmark.extra_info["median of robosuite's control, ms"] = 1e3 * np.median(robosuites[5:])
+    benchmark.extra_info["fastest of robosuite's control, ms"] = 1e3 * min(robosuites[5:])
 
 
 @pytest.mark.benchmark(group="robosuite reset")
