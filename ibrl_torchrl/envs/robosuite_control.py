@@ -18,7 +18,7 @@ from robosuite.robots.fixed_base_robot import FixedBaseRobot
 from robosuite.utils.control_utils import nullspace_torques, opspace_matrices, orientation_error
 
 # Another version may compute other torques, which the tests would tell.
-_VERSIONS = ("1.5.2",)
+_IS_KNOWN = version("robosuite") == "1.5.2"
 
 
 class LeanControl:
@@ -77,7 +77,7 @@ class LeanControl:
 
 def _arms_of(simulator: Any) -> list[_Arm]:
     """The arms to be controlled here; none if anything has to be left to robosuite."""
-    if version("robosuite") not in _VERSIONS or not simulator.lite_physics:
+    if not _IS_KNOWN or not simulator.lite_physics:
         return []
     arms = []
     for robot in simulator.robots:
@@ -86,9 +86,9 @@ def _arms_of(simulator: Any) -> list[_Arm]:
         if kinds != (FixedBaseRobot, CompositeController):
             return []
         for name, part in robot.part_controllers.items():
-            actuators = robot._ref_actuators_indexes_dict[name]
             if not robot._enabled_parts.get(name):
                 return []
+            actuators = robot._ref_actuators_indexes_dict[name]
             if type(part) is OperationalSpaceController and _is_plain(part, actuators):
                 arms.append(_Arm(part, actuators))
             elif type(part) is not SimpleGripController or part.interpolator is not None:
