@@ -4,6 +4,7 @@ import pytest
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training import compose
+from ibrl_torchrl.training.builders import build_env
 from ibrl_torchrl.training.compose import config_directory
 from ibrl_torchrl.training.config import NetworkConfig, TrainConfig, parse
 
@@ -44,6 +45,24 @@ def test_paper_experiment_is_a_delta():
     assert config.algo.num_min == composed().algo.num_min
 
 
+EXPERIMENTS = sorted(path.stem for path in (config_directory() / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_is_composed_and_sized_as_its_name_says(experiment):
+    config = composed(f"experiment={experiment}")
+    assert (config.algo.critic.number == 5) == (
+        experiment.startswith("paper") and "pixels" not in experiment
+    )
+    assert (config.algo.encoder is not None) == ("pixels" in experiment)
+
+
+@pytest.mark.parametrize("experiment", ["small_lift", "small_can"])
+def test_parts_of_states_that_experiments_name_exist(experiment):
+    pytest.importorskip("robosuite")
+    build_env(composed(f"experiment={experiment}").task).close()
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -53,6 +72,9 @@ def test_paper_experiment_is_a_delta():
         ("frames=many", r"frames: Value 'many'"),
         ("replay.demo_share=1.5", r"replay.demo_share=1.5 must be null or in \(0, 1\)"),
         ("replay.keep_successes=true", r"keep_successes=True must be false unless"),
+        ("task.state_parts=[]", r"task.state_parts=\[\] must be one part or more"),
+        ("task.min_std=0", r"task.min_std=0.0 must be above 0"),
+        ("task.start_states=-1", r"task.start_states=-1 must be 0 or more"),
         ("algo.actor.hidden=[]", r"hidden=\[\] must be a list of widths"),
     ],
 )
