@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -12,12 +11,9 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.data.description import read_description
-from ibrl_torchrl.data.recordings import read_recordings
-from ibrl_torchrl.envs.sparse import SparseRewardEnv
 from ibrl_torchrl.keys import ACTION, PROPOSAL, PROPOSAL_VALUES
 from ibrl_torchrl.training.evaluate import evaluate
-from ibrl_torchrl.training.replaying import begin
+from ibrl_torchrl.training.replaying import Source, begin
 from ibrl_torchrl.training.video import BLUE, FPS, GREEN, GREY, ORANGE, Bar, Caption, mark
 
 # In the order of the proposals' numbers.
@@ -75,22 +71,20 @@ def _bars(values: list[float], acting: int | None) -> tuple[Bar, ...]:
     )
 
 
-def film_demos(env: SparseRewardEnv, path: Path, size: int) -> Iterator[Image.Image]:
-    """Replay a file of demonstrations from its simulator states.
+def film_demos(source: Source, size: int) -> Iterator[Image.Image]:
+    """Replay demonstrations from their simulator states.
 
     Args:
-        env: the unbatched environment they were recorded in, with ``picture()`` and
-            ``set_simulator_state()``.
-        path: a file that ``save_demos`` wrote.
+        source: episodes with rewards, as ``save_demos`` writes them.
         size: height and width of the pictures.
 
     Yields:
         One frame for each step, and ``ENDING`` equal ones after each episode, which show what its
         last action led to.
     """
-    env_args = read_description(path).env_args
-    for episode, recording in enumerate(read_recordings(path)):
-        begin(env, recording, env_args)
+    env = source.env
+    for episode, recording in enumerate(source.recordings):
+        begin(env, recording, source.env_args)
         rewards = [0.0, *recording.rewards]  # each came with the state that follows
         for frame, state in enumerate(recording.simulator_states):
             observation = env.set_simulator_state(state)

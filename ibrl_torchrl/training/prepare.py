@@ -32,11 +32,7 @@ from ibrl_torchrl.training.config import (
     EncoderConfig,
     TaskConfig,
 )
-from ibrl_torchrl.training.networks import (
-    build_encoder,
-    build_policy,
-    observed_keys,
-)
+from ibrl_torchrl.training.networks import build_encoder, build_policy, observed_keys
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies
 from ibrl_torchrl.training.scales import Scales, placeholder_scales
@@ -216,13 +212,13 @@ def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> 
 
 
 def bc_meta(config: BCConfig, task: TaskConfig) -> dict[str, str]:
-    """What an imitation policy belongs to: its task, and what its images look like."""
+    """What an imitation policy belongs to: its task, and what it sees of it."""
     meta = {"task": f"{task.suite}/{task.name}"}
-    if config.encoder is None and task.state_parts is not None:
-        meta["state_parts"] = ", ".join(task.state_parts)
     if config.encoder is not None:
         meta["images"] = (
             f"{task.frame_stack} x {task.image_size} px, quality {task.render_quality}, "
             f"of {', '.join(config.encoder.cameras)}"
         )
+    elif task.state_parts is not None:
+        meta["state_parts"] = ", ".join(task.state_parts)
     return meta

@@ -48,7 +48,7 @@ class Source:
 
 
 def open_source(
-    path: Path, filter_key: str | None, episodes: int | None, **settings: Any
+    path: Path, filter_key: str | None = None, episodes: int | None = None, **settings: Any
 ) -> Source:
     """The first episodes of a file.
 
@@ -63,7 +63,7 @@ def open_source(
     """
     about = read_description(path, filter_key)
     count = min(len(about.episodes), episodes or len(about.episodes))
-    env = make_env_like(about.env_args, horizon=max(about.lengths) + 1, **settings)
+    env = make_env_like(about.env_args, horizon=max(about.lengths), **settings)
     recordings = read_recordings(path, filter_key=filter_key, max_episodes=count)
     return Source(env, recordings, about.env_args, count)
 

@@ -67,7 +67,7 @@ def _entries(key: str, task: TaskConfig, env: EnvBase) -> Tensor | None:
 
 def _start_spread(task: TaskConfig, env: EnvBase, keys: Sequence[str]) -> dict[str, Tensor]:
     """Standard deviations over start states, repeated for each state in an observation."""
-    if task.start_states == 0:
+    if task.start_states == 0 or not keys:  # images alone need no start states, nor their time
         return {key: torch.zeros(env.observation_spec[key].shape[-1]) for key in keys}
     starts: dict[str, list[Tensor]] = {key: [] for key in keys}
     with torch.random.fork_rng():

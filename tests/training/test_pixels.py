@@ -32,10 +32,7 @@ from ibrl_torchrl.training.config import BCRunConfig, EvalRunConfig, TrainConfig
 from ibrl_torchrl.training.jobs import bc as bc_job
 from ibrl_torchrl.training.jobs import eval as eval_job
 from ibrl_torchrl.training.jobs import train as train_job
-from ibrl_torchrl.training.networks import (
-    build_policy,
-    observed_keys,
-)
+from ibrl_torchrl.training.networks import build_policy, observed_keys
 from ibrl_torchrl.training.prepare import restore_bc, save_bc
 from ibrl_torchrl.training.replays import build_replay, replay_bytes, require_replay_fits
 from ibrl_torchrl.training.scales import observation_scales, placeholder_scales

@@ -18,6 +18,7 @@ from ibrl_torchrl.modules import CriticEnsemble, ExecuteProposal, FrozenPolicy, 
 from ibrl_torchrl.training import filming
 from ibrl_torchrl.training.evaluate import evaluate
 from ibrl_torchrl.training.filming import ENDING, film_demos, film_policy
+from ibrl_torchrl.training.replaying import open_source
 from ibrl_torchrl.training.video import (
     BLUE,
     GREEN,
@@ -154,7 +155,7 @@ def test_demonstrations_are_replayed(captions, tmp_path, suffix):
     episodes = [*record_demos(env, scripted_expert("metaworld", "handle-press"), 1)]
     demos, path = tmp_path / "demos.hdf5", tmp_path / f"demos{suffix}"
     save_demos(demos, episodes, env.env_args)
-    frames = [*film_demos(env, demos, SIZE)]
+    frames = [*film_demos(open_source(demos), SIZE)]
     save_video(path, frames)
     length = len(episodes[0])
     assert [caption.frame for caption in captions] == [*range(length + 1)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from ibrl_torchrl.data import load_demos
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.builders import build_env
 from ibrl_torchrl.training.config import DemosRunConfig
 from ibrl_torchrl.training.filming import film_demos
-from ibrl_torchrl.training.prepare import record_to, single_frames
+from ibrl_torchrl.training.prepare import record_to
 from ibrl_torchrl.training.progress import bar, say
+from ibrl_torchrl.training.replaying import open_source
 from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
 
@@ -37,7 +36,6 @@ def run(config: DemosRunConfig) -> None:
     )
     if video is not None:
         # What policies see is not what is shown.
-        env = build_env(replace(single_frames(config.task), cameras=[]))
-        frames = film_demos(env, path, picture_size(video))
+        frames = film_demos(open_source(path, cameras=[]), picture_size(video))
         save_video(video, bar(frames, desc="video", unit="frame", leave=False))
         say(f"video: {video}")
