@@ -34,6 +34,7 @@ PROPOSAL_VALUES = "proposal_values"  # value of every proposal, float32 [*, N]
 # Critics and replay
 STATE_ACTION_VALUE = "state_action_value"  # one value a critic, float32 [*, E]
 STEPS_TO_NEXT_OBS = "steps_to_next_obs"  # k of a k-step transition, int64 [*, 1]
+DEMO = "demo"  # demonstration transitions that came with a batch, nested TensorDict [*]
 IS_DEMO = "is_demo"  # the transition came from the demonstrations, bool [*]
 PRIORITY = "td_error"  # mean absolute TD error over the critics, float32 [*]
 PRIORITY_WEIGHT = "priority_weight"  # importance weight of prioritised replay, float32 [*]

@@ -7,14 +7,22 @@ from ibrl_torchrl.data.experts import scripted_expert
 from ibrl_torchrl.data.frames import StoreFramesOnce
 from ibrl_torchrl.data.proposals import RecordProposals
 from ibrl_torchrl.data.recording import record_demos
-from ibrl_torchrl.data.replay import DemoShareReplay, EpisodeToTransitions, episode_buffer
+from ibrl_torchrl.data.replay import (
+    ConstantReward,
+    DemoShareReplay,
+    EpisodeToTransitions,
+    WithDemos,
+    episode_buffer,
+)
 
 __all__ = [
+    "ConstantReward",
     "DemoShareReplay",
     "Demos",
     "EpisodeToTransitions",
     "RecordProposals",
     "StoreFramesOnce",
+    "WithDemos",
     "check_demos_match",
     "episode_buffer",
     "load_demos",

@@ -81,6 +81,28 @@ class EpisodeToTransitions(Transform):
         return transitions.select(*self._kept, keys.STEPS_TO_NEXT_OBS)
 
 
+class ConstantReward(Transform):
+    """Write-side transform: every step of an episode earns the same (SQIL).
+
+    It is written before :class:`EpisodeToTransitions`, whose n-step rewards then are sums of it.
+
+    Args:
+        reward: of each step.
+    """
+
+    def __init__(self, reward: float) -> None:
+        super().__init__()
+        self._reward = reward
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Leave samples as they are."""
+        return tensordict
+
+    def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
+        rewards = torch.full_like(tensordict[keys.NEXT, keys.REWARD], self._reward)
+        return tensordict.copy().set((keys.NEXT, keys.REWARD), rewards)
+
+
 def episode_buffer(
     capacity: int,
     batch_size: int,
@@ -178,3 +200,33 @@ class DemoShareReplay:
         """Hand the priorities of a sampled batch back to the buffers it came from."""
         self.demos.update_tensordict_priority(batch[: self._demo_size])
         self.online.update_tensordict_priority(batch[self._demo_size :])
+
+
+class WithDemos:
+    """A replay whose batches bring demonstrations along, under ``"demo"`` (RFT).
+
+    Args:
+        replay: sampled as it is.
+        demos: gives as many transitions as it samples at a time, which must be the replay's batch.
+    """
+
+    def __init__(
+        self, replay: TensorDictReplayBuffer | DemoShareReplay, demos: TensorDictReplayBuffer
+    ) -> None:
+        self.replay = replay
+        self.demos = demos
+
+    def __len__(self) -> int:
+        return len(self.replay)
+
+    def extend(self, episode: TensorDictBase) -> None:
+        """Add one complete online episode [T]."""
+        self.replay.extend(episode)
+
+    def sample(self) -> TensorDictBase:
+        """Draw a batch [B] and, under ``"demo"``, demonstration transitions [B]."""
+        return self.replay.sample().set(keys.DEMO, self.demos.sample())
+
+    def update_tensordict_priority(self, batch: TensorDictBase) -> None:
+        """Hand the priorities of a sampled batch back."""
+        self.replay.update_tensordict_priority(batch.exclude(keys.DEMO))

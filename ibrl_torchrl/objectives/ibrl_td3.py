@@ -181,20 +181,23 @@ class IBRLTD3Loss(LossModule):
     def in_keys(self) -> list[NestedKey]:
         """What a batch must hold; ``steps_to_next_obs`` and the priority weight are optional."""
         if self._in_keys is None:
-            names = self.tensor_keys
-            self._in_keys = [
-                names.action,
-                *self._keys_now,
-                *((keys.NEXT, key) for key in self._keys_next),
-                (keys.NEXT, names.reward),
-                (keys.NEXT, names.done),
-                (keys.NEXT, names.terminated),
-            ]
+            self._in_keys = self._keys_read()
         return self._in_keys
 
     @in_keys.setter
     def in_keys(self, values: list[NestedKey]) -> None:
         self._in_keys = values
+
+    def _keys_read(self) -> list[NestedKey]:
+        names = self.tensor_keys
+        return [
+            names.action,
+            *self._keys_now,
+            *((keys.NEXT, key) for key in self._keys_next),
+            (keys.NEXT, names.reward),
+            (keys.NEXT, names.done),
+            (keys.NEXT, names.terminated),
+        ]
 
     @property
     def _keys_now(self) -> list[NestedKey]:
@@ -252,18 +255,11 @@ class IBRLTD3Loss(LossModule):
         Returns:
             The loss, scalar (``"none"``: [B]), and the detached ``actor_value`` [B].
         """
-        if not all(key in tensordict for key in self.encoder.out_keys):
-            with torch.no_grad():
-                tensordict = self.encoder(tensordict.select(*self._keys_now))
-        inputs = tensordict.select(*self.actor_network.in_keys)
-        with _using(self.actor_network_params, self.actor_network):
-            action = self.actor_network(inputs).get(self.actor_network.out_keys[0])
+        seen = self._encoded(tensordict)
+        action = self._act(self.actor_network, seen)
         if self._noisy_actor:
             action = self._noisy(action)
-        critic_input = tensordict.select(*self.qvalue_network.observation_keys)
-        critic_input.set(keys.ACTION, action)
-        with _using(self.qvalue_network_params.detach(), self.qvalue_network):
-            value = self._values(critic_input).amin(-1)
+        value = self._least_value(seen, action)
         loss = self._reduce_loss(-value, tensordict=tensordict)
         return loss, {"actor_value": value.detach()}
 
@@ -299,6 +295,25 @@ class IBRLTD3Loss(LossModule):
         noisy = action + noise
         # The value of the clipped action, the gradient of the unclipped one.
         return noisy + (noisy.clamp(-1, 1) - noisy).detach()
+
+    def _encoded(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Observations with their features, without a gradient; encoded only if need be."""
+        if all(key in tensordict for key in self.encoder.out_keys):
+            return tensordict
+        with torch.no_grad():
+            return self.encoder(tensordict.select(*self._keys_now))
+
+    def _act(self, network: TensorDictModuleBase, seen: TensorDictBase) -> Tensor:
+        """The action [B, A] of ``network``, the actor or a twin of it."""
+        with _using(self.actor_network_params, network):
+            return network(seen.select(*network.in_keys)).get(network.out_keys[0])
+
+    def _least_value(self, seen: TensorDictBase, action: Tensor) -> Tensor:
+        """The minimum of all critics [B]; no gradient reaches them."""
+        critic_input = seen.select(*self.qvalue_network.observation_keys)
+        critic_input.set(keys.ACTION, action)
+        with _using(self.qvalue_network_params.detach(), self.qvalue_network):
+            return self._values(critic_input).amin(-1)
 
     def _values(self, critic_input: TensorDictBase) -> Tensor:
         return self.qvalue_network(critic_input).get(self.qvalue_network.out_keys[0])

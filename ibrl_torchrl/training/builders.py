@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential, WrapModule
 from torch import nn
 from torchrl.envs import CatFrames, Compose, EnvBase, TransformedEnv
 from torchrl.modules import AdditiveGaussianModule
+from torchrl.modules.tensordict_module import RandomPolicy
 
 from ibrl_torchrl.envs import make_env
 from ibrl_torchrl.errors import UsageError, unknown_name
@@ -27,10 +28,12 @@ from ibrl_torchrl.modules import (
     FrozenPolicy,
     IBRLSelector,
     LeanTensorDictModule,
+    PixelPolicy,
     RecordedProposal,
+    StateActor,
     shared_twin,
 )
-from ibrl_torchrl.objectives import IBRLTD3Loss
+from ibrl_torchrl.objectives import BCRegularizedTD3Loss, IBRLTD3Loss
 from ibrl_torchrl.training.config import AlgoConfig, EncoderConfig, TaskConfig
 from ibrl_torchrl.training.learner import IBRLLearner
 from ibrl_torchrl.training.networks import (
@@ -54,17 +57,14 @@ class Agent:
         learner: updates them.
         explore: what collects data: proposals, noise on the RL one, selection.
         policies: what is evaluated: ``"hybrid"``, ``"rl"`` and ``"bc"``; no noise, eval mode.
-        warmup: the imitation policy alone.
+        warmup: what collects data before learning starts.
     """
 
     loss: IBRLTD3Loss
     learner: IBRLLearner
     explore: TensorDictModuleBase
     policies: dict[str, TensorDictModuleBase]
-
-    @property
-    def warmup(self) -> TensorDictModuleBase:
-        return self.policies["bc"]
+    warmup: TensorDictModuleBase
 
 
 def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
@@ -179,19 +179,30 @@ def build_agent(
     actor, critic = networks.actor.to(device), networks.critic.to(device)
     encoder = networks.encoder.to(device) if networks.encoder is not None else None
     bc = bc.to(device)
+    if algo.pretrained:
+        _take_over(bc.policy.module, actor, encoder)
     choice = {"beta": algo.beta, "epsilon": algo.epsilon, "num_min": algo.num_min}
     proposal = RecordedProposal(BC_ACTION) if recorded_proposals else bc
-    loss = IBRLTD3Loss(
-        actor,
-        critic,
-        [] if algo.bootstrap == "rl" else [proposal],
-        encoder=encoder,
-        bootstrap="greedy" if algo.bootstrap == "rl" else algo.bootstrap,
-        policy_noise=algo.policy_noise,
-        noise_clip=algo.noise_clip,
-        noisy_actor_loss=algo.noisy_actor_loss,
+    settings = {
+        "encoder": encoder,
+        "bootstrap": "greedy" if algo.bootstrap == "rl" else algo.bootstrap,
+        "policy_noise": algo.policy_noise,
+        "noise_clip": algo.noise_clip,
+        "noisy_actor_loss": algo.noisy_actor_loss,
         **choice,
-    )
+    }
+    proposals = [] if algo.bootstrap == "rl" else [proposal]
+    if algo.bc_weight > 0:
+        loss = BCRegularizedTD3Loss(
+            actor,
+            critic,
+            proposals,
+            bc_weight=algo.bc_weight,
+            reference=bc if algo.bc_filter else None,
+            **settings,
+        )
+    else:
+        loss = IBRLTD3Loss(actor, critic, proposals, **settings)
     loss.make_value_estimator(gamma=algo.gamma)
     learner = IBRLLearner(
         loss,
@@ -212,15 +223,33 @@ def build_agent(
         sigma_end=algo.exploration_noise,
         action_key=RL_ACTION,
     ).to(device)
-    selector = (
-        ExecuteProposal(RL_ACTION, 0)
-        if algo.acting == "rl"
-        else IBRLSelector(acting_critic, mode=algo.acting, **choice)
-    )
-    policies = {
-        "hybrid": TensorDictSequential(*seeing, acting_actor, bc, selector),
-        "rl": TensorDictSequential(*seeing, acting_actor, ExecuteProposal(RL_ACTION, 0)),
-        "bc": executing(bc),
-    }
-    explore = TensorDictSequential(*seeing, acting_actor, noise, bc, selector)
-    return Agent(loss, learner, explore, policies)
+    rl = [*seeing, acting_actor, ExecuteProposal(RL_ACTION, 0)]
+    policies = {"hybrid": TensorDictSequential(*rl)}
+    policies |= {"rl": policies["hybrid"], "bc": executing(bc)}
+    choosing = [ExecuteProposal(RL_ACTION, 0)]
+    if algo.acting != "rl":
+        choosing = [bc, IBRLSelector(acting_critic, mode=algo.acting, **choice)]
+        policies["hybrid"] = TensorDictSequential(*seeing, acting_actor, *choosing)
+    explore = TensorDictSequential(*seeing, acting_actor, noise, *choosing)
+    warmup = policies["bc"] if algo.warmup == "bc" else uniform_policy(env)
+    return Agent(loss, learner, explore, policies, warmup)
+
+
+def uniform_policy(env: EnvBase) -> TensorDictModuleBase:
+    """The policy that draws actions uniformly from all that there are."""
+    drawing = WrapModule(RandomPolicy(env.action_spec, action_key=RL_ACTION))
+    return TensorDictSequential(drawing, ExecuteProposal(RL_ACTION, 0))
+
+
+def _take_over(
+    pretrained: StateActor | PixelPolicy, actor: nn.Module, encoder: nn.Module | None
+) -> None:
+    """Give the actor, and what it sees by, the weights of the imitation policy."""
+    pairs = [(actor.module, pretrained)]
+    if encoder is not None:
+        pairs = [(actor.module, pretrained.actor), (encoder.module, pretrained.encoder)]
+    for own, given in pairs:
+        # One by one, since dropout, which may differ, counts among the layers that are named.
+        tensors = zip(own.state_dict().values(), given.state_dict().values(), strict=True)
+        for mine, theirs in tensors:
+            mine.copy_(theirs)

@@ -162,8 +162,21 @@ class AlgoConfig:
     update_every: int
     critic_updates: int
     encoder: EncoderConfig | None = None
+    name: str = "ibrl"
+    warmup: str = "bc"
+    pretrained: bool = False
+    bc_weight: float = 0.0
+    bc_filter: bool = False
 
     def __post_init__(self) -> None:
+        _check_choice("algo.warmup", self.warmup, ("bc", "uniform"))
+        _check(self.bc_weight >= 0, "algo.bc_weight", self.bc_weight, "0 or more")
+        _check(
+            not self.bc_filter or self.bc_weight > 0,
+            "algo.bc_filter",
+            self.bc_filter,
+            "false unless algo.bc_weight is set",
+        )
         for name in ("acting", "bootstrap"):
             _check_choice(f"algo.{name}", getattr(self, name), ("rl", "greedy", "soft", "epsilon"))
         _check_choice("algo.score_acting_with", self.score_acting_with, ("online", "target"))
@@ -197,6 +210,8 @@ class ReplayConfig:
     demo_share: float | None
     keep_successes: bool
     record_proposals: bool = False
+    demo_reward: float | None = None
+    online_reward: float | None = None
 
     def __post_init__(self) -> None:
         _check_choice("replay.storage", self.storage, ("memory", "memmap"))
@@ -211,6 +226,12 @@ class ReplayConfig:
             "replay.keep_successes",
             self.keep_successes,
             "false unless replay.demo_share is set",
+        )
+        _check(
+            self.demo_reward == self.online_reward or share is not None,
+            "replay.demo_reward",
+            self.demo_reward,
+            "replay.online_reward unless replay.demo_share is set",
         )
 
 
@@ -271,6 +292,27 @@ class TrainConfig:
         _check_choice("matmul_precision", self.matmul_precision, ("highest", "high"))
         _check_choice("compile", self.compile or "default", ("default", "reduce-overhead"))
         _check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1")
+        if self.algo.pretrained:
+            _check_same_sizes(self.bc, self.algo)
+
+
+def _check_same_sizes(bc: BCConfig, algo: AlgoConfig) -> None:
+    """Refuse an actor that cannot take over the imitation policy's weights."""
+    names = ["hidden"] if algo.encoder is None else ["hidden", "embedding", "embedding_size"]
+    for name in names:
+        wanted = getattr(algo.actor, name)
+        _check(
+            getattr(bc.network, name) == wanted,
+            f"bc.network.{name}",
+            getattr(bc.network, name),
+            f"algo.actor.{name}={wanted}, for algo.pretrained makes the BC policy the actor",
+        )
+    _check(
+        bc.encoder == algo.encoder,
+        "bc.encoder",
+        bc.encoder and bc.encoder.network,
+        "algo.encoder, for algo.pretrained makes the BC policy the actor",
+    )
 
 
 @dataclass

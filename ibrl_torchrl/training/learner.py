@@ -85,7 +85,7 @@ class IBRLLearner:
         loss, info = self._policy_loss(batch)
         _descend(self.actor_optimizer, loss)
         self._actor_target.step()
-        return {"loss_actor": loss.detach(), "actor_value": info["actor_value"].mean()}
+        return {"loss_actor": loss.detach()} | {key: value.mean() for key, value in info.items()}
 
     def state_dict(self) -> dict[str, object]:
         """Everything the learner needs to go on."""

@@ -22,6 +22,7 @@ from ibrl_torchrl.training.run_folder import CHECKPOINT, write_json
 TRAIN_COLUMNS = [
     *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames", "il_share"),
     *("loss_qvalue", "loss_actor", "q_mean", "target_mean", "actor_value", "bootstrap_il_share"),
+    *("bc_loss", "bc_share"),
 ]
 EVAL_COLUMNS = [
     *("frames", "wall_s", "policy", "episodes", "success", "success_low", "success_high"),

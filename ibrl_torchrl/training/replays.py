@@ -10,10 +10,12 @@ from torchrl.data import TensorDictReplayBuffer
 from torchrl.envs import Compose, EnvBase
 
 from ibrl_torchrl.data import (
+    ConstantReward,
     DemoShareReplay,
     EpisodeToTransitions,
     RecordProposals,
     StoreFramesOnce,
+    WithDemos,
     episode_buffer,
 )
 from ibrl_torchrl.data.frames import SHORTEST_TRUNCATED
@@ -51,6 +53,7 @@ def build_replay(
     keys: list[str],
     frame_stack: int = 1,
     recorded: FrozenPolicy | None = None,
+    bring_demos: bool = False,
 ) -> Replay:
     """A replay buffer that holds the demonstrations.
 
@@ -62,12 +65,13 @@ def build_replay(
         keys: observation keys that updates read; images among them are stored once a frame.
         frame_stack: images in each observation.
         recorded: a policy whose actions are kept beside the observations.
+        bring_demos: batches bring demonstrations along.
     """
     recording = [] if recorded is None else [RecordProposals(recorded)]
     kept = keys if recorded is None else [*keys, *recorded.out_keys]
     images = [key for key in keys if demos[0][key].dtype == torch.uint8]
 
-    def buffer(name: str) -> TensorDictReplayBuffer:
+    def buffer(name: str, reward: float | None) -> TensorDictReplayBuffer:
         storing = StoreFramesOnce(
             images,
             replay.capacity,
@@ -83,6 +87,8 @@ def build_replay(
         )
         # Written from the last to the first, sampled from the first to the last.
         transforms = [*([storing] if images else []), to_transitions, *recording]
+        if reward is not None:
+            transforms.append(ConstantReward(reward))
         return episode_buffer(
             replay.capacity,
             replay.batch_size,
@@ -94,18 +100,22 @@ def build_replay(
             beta=replay.beta,
         )
 
-    demo_buffer = buffer("demos")
-    for episode in demos:
-        demo_buffer.extend(episode)
-    if replay.demo_share is None:
-        return demo_buffer
-    return DemoShareReplay(
-        demo_buffer,
-        buffer("online"),
-        demo_share=replay.demo_share,
-        batch_size=replay.batch_size,
-        keep_successes=replay.keep_successes,
-    )
+    def demonstrations(name: str) -> TensorDictReplayBuffer:
+        held = buffer(name, replay.demo_reward)
+        for episode in demos:
+            held.extend(episode)
+        return held
+
+    built = demonstrations("demos")
+    if replay.demo_share is not None:
+        built = DemoShareReplay(
+            built,
+            buffer("online", replay.online_reward),
+            demo_share=replay.demo_share,
+            batch_size=replay.batch_size,
+            keep_successes=replay.keep_successes,
+        )
+    return WithDemos(built, demonstrations("beside")) if bring_demos else built
 
 
 def require_replay_fits(

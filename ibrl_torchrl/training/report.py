@@ -18,15 +18,20 @@ from ibrl_torchrl.training.progress import bar
 def evaluate_policies(
     env: EnvBase, policies: Mapping[str, TensorDictModuleBase], seed: int, episodes: int
 ) -> dict[str, Evaluation]:
-    """Evaluate several policies from the same start states, with a progress bar."""
+    """Evaluate several policies from the same start states, with a progress bar.
+
+    A policy that has two names is evaluated once.
+    """
     results = {}
     seeds = range(seed, seed + episodes)
+    distinct = {id(policy): policy for policy in policies.values()}.values()
     with bar(
-        total=len(policies) * episodes, desc="evaluation", unit="episode", leave=False
+        total=len(distinct) * episodes, desc="evaluation", unit="episode", leave=False
     ) as shown:
-        for name, policy in policies.items():
-            results[name] = evaluate(env, policy, seeds, lambda _: shown.update())
-    return results
+        for policy in distinct:
+            result = evaluate(env, policy, seeds, lambda _: shown.update())
+            results |= {name: result for name, each in policies.items() if each is policy}
+    return {name: results[name] for name in policies}
 
 
 def format_table(results: Mapping[str, Evaluation]) -> str:

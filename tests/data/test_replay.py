@@ -4,8 +4,15 @@ import pytest
 import torch
 from parts import actor, critics, episode
 from torchrl.data.postprocs import MultiStep
+from torchrl.envs import Compose
 
-from ibrl_torchrl.data import DemoShareReplay, EpisodeToTransitions, episode_buffer
+from ibrl_torchrl.data import (
+    ConstantReward,
+    DemoShareReplay,
+    EpisodeToTransitions,
+    WithDemos,
+    episode_buffer,
+)
 from ibrl_torchrl.objectives import IBRLTD3Loss
 
 
@@ -170,3 +177,27 @@ def test_priorities_return_to_their_buffer():
 def test_a_share_that_leaves_a_side_empty_is_refused(share):
     with pytest.raises(ValueError, match="leaves one side empty"):
         shared(share)
+
+
+def test_a_constant_reward_is_earned_at_every_step_of_the_window():
+    to_transitions = EpisodeToTransitions(["state"], n_steps=3, gamma=0.9)
+    replay = episode_buffer(100, 8, Compose(to_transitions, ConstantReward(1.0)))
+    own = episode(4, success=False)
+    replay.extend(own)
+    rewards = replay[:]["next", "reward"].flatten().tolist()
+    assert rewards == pytest.approx([1 + 0.9 + 0.81, 1 + 0.9 + 0.81, 1 + 0.9, 1])
+    assert own["next", "reward"].sum() == 0  # the caller's episode is not touched
+
+
+def test_demonstrations_come_along_with_every_batch():
+    demos, online = buffer(), buffer(prioritized=True)
+    demos.extend(episode(3, success=True))
+    replay = WithDemos(online, demos)
+    own = episode(5, success=False)
+    own["state"] = own["state"] + 10
+    replay.extend(own)
+    assert len(replay) == 5 and len(demos) == 3
+    batch = replay.sample()
+    assert (batch["state"] >= 10).all() and (batch["demo", "state"] < 3).all()
+    batch["td_error"] = torch.ones(8)
+    replay.update_tensordict_priority(batch)

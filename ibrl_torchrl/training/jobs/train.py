@@ -70,6 +70,7 @@ def run(config: TrainConfig) -> None:
         keys=kept,
         frame_stack=config.task.frame_stack,
         recorded=policy if config.replay.record_proposals else None,
+        bring_demos=config.algo.bc_weight > 0,
     )
     recorder = Recorder(config, run_dir, agent, eval_env)
     recorder.evaluate(Progress(), ("bc",), config.eval.final_episodes)
