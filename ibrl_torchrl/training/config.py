@@ -7,8 +7,8 @@ their types and limits. :func:`parse` turns a composed configuration into them.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -400,10 +400,7 @@ def parse(schema: type[ConfigT], config: DictConfig | dict[str, Any]) -> ConfigT
         UsageError: a value is missing, of the wrong type or out of range, or a key is unknown.
     """
     try:
-        own, whole = ({field.name for field in fields(each)} for each in (schema, TrainConfig))
-        config = OmegaConf.masked_copy(
-            OmegaConf.create(config), [key for key in config if key in own or key not in whole]
-        )
+        config = _part_of(OmegaConf.create(config), schema, TrainConfig)
         merged = OmegaConf.merge(OmegaConf.structured(schema), config)
         return OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
@@ -411,3 +408,16 @@ def parse(schema: type[ConfigT], config: DictConfig | dict[str, Any]) -> ConfigT
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0]
         raise UsageError(f"{error.full_key or 'configuration'}: {reason}") from error
+
+
+def _part_of(config: DictConfig, schema: type, whole: type) -> DictConfig:
+    """Leave out what ``whole`` has and ``schema`` lacks; what neither has stays, to be refused."""
+    own, all_of_it = get_type_hints(schema), get_type_hints(whole)
+    part = OmegaConf.masked_copy(
+        config, [key for key in config if key in own or key not in all_of_it]
+    )
+    for key in part:
+        kinds = own.get(key), all_of_it.get(key)
+        if all(map(is_dataclass, kinds)) and isinstance(part._get_node(key), DictConfig):
+            part[key] = _part_of(part[key], *kinds)
+    return part

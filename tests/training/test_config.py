@@ -1,12 +1,19 @@
 """Configurations: composed from the shipped YAML files, typed, and refused by name."""
 
 import pytest
+from hydra.errors import HydraException
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training import compose
 from ibrl_torchrl.training.builders import build_env
 from ibrl_torchrl.training.compose import config_directory
-from ibrl_torchrl.training.config import NetworkConfig, TrainConfig, parse
+from ibrl_torchrl.training.config import (
+    BCRunConfig,
+    DemosRunConfig,
+    NetworkConfig,
+    TrainConfig,
+    parse,
+)
 
 
 def composed(*overrides):
@@ -57,7 +64,22 @@ def test_every_experiment_is_composed_and_sized_as_its_name_says(experiment):
     assert (config.algo.encoder is not None) == ("pixels" in experiment)
 
 
-@pytest.mark.parametrize("experiment", ["small_lift", "small_can"])
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_serves_the_smaller_commands(experiment):
+    overrides = [f"experiment={experiment}", "run_dir=x"]
+    bc = parse(BCRunConfig, compose.composed("bc_run", overrides))
+    assert bc.task == composed(f"experiment={experiment}").task
+    demos = parse(DemosRunConfig, compose.composed("demos_run", [overrides[0], "out=x"]))
+    assert demos.demos == composed(f"experiment={experiment}").demos
+
+
+def test_what_no_command_knows_is_refused():
+    for name in ("evall.every=3", "eval.evry=3"):
+        with pytest.raises((UsageError, HydraException), match=name.split("=")[0]):
+            parse(BCRunConfig, compose.composed("bc_run", [f"+{name}", "run_dir=x"]))
+
+
+@pytest.mark.parametrize("experiment", ["small_lift", "small_can", "small_square"])
 def test_parts_of_states_that_experiments_name_exist(experiment):
     pytest.importorskip("robosuite")
     build_env(composed(f"experiment={experiment}").task).close()
