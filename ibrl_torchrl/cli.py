@@ -1,4 +1,4 @@
-"""The command line: ``ibrl demos | bc | train | eval``."""
+"""The command line: ``ibrl demos | bc | train | eval | report``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +30,14 @@ class Command(NamedTuple):
         schema: the types of that.
         job: the last part of its module's name.
         argument: the setting that can be given first and without its name.
+        many: whether that is a list, of all names that come first.
     """
 
     file: str
     schema: type
     job: str
     argument: str | None = None
+    many: bool = False
 
 
 COMMANDS = {
@@ -48,6 +51,7 @@ COMMANDS = {
     "bc": Command("bc_run", schemas.BCRunConfig, "bc"),
     "train": Command("train", schemas.TrainConfig, "train"),
     "eval": Command("eval_run", schemas.EvalRunConfig, "eval", "run"),
+    "report": Command("report_run", schemas.ReportConfig, "report", "runs", many=True),
 }
 # What is neither a setting nor a flag.
 _NAME = re.compile(r"[^-=][^=]*")
@@ -56,6 +60,7 @@ ibrl: imitation bootstrapped reinforcement learning
 
   ibrl train                 demonstrations, BC, IBRL and evaluation in one run folder
   ibrl eval RUN              success of a run's hybrid, RL actor and BC policy
+  ibrl report FOLDER ...     compare the runs in some folders: one page, CSV files, pictures
   ibrl bc                    train and evaluate the imitation policy alone
   ibrl demos                 record scripted demonstrations
   ibrl demos download NAME   fetch robomimic's human demonstrations: lift, can, square, ...
@@ -97,8 +102,8 @@ def _command_and_rest(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _run(command: str, overrides: list[str]) -> None:
-    file, schema, job, argument = COMMANDS[command]
-    overrides = _spelled_out(argument, overrides)
+    file, schema, job, *first = COMMANDS[command]
+    overrides = _spelled_out(*first, overrides)
     _quiet_libraries()
     register_resolvers()
     directory = config_directory()
@@ -117,12 +122,15 @@ def _run(command: str, overrides: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(directory), config_name=file)(task)()
 
 
-def _spelled_out(argument: str | None, arguments: list[str]) -> list[str]:
+def _spelled_out(argument: str | None, many: bool, arguments: list[str]) -> list[str]:
     """Overrides for what is shorter to type: ``eval RUN``, ``--video`` and ``--video=FILE``."""
     videos = [found for each in arguments if (found := re.fullmatch(r"--video(=(.+))?", each))]
     rest = [each for each in arguments if each not in {found.group() for found in videos}]
-    if argument and rest and _NAME.fullmatch(rest[0]):
-        rest = [f"{argument}={_quoted(rest[0])}", *rest[1:]]
+    names = [*takewhile(_NAME.fullmatch, rest)] if argument else []
+    if names and many:
+        rest = [f"{argument}=[{','.join(map(_quoted, names))}]", *rest[len(names) :]]
+    elif names:
+        rest = [f"{argument}={_quoted(names[0])}", *rest[1:]]
     films = (f"video={_quoted(found[2])}" if found[2] else "video=true" for found in videos)
     return [*rest, *films]
 

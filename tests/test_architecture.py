@@ -14,7 +14,8 @@ MAY_IMPORT = {
     "objectives": BASE | {"modules", "objectives"},
     "envs": BASE | {"envs"},
     "data": BASE | {"data"},
-    "training": BASE | {"modules", "objectives", "envs", "data", "training"},
+    "reports": BASE | {"reports"},
+    "training": BASE | {"modules", "objectives", "envs", "data", "reports", "training"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -47,6 +48,15 @@ def test_configurations_stay_in_training(path):
 
 def test_there_is_no_utils():
     assert not [path for path in FILES if path.stem in ("utils", "helpers", "common")]
+
+
+def test_reports_need_neither_pytorch_nor_a_simulator():
+    code = (
+        "import sys, ibrl_torchrl.reports.page; print(*({m.split('.')[0] for m in sys.modules} & "
+        "{'torch', 'torchrl', 'tensordict', 'metaworld', 'robosuite', 'hydra'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_importing_the_parts_loads_no_simulator_and_no_tracker():

@@ -391,6 +391,16 @@ class EvalRunConfig:
             _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
 
+@dataclass
+class ReportConfig:
+    runs: list[str]
+    out: str
+    title: str
+
+    def __post_init__(self) -> None:
+        _check(bool(self.runs), "runs", self.runs, "one folder or more")
+
+
 def parse(schema: type[ConfigT], config: DictConfig | dict[str, Any]) -> ConfigT:
     """Check a composed configuration and make it typed objects.
 

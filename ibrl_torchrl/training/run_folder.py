@@ -19,8 +19,12 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import replacing
 
 CONFIG = "config.yaml"
+ORIGIN = "run.json"
 CHECKPOINT = "checkpoint.pt"
-PACKAGES = ("ibrl_torchrl", "torch", "torchrl", "tensordict", "metaworld", "mujoco", "numpy")
+PACKAGES = (
+    *("ibrl_torchrl", "torch", "torchrl", "tensordict"),
+    *("metaworld", "robosuite", "mujoco", "numpy"),
+)
 
 
 def create_run_folder(path: str | Path, config: object) -> Path:
@@ -49,8 +53,14 @@ def create_run_folder(path: str | Path, config: object) -> Path:
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
         "commit": _commit(),
     }
-    write_json(path / "run.json", origin)
+    write_json(path / ORIGIN, origin)
     return path
+
+
+def note_inputs(path: Path, inputs: Mapping[str, str]) -> None:
+    """Add to ``run.json`` what tells the run's demonstrations and BC policy from others."""
+    origin = json.loads((path / ORIGIN).read_text())
+    write_json(path / ORIGIN, origin | {"inputs": dict(inputs)})
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

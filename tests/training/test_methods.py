@@ -6,6 +6,7 @@ action at its first number.
 """
 
 import csv
+import json
 import math
 from dataclasses import replace
 from typing import NamedTuple
@@ -297,6 +298,19 @@ def test_a_run_of_a_method(ibrl, box_close_demos, tmp_path, algo):
     assert shares and all((0 <= float(x) <= 1) if algo == "rft_dynamic" else not x for x in shares)
     code, output, _ = ibrl("eval", run, "episodes=1")
     assert code == 0 and "hybrid" in output
+
+
+def test_methods_of_one_seed_begin_alike(ibrl, tmp_path):
+    inputs = {}
+    for algo, seed in (("td3", 1), ("sqil", 1), ("sqil", 2)):
+        run = tmp_path / f"{algo}-{seed}"
+        arguments = [f"algo={algo}", f"seed={seed}", f"run_dir={run}", *TINY, "task.horizon=80"]
+        code, _, errors = ibrl("train", *arguments)
+        assert code == 0, errors
+        inputs[algo, seed] = json.loads((run / "run.json").read_text())["inputs"]
+    assert inputs["td3", 1] == inputs["sqil", 1]
+    assert inputs["sqil", 1]["bc"] != inputs["sqil", 2]["bc"]
+    assert inputs["sqil", 1]["demos"] == inputs["sqil", 2]["demos"]  # of demos.seed
 
 
 def test_without_acting_proposals_hybrid_and_rl_are_one_policy_evaluated_once():

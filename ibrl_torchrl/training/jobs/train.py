@@ -6,6 +6,7 @@ import torch
 
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.config import TrainConfig
+from ibrl_torchrl.training.fingerprint import inputs_of
 from ibrl_torchrl.training.loop import Progress, train
 from ibrl_torchrl.training.metrics import require_trackers
 from ibrl_torchrl.training.prepare import (
@@ -21,7 +22,7 @@ from ibrl_torchrl.training.prepare import (
 from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.recorder import Recorder
 from ibrl_torchrl.training.replays import build_replay, require_replay_fits
-from ibrl_torchrl.training.run_folder import create_run_folder
+from ibrl_torchrl.training.run_folder import create_run_folder, note_inputs
 from ibrl_torchrl.training.scales import observation_scales
 
 
@@ -52,6 +53,7 @@ def run(config: TrainConfig) -> None:
     scales = observation_scales(config.task, eval_env, demos.episodes)
     bc = bc or trained_bc(config.bc, demos, scales, eval_env, device)
     save_bc(run_dir / "bc.pt", bc, config.bc, config.task)
+    note_inputs(run_dir, inputs_of(demos, bc))
     policy = bc_policy(bc, config.bc.encoder)
     agent = build_agent(
         config.algo,

@@ -1,0 +1,1 @@
+"""From run folders to figures and tables: nothing here needs PyTorch or a simulator."""

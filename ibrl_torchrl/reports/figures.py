@@ -1,0 +1,115 @@
+"""Figures of a comparison."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from itertools import count
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ibrl_torchrl.reports.comparison import JUDGED, Comparison
+from ibrl_torchrl.reports.curves import Curve, curve
+from ibrl_torchrl.reports.runs import Point
+
+# Told apart by people with any colour vision and, by their dashes, on black-and-white paper.
+_COLOURS = ["#0b6e99", "#c8553d", "#5a8f3d", "#8a5aa8", "#b8860b", "#4a4a4a", "#2aa198", "#d33682"]
+_DASHES = ["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1))]
+
+
+def learning_curves(comparison: Comparison) -> Figure:
+    """Success of every method against frames; the BC policies as a line."""
+    figure, axes = _canvas("success rate")
+    for number, (method, runs) in zip(count(), comparison.methods.items(), strict=False):
+        _draw(axes, number, method, curve(comparison, runs, JUDGED))
+    scores = [run.success("bc") for run in comparison.runs]
+    axes.axhline(
+        sum(scores) / len(scores), color="#9a9a9a", linewidth=1, label="BC policies (mean)"
+    )
+    return _finished(figure, axes)
+
+
+def hybrid_against_rl(comparison: Comparison) -> Figure | None:
+    """The paper's Fig. 11: the hybrid, and the RL actor of the same runs alone."""
+    return _of_proposing(
+        comparison,
+        "success rate",
+        [("hybrid", JUDGED, _success), ("RL actor alone", "rl", _success)],
+    )
+
+
+def il_share(comparison: Comparison) -> Figure | None:
+    """The paper's Fig. 12: the share of imitation actions while the hybrid is evaluated."""
+    return _of_proposing(comparison, "share of imitation actions", [("", JUDGED, _il_share)])
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as an ``<svg>`` element, the same for the same numbers."""
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "ibrl", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _of_proposing(
+    comparison: Comparison,
+    label: str,
+    lines: list[tuple[str, str, Callable[[Point], float]]],
+) -> Figure | None:
+    """Lines of each method that lets the BC policy propose while acting; None without one."""
+    figure, axes = _canvas(label)
+    number = count()
+    for method, runs in comparison.methods.items():
+        if all(run.config["algo"]["acting"] == "rl" for run in runs):
+            continue
+        for name, policy, figure_of in lines:
+            drawn = curve(comparison, runs, policy, figure_of)
+            _draw(axes, next(number), f"{method}: {name}" if name else method, drawn)
+    return _finished(figure, axes) if axes.lines else None
+
+
+def _canvas(label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set(xlabel="environment steps (after action repeat)", ylabel=label, ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.2)
+    return figure, axes
+
+
+def _draw(axes: Axes, number: int, label: str, drawn: Curve | None) -> None:
+    if drawn is None:
+        return
+    colour, dashes = _COLOURS[number % len(_COLOURS)], _DASHES[number % len(_DASHES)]
+    axes.plot(
+        drawn.frames,
+        [estimate.value for estimate in drawn.estimates],
+        color=colour,
+        linestyle=dashes,
+        linewidth=1.8,
+        label=label,
+    )
+    axes.fill_between(
+        drawn.frames,
+        [estimate.low for estimate in drawn.estimates],
+        [estimate.high for estimate in drawn.estimates],
+        color=colour,
+        alpha=0.13,
+        linewidth=0,
+    )
+
+
+def _finished(figure: Figure, axes: Axes) -> Figure:
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside right upper")
+    return figure
+
+
+def _success(point: Point) -> float:
+    return point.success
+
+
+def _il_share(point: Point) -> float:
+    return point.il_share
