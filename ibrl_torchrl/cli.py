@@ -1,4 +1,4 @@
-"""The command line: ``ibrl demos | bc | train | eval | report``."""
+"""The command line: ``ibrl demos | bc | train | eval | bench | report``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterator
 from itertools import takewhile
-from pathlib import Path
 from typing import NamedTuple
 
 import hydra
-from hydra.errors import HydraException
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from ibrl_torchrl.errors import UsageError, unknown_name
 from ibrl_torchrl.training import config as schemas
@@ -31,6 +29,7 @@ class Command(NamedTuple):
         job: the last part of its module's name.
         argument: the setting that can be given first and without its name.
         many: whether that is a list, of all names that come first.
+        rest: the setting that takes everything after ``--``.
     """
 
     file: str
@@ -38,6 +37,7 @@ class Command(NamedTuple):
     job: str
     argument: str | None = None
     many: bool = False
+    rest: str | None = None
 
 
 COMMANDS = {
@@ -51,6 +51,7 @@ COMMANDS = {
     "bc": Command("bc_run", schemas.BCRunConfig, "bc"),
     "train": Command("train", schemas.TrainConfig, "train"),
     "eval": Command("eval_run", schemas.EvalRunConfig, "eval", "run"),
+    "bench": Command("bench_run", schemas.BenchConfig, "bench", rest="settings"),
     "report": Command("report_run", schemas.ReportConfig, "report", "runs", many=True),
 }
 # What is neither a setting nor a flag.
@@ -60,6 +61,7 @@ ibrl: imitation bootstrapped reinforcement learning
 
   ibrl train                 demonstrations, BC, IBRL and evaluation in one run folder
   ibrl eval RUN              success of a run's hybrid, RL actor and BC policy
+  ibrl bench                 a grid of methods, tasks and seeds, reported
   ibrl report FOLDER ...     compare the runs in some folders: one page, CSV files, pictures
   ibrl bc                    train and evaluate the imitation policy alone
   ibrl demos                 record scripted demonstrations
@@ -102,35 +104,45 @@ def _command_and_rest(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _run(command: str, overrides: list[str]) -> None:
-    file, schema, job, *first = COMMANDS[command]
-    overrides = _spelled_out(*first, overrides)
+    file, schema, job, *_ = COMMANDS[command]
+    overrides = _spelled_out(COMMANDS[command], overrides)
     _quiet_libraries()
     register_resolvers()
     directory = config_directory()
     if not any(argument.startswith("-") for argument in overrides):
-        _check_composes(directory, file, overrides)
+        composed(file, overrides)
 
     def task(config: DictConfig) -> None:
+        # A launcher may have started a process of its own for this.
+        _quiet_libraries()
+        register_resolvers()
         try:
             importlib.import_module(f"ibrl_torchrl.training.jobs.{job}").run(
                 schemas.parse(schema, config)
             )
         except UsageError as error:
-            sys.exit(_complain(error))
+            code = _complain(error)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:  # the other runs of a sweep go on
+                sys.exit(code)
 
     sys.argv = [f"ibrl {command}", *overrides]
     hydra.main(version_base="1.3", config_path=str(directory), config_name=file)(task)()
 
 
-def _spelled_out(argument: str | None, many: bool, arguments: list[str]) -> list[str]:
-    """Overrides for what is shorter to type: ``eval RUN``, ``--video`` and ``--video=FILE``."""
+def _spelled_out(command: Command, arguments: list[str]) -> list[str]:
+    """Overrides for what is shorter to type: ``eval RUN``, ``--video``, ``--video=FILE``, and
+    ``bench ... -- frames=20000``."""
+    if command.rest and "--" in arguments:
+        end = arguments.index("--")
+        rest = ",".join(map(_quoted, arguments[end + 1 :]))
+        arguments = [*arguments[:end], f"{command.rest}=[{rest}]"]
     videos = [found for each in arguments if (found := re.fullmatch(r"--video(=(.+))?", each))]
     rest = [each for each in arguments if each not in {found.group() for found in videos}]
-    names = [*takewhile(_NAME.fullmatch, rest)] if argument else []
-    if names and many:
-        rest = [f"{argument}=[{','.join(map(_quoted, names))}]", *rest[len(names) :]]
+    names = [*takewhile(_NAME.fullmatch, rest)] if command.argument else []
+    if names and command.many:
+        rest = [f"{command.argument}=[{','.join(map(_quoted, names))}]", *rest[len(names) :]]
     elif names:
-        rest = [f"{argument}={_quoted(names[0])}", *rest[1:]]
+        rest = [f"{command.argument}={_quoted(names[0])}", *rest[1:]]
     films = (f"video={_quoted(found[2])}" if found[2] else "video=true" for found in videos)
     return [*rest, *films]
 
@@ -138,32 +150,6 @@ def _spelled_out(argument: str | None, many: bool, arguments: list[str]) -> list
 def _quoted(path: str) -> str:
     """A path as Hydra's grammar reads it, whatever it holds."""
     return "'" + path.replace("'", "\\'") + "'"
-
-
-def _check_composes(directory: Path, file: str, overrides: list[str]) -> None:
-    """Refuse what Hydra would answer with a page of its own."""
-    try:
-        composed(file, overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        message = str(error)
-        if found := re.search(r"Could not find '(.+?)'", message):
-            path = directory / found.group(1)
-            group = str(path.parent.relative_to(directory))
-            options = {option.stem for option in path.parent.glob("*.yaml")} - {"base"}
-            raise unknown_name(group, path.name, options) from error
-        if found := re.search(r"Could not override '(.+?)'", message):
-            raise unknown_name("setting", found.group(1), _settings(composed(file))) from error
-        raise UsageError(" ".join(message.split())) from error
-
-
-def _settings(config: DictConfig, prefix: str = "") -> Iterator[str]:
-    """The dotted names of all values."""
-    for key in config:
-        node = config._get_node(key)
-        if isinstance(node, DictConfig):
-            yield from _settings(node, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
 
 
 def _complain(error: UsageError) -> int:
@@ -175,3 +161,7 @@ def _quiet_libraries() -> None:
     """Keep progress readable: only errors of TorchRL and of Gymnasium's wrappers get through."""
     logging.getLogger("torchrl").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"torchrl\..*|gymnasium\..*")
+
+
+if __name__ == "__main__":
+    main()

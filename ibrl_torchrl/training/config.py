@@ -16,6 +16,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from ibrl_torchrl.errors import UsageError
 
 ConfigT = TypeVar("ConfigT")
+# What to do where a run folder exists.
+IF_EXISTS = ("refuse", "go_on")
 
 
 def _check(condition: bool, name: str, value: object, expected: str) -> None:
@@ -284,8 +286,11 @@ class TrainConfig:
     log: LogConfig
     matmul_precision: str = "highest"
     compile: str | None = None
+    if_exists: str = "refuse"
+    quiet: bool = False
 
     def __post_init__(self) -> None:
+        _check_choice("if_exists", self.if_exists, IF_EXISTS)
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         _check(self.frames >= 1, "frames", self.frames, "at least 1")
         _check(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
@@ -325,6 +330,11 @@ class BCRunConfig:
     demos: DemosConfig
     bc: BCConfig
     eval: FinalEvalConfig
+    if_exists: str = "refuse"
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("if_exists", self.if_exists, IF_EXISTS)
 
 
 @dataclass
@@ -399,6 +409,24 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         _check(bool(self.runs), "runs", self.runs, "one folder or more")
+
+
+@dataclass
+class BenchConfig:
+    dir: str
+    algos: list[str]
+    tasks: list[str]
+    experiments: list[str]
+    seeds: list[int]
+    settings: list[str]
+    launcher: str
+    jobs: int
+
+    def __post_init__(self) -> None:
+        for name in ("algos", "seeds"):
+            _check(bool(getattr(self, name)), name, getattr(self, name), "a list of one or more")
+        _check(bool(self.tasks or self.experiments), "tasks", self.tasks, "a list of one or more")
+        _check(self.jobs >= 1, "jobs", self.jobs, "at least 1")
 
 
 def parse(schema: type[ConfigT], config: DictConfig | dict[str, Any]) -> ConfigT:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -16,3 +19,21 @@ def bar(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
 def say(line: str) -> None:
     """Print a line to standard output without tearing a bar apart."""
     tqdm.write(line)
+
+
+@contextmanager
+def messages_to(file: Path | None) -> Iterator[None]:
+    """Send lines and warnings to a file, replaced, instead of the terminal; None changes nothing.
+
+    What went wrong in the block is written there before it is raised.
+    """
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            yield
+        except BaseException as error:
+            print(f"error: {error or type(error).__name__}", file=sys.stderr)
+            raise

@@ -17,7 +17,7 @@ from ibrl_torchrl.training.metrics import CsvTable, tracking_loggers
 from ibrl_torchrl.training.plot import plot_runs
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
-from ibrl_torchrl.training.run_folder import CHECKPOINT, write_json
+from ibrl_torchrl.training.run_folder import CHECKPOINT, EVALUATION, write_json
 
 TRAIN_COLUMNS = [
     *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames", "il_share"),
@@ -100,7 +100,7 @@ class Recorder:
         self.checkpoint()
         config = self._config.eval
         results = self.evaluate(progress, ("hybrid", "rl", "bc"), config.final_episodes)
-        write_evaluation(self._run_dir / "evaluation.csv", progress.frames, results)
+        write_evaluation(self._run_dir / EVALUATION, progress.frames, results)
         timing = progress.seconds | {"evaluate": self._evaluating, "wall": self._wall}
         write_json(self._run_dir / "timing.json", timing)
         plot_runs([self._run_dir], self._run_dir / "curve.png")

@@ -16,19 +16,23 @@ from ibrl_torchrl.training.prepare import (
 )
 from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
-from ibrl_torchrl.training.run_folder import create_run_folder
+from ibrl_torchrl.training.run_folder import EVALUATION, create_run_folder, in_run_folder
 from ibrl_torchrl.training.scales import observation_scales
 
 
 def run(config: BCRunConfig) -> None:
     """Leave a run folder with the demonstrations, ``bc.pt`` and ``evaluation.csv``."""
+    in_run_folder(_run, config)
+
+
+def _run(config: BCRunConfig) -> None:
     device = prepare_process(config.seed, config.threads, config.device)
     env = build_env(config.task, device)
     require_images_fit(env, config.bc.encoder)
     keys = demo_keys(config.bc.encoder)
     demos = given_demos(config.demos, config.task, env, keys)
     network = given_bc(config.bc, config.task, env)
-    run_dir = create_run_folder(config.run_dir, config)
+    run_dir = create_run_folder(config.run_dir, config, config.if_exists)
     demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
     if network is None:
         scales = observation_scales(config.task, env, demos.episodes)
@@ -36,6 +40,6 @@ def run(config: BCRunConfig) -> None:
     save_bc(run_dir / "bc.pt", network, config.bc, config.task)
     policies = {"bc": executing(bc_policy(network, config.bc.encoder))}
     results = evaluate_policies(env, policies, config.eval.seed, config.eval.final_episodes)
-    write_evaluation(run_dir / "evaluation.csv", 0, results)
+    write_evaluation(run_dir / EVALUATION, 0, results)
     say(format_table(results))
     say(f"policy: {run_dir / 'bc.pt'} (use it with: ibrl train bc.path=...)")

@@ -22,7 +22,7 @@ from ibrl_torchrl.training.prepare import (
 from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.recorder import Recorder
 from ibrl_torchrl.training.replays import build_replay, require_replay_fits
-from ibrl_torchrl.training.run_folder import create_run_folder, note_inputs
+from ibrl_torchrl.training.run_folder import create_run_folder, in_run_folder, note_inputs
 from ibrl_torchrl.training.scales import observation_scales
 
 
@@ -37,6 +37,10 @@ def run(config: TrainConfig) -> None:
         UsageError: something the user can mend.
         KeyboardInterrupt: after the checkpoint was written.
     """
+    in_run_folder(_run, config)
+
+
+def _run(config: TrainConfig) -> None:
     require_trackers(tensorboard=config.log.tensorboard, wandb=config.log.wandb)
     device = prepare_process(config.seed, config.threads, config.device)
     torch.set_float32_matmul_precision(config.matmul_precision)
@@ -47,7 +51,7 @@ def run(config: TrainConfig) -> None:
     require_replay_fits(config.replay, env, kept, config.task.frame_stack, config.run_dir)
     demos = given_demos(config.demos, config.task, env, keys)
     bc = given_bc(config.bc, config.task, env)
-    run_dir = create_run_folder(config.run_dir, config)
+    run_dir = create_run_folder(config.run_dir, config, config.if_exists)
     say(f"run folder: {run_dir}")
     demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
     scales = observation_scales(config.task, eval_env, demos.episodes)

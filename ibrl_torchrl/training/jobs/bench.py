@@ -1,0 +1,185 @@
+"""``ibrl bench``: a grid of methods, tasks and seeds, run side by side and reported."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.training.compose import composed
+from ibrl_torchrl.training.config import BenchConfig, ReportConfig, TrainConfig, parse
+from ibrl_torchrl.training.jobs import report
+from ibrl_torchrl.training.progress import bar, say
+from ibrl_torchrl.training.run_folder import LOG, is_finished
+
+
+def run(config: BenchConfig) -> None:
+    """Make what is shared, then every run that is not finished, then the report.
+
+    Raises:
+        UsageError: a name or setting is unknown, the launcher is not installed, or runs failed.
+        KeyboardInterrupt: the same command goes on from there.
+    """
+    _require_launcher(config.launcher)
+    cases = [_case(config, f"task={name}", name.replace("/", "-")) for name in config.tasks]
+    cases += [_case(config, f"experiment={name}", name) for name in config.experiments]
+    for case in cases:
+        _make(config, case)
+    folders = [folder for case in cases for folder in case.runs]
+    unfinished = [folder for folder in folders if not is_finished(folder)]
+    if len(unfinished) < len(folders):
+        report.run(ReportConfig([config.dir], f"{config.dir}/report", "Methods compared"))
+    if unfinished:
+        raise UsageError(
+            f"{len(unfinished)} of {len(folders)} runs did not finish, such as {unfinished[0]} "
+            f"({_last_words(unfinished[0])}); the same command goes on"
+        )
+
+
+def _require_launcher(name: str) -> None:
+    """Refuse a launcher whose package is not installed; Hydra has ``basic`` itself."""
+    package = name.split("_")[0]
+    if name != "basic" and find_spec(f"hydra_plugins.hydra_{package}_launcher") is None:
+        raise UsageError(
+            f"launcher={name}: not installed; install it with: pip install hydra-{package}-launcher"
+        )
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A task or experiment of the grid.
+
+    Attributes:
+        setting: the override that chooses it.
+        folder: of its runs.
+        plans: what each method would be run with.
+        seeds: of each method.
+    """
+
+    setting: str
+    folder: Path
+    plans: dict[str, TrainConfig]
+    seeds: list[int]
+
+    @property
+    def shared(self) -> Path:
+        return self.folder / "shared"
+
+    @property
+    def runs(self) -> list[Path]:
+        return [self.run(algo, seed) for algo in self.plans for seed in self.seeds]
+
+    def run(self, algo: str, seed: int) -> Path:
+        return self.folder / f"{self.plans[algo].algo.name}-seed{seed}"
+
+
+def _case(config: BenchConfig, setting: str, name: str) -> _Case:
+    """Compose every method, which refuses what is misspelt before anything runs."""
+    own = [setting, *_without_launcher(config.settings)]
+    plans = {
+        algo: parse(TrainConfig, composed("train", [*own, f"algo={algo}", "run_dir=x"]))
+        for algo in config.algos
+    }
+    return _Case(setting, Path(config.dir) / name, plans, config.seeds)
+
+
+def _make(config: BenchConfig, case: _Case) -> None:
+    """Bring a case's shared files and runs into being, as far as they are not yet."""
+    common = [case.setting, "if_exists=go_on", "quiet=true"]
+    seeds = f"seed={','.join(map(str, case.seeds))}"
+    files = case.shared / "seed${seed}"
+    first = next(iter(case.plans.values()))
+    if first.bc.path is None:
+        folders = [case.shared / f"seed{seed}" for seed in case.seeds]
+        fitting = [s for s in config.settings if _is_for_launcher(s) or _fits("bc_run", s)]
+        overrides = [*common, *fitting, seeds, f"run_dir={files}"]
+        _sweep(config, "bc", overrides, folders, f"{case.folder.name}: BC", len(folders))
+    given = [] if first.demos.path else [f"demos.path={files}/demos.hdf5"]
+    # A method that clones with networks of its own (RFT from pixels) shares the demonstrations.
+    by_sharing = groupby(
+        sorted(case.plans, key=lambda algo: case.plans[algo].bc != first.bc),
+        key=lambda algo: case.plans[algo].bc == first.bc,
+    )
+    for shares_bc, algos in by_sharing:
+        algos = [*algos]
+        folders = [case.run(algo, seed) for algo in algos for seed in case.seeds]
+        policy = [f"bc.path={files}/bc.pt"] if shares_bc and first.bc.path is None else []
+        place = f"run_dir={case.folder}/${{algo.name}}-seed${{seed}}"
+        overrides = [*common, *config.settings, *given, *policy, place, seeds]
+        overrides.append(f"algo={','.join(algos)}")
+        total = first.frames * len(folders)
+        _sweep(config, "train", overrides, folders, case.folder.name, total)
+
+
+def _sweep(
+    config: BenchConfig,
+    command: str,
+    overrides: Sequence[str],
+    folders: Sequence[Path],
+    title: str,
+    total: int,
+) -> None:
+    """Run a command for every combination by Hydra's launcher, and show how far it is."""
+    if all(map(is_finished, folders)):
+        return
+    root = Path(config.dir)
+    root.mkdir(parents=True, exist_ok=True)
+    launcher = [f"hydra/launcher={config.launcher}", f"hydra.sweep.dir={root}"]
+    if config.launcher == "joblib":
+        launcher.append(f"hydra.launcher.n_jobs={config.jobs}")
+    program = [sys.executable, "-m", "ibrl_torchrl.cli", command, "--multirun"]
+    with (root / "bench.log").open("a") as log:
+        started = subprocess.Popen([*program, *launcher, *overrides], stdout=log, stderr=log)
+        unit = "frame" if command == "train" else "policy"
+        with bar(total=total, desc=title, unit=unit) as shown:
+            try:
+                while started.poll() is None:
+                    time.sleep(0.5)
+                    done = sum(min(_frames(f), total // len(folders)) for f in folders)
+                    shown.update(done - shown.n if command == "train" else 0)
+            except KeyboardInterrupt:
+                started.wait()
+                raise
+    finished = sum(map(is_finished, folders))
+    say(f"{title}: {finished} of {len(folders)} finished")
+
+
+def _frames(folder: Path) -> int:
+    """How far a run is, by the last line of its table."""
+    try:
+        with (folder / "train.csv").open(newline="") as file:
+            return max((int(row["frames"]) for row in csv.DictReader(file)), default=0)
+    except (OSError, ValueError, TypeError):  # not begun, or caught while a line is written
+        return 0
+
+
+def _last_words(folder: Path) -> str:
+    """The last line of a run's messages."""
+    try:
+        return (folder / LOG).read_text().strip().splitlines()[-1]
+    except (OSError, IndexError):
+        return f"see {folder.parent.parent / 'bench.log'}"
+
+
+def _is_for_launcher(setting: str) -> bool:
+    return setting.lstrip("+~").startswith("hydra")
+
+
+def _without_launcher(settings: Sequence[str]) -> list[str]:
+    return [setting for setting in settings if not _is_for_launcher(setting)]
+
+
+def _fits(file: str, setting: str) -> bool:
+    """Whether a command knows a setting."""
+    try:
+        composed(file, [setting])
+    except UsageError:
+        return False
+    return True
