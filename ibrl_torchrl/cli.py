@@ -1,4 +1,5 @@
-"""The command line: ``ibrl demos | bc | train | eval | bench | report``."""
+"""The command line: ``ibrl demos | bc | train | eval | diagnose |
+bench | report``."""
 
 from __future__ import annotations
 
@@ -51,6 +52,7 @@ COMMANDS = {
     "bc": Command("bc_run", schemas.BCRunConfig, "bc"),
     "train": Command("train", schemas.TrainConfig, "train"),
     "eval": Command("eval_run", schemas.EvalRunConfig, "eval", "run"),
+    "diagnose": Command("diagnose_run", schemas.DiagnoseConfig, "diagnose", "run"),
     "bench": Command("bench_run", schemas.BenchConfig, "bench", rest="settings"),
     "report": Command("report_run", schemas.ReportConfig, "report", "runs", many=True),
 }
@@ -61,6 +63,7 @@ ibrl: imitation bootstrapped reinforcement learning
 
   ibrl train                 demonstrations, BC, IBRL and evaluation in one run folder
   ibrl eval RUN              success of a run's hybrid, RL actor and BC policy
+  ibrl diagnose RUN          are its critics right, who proposes when, does BC generalise?
   ibrl bench                 a grid of methods, tasks and seeds, reported
   ibrl report FOLDER ...     compare the runs in some folders: one page, CSV files, pictures
   ibrl bc                    train and evaluate the imitation policy alone

@@ -70,6 +70,28 @@ def write_run(
     return path
 
 
+def write_diagnosis(run: Path) -> Path:
+    """Add to a run what ``ibrl diagnose`` leaves: two episodes of two frames, four restarts."""
+    header = "seed step length success proposal value return rl_value il_value il_distance"
+    moments = [
+        [1, 0, 2, 1, 1, 0.8, 0.9, 0.7, 0.8, 0.0],
+        [1, 1, 2, 1, 0, 1.1, 1.0, 1.1, 0.6, 0.4],
+        [2, 0, 2, 0, 0, 0.3, 0.0, 0.3, 0.2, 0.4],
+        [2, 1, 2, 0, 0, 0.1, 0.0, 0.1, 0.0, 0.4],
+    ]
+    _write(run / "diagnosis_moments.csv", header.split(), moments)
+    restarts = [
+        ["visited", "seed 1", 0, True, 0.5],
+        ["visited", "seed 2", 1, False, 0.3],
+        ["demonstrated", "demo_0", 0, True, ""],
+        ["demonstrated", "demo_0", 1, True, ""],
+    ]
+    _write(
+        run / "diagnosis_restarts.csv", ["source", "episode", "step", "success", "error"], restarts
+    )
+    return run
+
+
 def _write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -87,6 +87,7 @@ class SparseRewardEnv(EnvBase):
         self.action_repeat = action_repeat
         self.horizon = horizon
         self._elapsed = 0
+        self._begin_at: np.ndarray | None = None
         self._rendering = {
             "cameras": [*cameras],
             "image_size": image_size,
@@ -163,7 +164,8 @@ class SparseRewardEnv(EnvBase):
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
         self._elapsed = 0
         self._begin_episode()
-        return self._observed()
+        state, self._begin_at = self._begin_at, None
+        return self._observed() if state is None else self.set_simulator_state(state)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         action = tensordict.get(ACTION).detach().cpu().numpy()
@@ -242,6 +244,13 @@ class SparseRewardEnv(EnvBase):
     @abstractmethod
     def set_simulator_state(self, state: np.ndarray) -> TensorDict:
         """Continue from a state of any environment of the same task."""
+
+    def begin_at(self, state: np.ndarray) -> None:
+        """Let the next reset, and no other, continue from a simulator state.
+
+        So transforms such as stacks begin there, too. The horizon counts from the episode's start.
+        """
+        self._begin_at = state
 
     def positions(self, state: np.ndarray) -> np.ndarray:
         """The positions of all joints and free bodies in a simulator state, float64 [nq]."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ibrl_torchrl.reports.comparison import JUDGED, Comparison
 from ibrl_torchrl.reports.curves import Curve, curve
+from ibrl_torchrl.reports.diagnosis import Diagnosis, advantage, by_part, is_imitation
 from ibrl_torchrl.reports.runs import Point
 
 # Told apart by people with any colour vision and, by their dashes, on black-and-white paper.
@@ -44,6 +46,26 @@ def hybrid_against_rl(comparison: Comparison) -> Figure | None:
 def il_share(comparison: Comparison) -> Figure | None:
     """The paper's Fig. 12: the share of imitation actions while the hybrid is evaluated."""
     return _of_proposing(comparison, "share of imitation actions", [("", JUDGED, _il_share)])
+
+
+def proposals_by_part(found: Sequence[Diagnosis]) -> Figure:
+    """Where in an episode imitation actions are executed, and what the critics think of them."""
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    share, gain = figure.subplots(1, 2)
+    for number, each in enumerate(found):
+        look = _look(number) | {"label": f"{each.method}, seed {each.seed}", "linewidth": 1.4}
+        share.plot(*by_part(each, is_imitation), **look)
+        gain.plot(*by_part(each, advantage), **look)
+    share.set(xlabel="part of the episode", ylabel="share of imitation actions", ylim=(-0.02, 1.02))
+    gain.set(xlabel="part of the episode", ylabel="Q(imitation) - Q(RL)")
+    gain.axhline(0, color="#9a9a9a", linewidth=1)
+    for axes in (share, gain):
+        axes.grid(alpha=0.2)
+    figure.legend(
+        *share.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3
+    )
+    return figure
 
 
 def as_svg(figure: Figure) -> str:
@@ -83,23 +105,30 @@ def _canvas(label: str) -> tuple[Figure, Axes]:
 def _draw(axes: Axes, number: int, label: str, drawn: Curve | None) -> None:
     if drawn is None:
         return
-    colour, dashes = _COLOURS[number % len(_COLOURS)], _DASHES[number % len(_DASHES)]
+    look = _look(number)
     axes.plot(
         drawn.frames,
         [estimate.value for estimate in drawn.estimates],
-        color=colour,
-        linestyle=dashes,
         linewidth=1.8,
         label=label,
+        **look,
     )
     axes.fill_between(
         drawn.frames,
         [estimate.low for estimate in drawn.estimates],
         [estimate.high for estimate in drawn.estimates],
-        color=colour,
+        color=look["color"],
         alpha=0.13,
         linewidth=0,
     )
+
+
+def _look(number: int) -> dict[str, Any]:
+    """The colour and dashes of a figure's line of some number."""
+    return {
+        "color": _COLOURS[number % len(_COLOURS)],
+        "linestyle": _DASHES[number % len(_DASHES)],
+    }
 
 
 def _finished(figure: Figure, axes: Axes) -> Figure:

@@ -15,10 +15,12 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import replacing
 from ibrl_torchrl.reports import figures, tables
 from ibrl_torchrl.reports.comparison import Comparison, compare
+from ibrl_torchrl.reports.diagnosis import diagnoses, diagnosis_table
 from ibrl_torchrl.reports.runs import Run
 from ibrl_torchrl.reports.statistics import RESAMPLES
 from ibrl_torchrl.reports.tables import Row
 
+_TABLES = ("final", "runs", "speed", "lengths", "improvement", "diagnosis", "settings")
 # Larger videos stay in their run folders.
 LARGEST_VIDEO = 5_000_000
 _Columns = list[tuple[str, str, str]]
@@ -50,6 +52,16 @@ _COLUMNS: dict[str, _Columns] = {
         ("method", "a run of", "text"),
         ("than", "is better than one of", "text"),
         ("probability", "probability", "estimate"),
+    ],
+    "diagnosis": [
+        ("method", "method", "text"),
+        ("seed", "seed", "d"),
+        ("gap_solved", "value - return, solved", "+.3f"),
+        ("gap_failed", "failed", "+.3f"),
+        ("bc_demonstrated", "BC from demonstrated states", ".2f"),
+        ("bc_visited", "from visited", ".2f"),
+        ("error_demonstrated", "BC from expert, demonstrated", ".2f"),
+        ("error_visited", "visited", ".2f"),
     ],
     "all_settings": [("setting", "setting", "text"), ("value", "value", "text")],
     "runs": [
@@ -112,12 +124,15 @@ def _part(comparison: Comparison) -> dict[str, Any]:
         return {"comparison": comparison}
     settings = tables.settings_table(comparison)
     first = comparison.runs[0]
+    found = diagnoses(comparison)
     return {
         "comparison": comparison,
         "final": tables.final_table(comparison),
         "speed": tables.speed_table(comparison),
         "lengths": tables.length_table(comparison),
         "improvement": tables.improvement_table(comparison),
+        "diagnosis": diagnosis_table(found),
+        "proposals": figures.as_svg(figures.proposals_by_part(found)) if found else None,
         "settings": settings,
         "setting_columns": [(key, key, "text") for key in (settings[0] if settings else ())],
         "first": f"{first.method}, seed {first.seed}",
@@ -171,7 +186,7 @@ def _videos(comparison: Comparison) -> Iterator[tuple[str, str]]:
 
 
 def _write_tables(part: Mapping[str, Any], out: Path, name: str) -> None:
-    for table in ("final", "runs", "speed", "lengths", "improvement", "settings"):
+    for table in _TABLES:
         rows: list[Row] = part.get(table, [])
         if rows:
             path = out / f"{name}-{table}.csv"

@@ -58,6 +58,7 @@ class Agent:
         explore: what collects data: proposals, noise on the RL one, selection.
         policies: what is evaluated: ``"hybrid"``, ``"rl"`` and ``"bc"``; no noise, eval mode.
         warmup: what collects data before learning starts.
+        scored: the evaluated policy, with the critics' values of both proposals beside its action.
     """
 
     loss: IBRLTD3Loss
@@ -65,6 +66,7 @@ class Agent:
     explore: TensorDictModuleBase
     policies: dict[str, TensorDictModuleBase]
     warmup: TensorDictModuleBase
+    scored: TensorDictModuleBase
 
 
 def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
@@ -223,16 +225,20 @@ def build_agent(
         sigma_end=algo.exploration_noise,
         action_key=RL_ACTION,
     ).to(device)
-    rl = [*seeing, acting_actor, ExecuteProposal(RL_ACTION, 0)]
-    policies = {"hybrid": TensorDictSequential(*rl)}
-    policies |= {"rl": policies["hybrid"], "bc": executing(bc)}
-    choosing = [ExecuteProposal(RL_ACTION, 0)]
-    if algo.acting != "rl":
-        choosing = [bc, IBRLSelector(acting_critic, mode=algo.acting, **choice)]
-        policies["hybrid"] = TensorDictSequential(*seeing, acting_actor, *choosing)
-    explore = TensorDictSequential(*seeing, acting_actor, noise, *choosing)
+    execute_rl = ExecuteProposal(RL_ACTION, 0)
+    rl = TensorDictSequential(*seeing, acting_actor, execute_rl)
+    mode = "greedy" if algo.acting == "rl" else algo.acting
+    choosing = [bc, IBRLSelector(acting_critic, mode=mode, **choice)]
+    if algo.acting == "rl":
+        hybrid, exploring = rl, [execute_rl]
+        scored = TensorDictSequential(*seeing, acting_actor, *choosing, execute_rl)
+    else:
+        hybrid = scored = TensorDictSequential(*seeing, acting_actor, *choosing)
+        exploring = choosing
+    policies = {"hybrid": hybrid, "rl": rl, "bc": executing(bc)}
+    explore = TensorDictSequential(*seeing, acting_actor, noise, *exploring)
     warmup = policies["bc"] if algo.warmup == "bc" else uniform_policy(env)
-    return Agent(loss, learner, explore, policies, warmup)
+    return Agent(loss, learner, explore, policies, warmup, scored)
 
 
 def uniform_policy(env: EnvBase) -> TensorDictModuleBase:

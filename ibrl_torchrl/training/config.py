@@ -412,6 +412,20 @@ class ReportConfig:
 
 
 @dataclass
+class DiagnoseConfig:
+    run: str
+    episodes: int
+    starts: int
+    seed: int
+    device: str
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "starts"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+
+
+@dataclass
 class BenchConfig:
     dir: str
     algos: list[str]

@@ -7,7 +7,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from synthetic_runs import write_run
+from synthetic_runs import write_diagnosis, write_run
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports.page import write_report
@@ -22,6 +22,7 @@ def report(tmp_path):
     write_run(tmp_path / "runs/cut", "ibrl", 4, final=None)
     write_run(tmp_path / "runs/other", "ibrl", 1, task="<assembly>")
     (tmp_path / "runs/i1/video.mp4").write_bytes(b"film")
+    write_diagnosis(tmp_path / "runs/i2")
     write_report(find_runs([tmp_path / "runs"]), tmp_path / "out", "A & B")
     return tmp_path / "out"
 
@@ -43,7 +44,7 @@ def test_the_page_fetches_nothing(report):
     page, tags = (report / "index.html").read_text(), Tags()
     tags.feed(page)
     assert tags.fetched == [] and "@import" not in page and "<script" not in page
-    assert page.count("<svg") == 6 and 'src="data:video/mp4;base64,ZmlsbQ=="' in page
+    assert page.count("<svg") == 7 and 'src="data:video/mp4;base64,ZmlsbQ=="' in page
 
 
 def test_the_page_names_what_is_missing(report):
@@ -119,4 +120,4 @@ def test_a_browser_shows_it_without_scrolling_sideways(report, tmp_path, size):
         timeout=120,
         check=True,
     )
-    assert "<title>true 6 true</title>" in done.stdout
+    assert "<title>true 7 true</title>" in done.stdout

@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
-from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
-from ibrl_torchrl.training.config import EvalRunConfig, TrainConfig, parse
+from ibrl_torchrl.training.config import EvalRunConfig
 from ibrl_torchrl.training.filming import film_policy
-from ibrl_torchrl.training.prepare import prepare_process, restore_bc
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
-from ibrl_torchrl.training.run_folder import CHECKPOINT, read_config
-from ibrl_torchrl.training.scales import placeholder_scales
+from ibrl_torchrl.training.restore import restore
+from ibrl_torchrl.training.run_folder import read_config
 from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
 
@@ -28,29 +25,15 @@ def run(config: EvalRunConfig) -> None:
     if config.out is not None and not Path(config.out).parent.is_dir():
         raise UsageError(f"out={config.out}: there is no such folder")
     run_dir = Path(config.run)
-    trained = parse(TrainConfig, read_config(run_dir))
+    read_config(run_dir)  # is it a run's?
     video = chosen_file(config.video, run_dir / "video.mp4")
-    device = prepare_process(config.seed, config.threads, config.device)
-    env = build_env(trained.task, device)
-    checkpoint = run_dir / CHECKPOINT
-    task = f"{trained.task.suite}/{trained.task.name}"
-    meta, state = load_checkpoint(checkpoint, "ibrl", {"task": task})
-    bc = restore_bc(run_dir / "bc.pt", trained.bc, trained.task, env)
-    agent = build_agent(
-        trained.algo,
-        bc_policy(bc, trained.bc.encoder),
-        placeholder_scales(trained.task, env),
-        env,
-        device,
-        recorded_proposals=trained.replay.record_proposals,
-    )
-    load_state(agent.loss, state["loss"], checkpoint)
-    results = evaluate_policies(env, agent.policies, config.seed, config.episodes)
+    run = restore(run_dir, seed=config.seed, threads=config.threads, device=config.device)
+    results = evaluate_policies(run.env, run.agent.policies, config.seed, config.episodes)
     say(format_table(results))
     if config.out is not None:
-        write_evaluation(Path(config.out), meta["frames"], results)
+        write_evaluation(Path(config.out), run.frames, results)
     if video is not None:
         seeds = range(config.seed, config.seed + config.video_episodes)
-        frames = film_policy(env, agent.policies["hybrid"], seeds, picture_size(video))
+        frames = film_policy(run.env, run.agent.policies["hybrid"], seeds, picture_size(video))
         save_video(video, bar(frames, desc="video", unit="frame", leave=False))
         say(f"video: {video}")

@@ -1,0 +1,112 @@
+"""``ibrl diagnose RUN``: are the critics right, who proposes when, does BC generalise?"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import astuple, fields
+from pathlib import Path
+from statistics import mean
+
+from ibrl_torchrl.data import scripted_expert
+from ibrl_torchrl.data.description import read_description
+from ibrl_torchrl.data.recordings import read_recordings
+from ibrl_torchrl.files import replacing
+from ibrl_torchrl.reports.diagnosis import MOMENTS_FILE, RESTARTS_FILE
+from ibrl_torchrl.training.config import DiagnoseConfig, TrainConfig
+from ibrl_torchrl.training.diagnosis import Demonstrations, Played, Restart, play, restarts
+from ibrl_torchrl.training.progress import bar, say
+from ibrl_torchrl.training.restore import restore
+
+MOMENTS = ("seed", "step", "length", "success", "proposal", "value", "return")
+MOMENTS += ("rl_value", "il_value", "il_distance")
+
+
+def run(config: DiagnoseConfig) -> None:
+    """Write ``diagnosis_moments.csv`` and ``diagnosis_restarts.csv`` into the run folder and say
+    what they mean.
+
+    Raises:
+        UsageError: the folder is not a run's, or its demonstrations are not there any more.
+    """
+    run_dir = Path(config.run)
+    restored = restore(run_dir, seed=config.seed, threads=config.threads, device=config.device)
+    trained, env, agent = restored.config, restored.env, restored.agent
+    demos = _demonstrations(run_dir, trained)
+    seeds = range(config.seed, config.seed + config.episodes)
+    shown = bar(play(env, agent.scored, seeds), desc="play", total=config.episodes, unit="episode")
+    played = [*shown]
+    moments = [row for episode in played for row in _rows(episode, trained.algo.gamma)]
+    _write(run_dir / MOMENTS_FILE, MOMENTS, moments)
+    task = trained.task
+    # Meta-World's experts keep no memory and can be asked anywhere; robosuite's follow a plan.
+    expert = scripted_expert(task.suite, task.name) if task.suite == "metaworld" else None
+    again = restarts(env, agent.policies["bc"], expert, demos, played, config.starts)
+    found = [*bar(again, desc="restart", total=2 * config.starts, unit="start")]
+    names = [field.name for field in fields(Restart)]
+    _write(run_dir / RESTARTS_FILE, names, map(astuple, found))
+    _say_what_it_means(played, trained.algo.gamma, found)
+    say(f"tables: {run_dir / MOMENTS_FILE}, {RESTARTS_FILE}")
+
+
+def _demonstrations(run_dir: Path, config: TrainConfig) -> Demonstrations:
+    path = Path(config.demos.path or run_dir / "demos.hdf5")
+    episodes = read_recordings(
+        path, filter_key=config.demos.filter_key, max_episodes=config.demos.episodes
+    )
+    return Demonstrations([*episodes], read_description(path, config.demos.filter_key).env_args)
+
+
+def _rows(episode: Played, gamma: float) -> Iterable[tuple[float, ...]]:
+    for moment, earned in zip(episode.moments, episode.returns(gamma), strict=True):
+        yield (
+            episode.seed,
+            moment.step,
+            len(episode.moments),
+            int(episode.success),
+            moment.proposal,
+            moment.values[moment.proposal],
+            earned,
+            *moment.values,
+            moment.distance,
+        )
+
+
+def _say_what_it_means(played: list[Played], gamma: float, found: list[Restart]) -> None:
+    for success, told in ((True, "solved"), (False, "failed")):
+        gaps = [
+            moment.values[moment.proposal] - earned
+            for episode in played
+            if episode.success == success
+            for moment, earned in zip(episode.moments, episode.returns(gamma), strict=True)
+        ]
+        count = sum(episode.success == success for episode in played)
+        if gaps:
+            say(f"value - return in {count} {told} episodes: {mean(gaps):+.3f} on average")
+    shares = []
+    for part in range(5):
+        inside = [
+            moment.proposal > 0
+            for episode in played
+            for moment in episode.moments
+            if moment.step * 5 // len(episode.moments) == part
+        ]
+        shares.append(mean(inside))
+    told = " ".join(f"{share:.2f}" for share in shares)
+    say(f"share of imitation actions in each fifth of an episode: {told}")
+    for source in ("demonstrated", "visited"):
+        these = [each for each in found if each.source == source]
+        line = f"BC policy from {source} states: success {mean(e.success for e in these):.2f}"
+        errors = [each.error for each in these if each.error is not None]
+        if errors:
+            line += f", its action {mean(errors):.2f} from the expert's"
+        say(f"{line}, of {len(these)}")
+
+
+def _write(path: Path, names: Iterable[str], rows: Iterable[tuple[object, ...]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(
+            [f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows
+        )

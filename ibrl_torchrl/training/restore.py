@@ -1,0 +1,63 @@
+"""A run's agent and environment, rebuilt from its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torchrl.envs import EnvBase
+
+from ibrl_torchrl.training.builders import Agent, bc_policy, build_agent, build_env
+from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
+from ibrl_torchrl.training.config import TrainConfig, parse
+from ibrl_torchrl.training.prepare import prepare_process, restore_bc
+from ibrl_torchrl.training.run_folder import CHECKPOINT, read_config
+from ibrl_torchrl.training.scales import placeholder_scales
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a run had learned.
+
+    Attributes:
+        config: of the run.
+        env: a new environment of its task.
+        agent: with the networks of its last checkpoint.
+        frames: when that was written.
+    """
+
+    config: TrainConfig
+    env: EnvBase
+    agent: Agent
+    frames: int
+
+
+def restore(run_dir: Path, *, seed: int, threads: int | None, device: str) -> Restored:
+    """Rebuild a run from its folder.
+
+    Args:
+        run_dir: the folder.
+        seed: of the process.
+        threads: of PyTorch; None: all cores.
+        device: where the networks go.
+
+    Raises:
+        UsageError: the folder is not a run's, its checkpoint does not fit its configuration, or
+            there is no such device.
+    """
+    config = parse(TrainConfig, read_config(run_dir))
+    place = prepare_process(seed, threads, device)
+    env = build_env(config.task, place)
+    checkpoint = run_dir / CHECKPOINT
+    task = f"{config.task.suite}/{config.task.name}"
+    meta, state = load_checkpoint(checkpoint, "ibrl", {"task": task})
+    agent = build_agent(
+        config.algo,
+        bc_policy(restore_bc(run_dir / "bc.pt", config.bc, config.task, env), config.bc.encoder),
+        placeholder_scales(config.task, env),
+        env,
+        place,
+        recorded_proposals=config.replay.record_proposals,
+    )
+    load_state(agent.loss, state["loss"], checkpoint)
+    return Restored(config, env, agent, meta["frames"])

@@ -1,0 +1,38 @@
+"""Diagnoses as tables, against numbers worked out by hand."""
+
+import pytest
+from synthetic_runs import write_diagnosis, write_run
+
+from ibrl_torchrl.reports.comparison import compare
+from ibrl_torchrl.reports.diagnosis import (
+    advantage,
+    by_part,
+    diagnoses,
+    diagnosis_table,
+    is_imitation,
+)
+from ibrl_torchrl.reports.runs import find_runs
+
+
+@pytest.fixture
+def found(tmp_path):
+    write_diagnosis(write_run(tmp_path / "a"))
+    write_run(tmp_path / "b", seed=2)  # has not been diagnosed
+    (comparison,) = compare(find_runs([tmp_path]))
+    return diagnoses(comparison)
+
+
+def test_values_against_returns_and_the_policy_off_the_demonstrations(found):
+    (row,) = diagnosis_table(found)
+    assert (row["method"], row["seed"]) == ("ibrl", 1)
+    assert row["gap_solved"] == pytest.approx((-0.1 + 0.1) / 2)
+    assert row["gap_failed"] == pytest.approx((0.3 + 0.1) / 2)
+    assert (row["bc_demonstrated"], row["bc_visited"]) == (1.0, 0.5)
+    assert row["error_demonstrated"] is None and row["error_visited"] == pytest.approx(0.4)
+
+
+def test_who_proposes_where_in_the_episode(found):
+    (each,) = found
+    where, share = by_part(each, is_imitation)
+    assert where == pytest.approx([0.05, 0.55]) and share == [0.5, 0.0]
+    assert by_part(each, advantage)[1] == pytest.approx([(0.1 - 0.1) / 2, (-0.5 - 0.1) / 2])
