@@ -1,5 +1,4 @@
-"""The command line: ``ibrl demos | bc | train | eval | diagnose |
-bench | report``."""
+"""The command line: ``ibrl demos | bc | train | eval | diagnose | bench | report``."""
 
 from __future__ import annotations
 
@@ -18,7 +17,12 @@ from omegaconf import DictConfig
 
 from ibrl_torchrl.errors import UsageError, unknown_name
 from ibrl_torchrl.training import config as schemas
-from ibrl_torchrl.training.compose import composed, config_directory, register_resolvers
+from ibrl_torchrl.training.compose import (
+    composed,
+    config_directory,
+    quoted,
+    register_resolvers,
+)
 
 
 class Command(NamedTuple):
@@ -112,6 +116,7 @@ def _run(command: str, overrides: list[str]) -> None:
     _quiet_libraries()
     register_resolvers()
     directory = config_directory()
+    failures = []
     if not any(argument.startswith("-") for argument in overrides):
         composed(file, overrides)
 
@@ -124,12 +129,14 @@ def _run(command: str, overrides: list[str]) -> None:
                 schemas.parse(schema, config)
             )
         except UsageError as error:
-            code = _complain(error)
+            failures.append(_complain(error))
             if HydraConfig.get().mode != RunMode.MULTIRUN:  # the other runs of a sweep go on
-                sys.exit(code)
+                sys.exit(failures[-1])
 
     sys.argv = [f"ibrl {command}", *overrides]
     hydra.main(version_base="1.3", config_path=str(directory), config_name=file)(task)()
+    if failures:
+        sys.exit(failures[-1])
 
 
 def _spelled_out(command: Command, arguments: list[str]) -> list[str]:
@@ -137,22 +144,17 @@ def _spelled_out(command: Command, arguments: list[str]) -> list[str]:
     ``bench ... -- frames=20000``."""
     if command.rest and "--" in arguments:
         end = arguments.index("--")
-        rest = ",".join(map(_quoted, arguments[end + 1 :]))
+        rest = ",".join(map(quoted, arguments[end + 1 :]))
         arguments = [*arguments[:end], f"{command.rest}=[{rest}]"]
     videos = [found for each in arguments if (found := re.fullmatch(r"--video(=(.+))?", each))]
     rest = [each for each in arguments if each not in {found.group() for found in videos}]
     names = [*takewhile(_NAME.fullmatch, rest)] if command.argument else []
     if names and command.many:
-        rest = [f"{command.argument}=[{','.join(map(_quoted, names))}]", *rest[len(names) :]]
+        rest = [f"{command.argument}=[{','.join(map(quoted, names))}]", *rest[len(names) :]]
     elif names:
-        rest = [f"{command.argument}={_quoted(names[0])}", *rest[1:]]
-    films = (f"video={_quoted(found[2])}" if found[2] else "video=true" for found in videos)
+        rest = [f"{command.argument}={quoted(names[0])}", *rest[1:]]
+    films = (f"video={quoted(found[2])}" if found[2] else "video=true" for found in videos)
     return [*rest, *films]
-
-
-def _quoted(path: str) -> str:
-    """A path as Hydra's grammar reads it, whatever it holds."""
-    return "'" + path.replace("'", "\\'") + "'"
 
 
 def _complain(error: UsageError) -> int:

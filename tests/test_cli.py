@@ -211,3 +211,9 @@ def test_a_missing_extra_is_answered_with_its_install_line(
     assert code == 2
     assert f"pip install 'ibrl_torchrl[{extra}]'" in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_every_mistake_of_a_sweep_is_told(ibrl, tmp_path):
+    code, _, errors = ibrl("train", "--multirun", "algo.num_min=8,9", f"run_dir={tmp_path / 'x'}")
+    assert code == 2
+    assert errors.count("error: ") == 2 and "num_min=8" in errors and "num_min=9" in errors

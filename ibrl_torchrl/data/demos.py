@@ -112,7 +112,7 @@ def check_demos_match(demos: Demos, env: EnvBase) -> None:
         if name in wanted and found[name] != wanted[name]:
             raise UsageError(
                 f"{demos.path}: recorded with {name} {found[name]}, "
-                f"the environment has {wanted[name]}"
+                f"the environment has {wanted[name]}; make it the same or record again"
             )
 
 

@@ -14,6 +14,7 @@ from ibrl_torchrl.reports.runs import Run
 JUDGED = "hybrid"
 # What may differ between runs that are compared: where they are, and what changes no number.
 _INCIDENTAL = {"run_dir", "seed", "device", "threads", "checkpoint_every", "log", "compile"}
+_INCIDENTAL |= {"if_exists", "quiet"}
 _PATHS = {("demos", "path"), ("bc", "path")}
 # What must be the same for all methods of a comparison.
 _COMMON = ("task", "frames", "eval", "demos")

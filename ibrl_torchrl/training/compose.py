@@ -69,6 +69,11 @@ def _names(config: DictConfig, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
+def quoted(value: str) -> str:
+    """A value of an override as Hydra's grammar reads it, whatever it holds."""
+    return "'" + value.replace("'", "\\'") + "'"
+
+
 def register_resolvers() -> None:
     """Make ``${when:test,yes,no}`` known to OmegaConf."""
     OmegaConf.register_new_resolver("when", lambda test, yes, no: yes if test else no, replace=True)

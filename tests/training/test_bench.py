@@ -25,7 +25,7 @@ def grid(folder, *settings):
 
 
 def test_a_killed_grid_goes_on(ibrl, tmp_path):
-    folder = tmp_path / "grid"
+    folder = tmp_path / "a grid"
     runs = [folder / f"metaworld-box-close/{name}-seed1" for name in ("ibrl", "rft")]
     program = [sys.executable, "-m", "ibrl_torchrl.cli", *grid(folder, "jobs=1")]
     started = subprocess.Popen(program, start_new_session=True, stderr=subprocess.DEVNULL)

@@ -9,11 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import groupby
 from pathlib import Path
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.compose import composed
+from ibrl_torchrl.training.compose import composed, quoted
 from ibrl_torchrl.training.config import BenchConfig, ReportConfig, TrainConfig, parse
 from ibrl_torchrl.training.jobs import report
 from ibrl_torchrl.training.progress import bar, say
@@ -59,12 +58,14 @@ class _Case:
     Attributes:
         setting: the override that chooses it.
         folder: of its runs.
+        base: what IBRL would be run with; its BC policy is the shared one.
         plans: what each method would be run with.
         seeds: of each method.
     """
 
     setting: str
     folder: Path
+    base: TrainConfig
     plans: dict[str, TrainConfig]
     seeds: list[int]
 
@@ -82,39 +83,39 @@ class _Case:
 
 def _case(config: BenchConfig, setting: str, name: str) -> _Case:
     """Compose every method, which refuses what is misspelt before anything runs."""
-    own = [setting, *_without_launcher(config.settings)]
-    plans = {
-        algo: parse(TrainConfig, composed("train", [*own, f"algo={algo}", "run_dir=x"]))
-        for algo in config.algos
-    }
-    return _Case(setting, Path(config.dir) / name, plans, config.seeds)
+    own = [setting, *(each for each in config.settings if not _is_for_launcher(each))]
+
+    def plan(algo: str) -> TrainConfig:
+        return parse(TrainConfig, composed("train", [*own, f"algo={algo}", "run_dir=x"]))
+
+    plans = {algo: plan(algo) for algo in config.algos}
+    return _Case(setting, Path(config.dir) / name, plan("ibrl"), plans, config.seeds)
 
 
 def _make(config: BenchConfig, case: _Case) -> None:
     """Bring a case's shared files and runs into being, as far as they are not yet."""
     common = [case.setting, "if_exists=go_on", "quiet=true"]
-    seeds = f"seed={','.join(map(str, case.seeds))}"
-    files = case.shared / "seed${seed}"
-    first = next(iter(case.plans.values()))
-    if first.bc.path is None:
+    common.append(f"seed={','.join(map(str, case.seeds))}")
+    shared = f"{case.shared}/seed${{seed}}"
+    given = []
+    if case.base.demos.path is None:
+        given.append(f"demos.path={quoted(f'{shared}/demos.hdf5')}")
+    if case.base.bc.path is None:
         folders = [case.shared / f"seed{seed}" for seed in case.seeds]
         fitting = [s for s in config.settings if _is_for_launcher(s) or _fits("bc_run", s)]
-        overrides = [*common, *fitting, seeds, f"run_dir={files}"]
+        overrides = [*common, *fitting, f"run_dir={quoted(shared)}"]
         _sweep(config, "bc", overrides, folders, f"{case.folder.name}: BC", len(folders))
-    given = [] if first.demos.path else [f"demos.path={files}/demos.hdf5"]
-    # A method that clones with networks of its own (RFT from pixels) shares the demonstrations.
-    by_sharing = groupby(
-        sorted(case.plans, key=lambda algo: case.plans[algo].bc != first.bc),
-        key=lambda algo: case.plans[algo].bc == first.bc,
-    )
-    for shares_bc, algos in by_sharing:
-        algos = [*algos]
+        policy = [f"bc.path={quoted(f'{shared}/bc.pt')}"]
+    else:
+        policy = []
+    # A method that clones with networks of its own (RFT from pixels) shares demonstrations alone.
+    sharing = [algo for algo in case.plans if case.plans[algo].bc == case.base.bc]
+    others = [algo for algo in case.plans if algo not in sharing]
+    for algos, bc in ((sharing, policy), (others, [])):
         folders = [case.run(algo, seed) for algo in algos for seed in case.seeds]
-        policy = [f"bc.path={files}/bc.pt"] if shares_bc and first.bc.path is None else []
-        place = f"run_dir={case.folder}/${{algo.name}}-seed${{seed}}"
-        overrides = [*common, *config.settings, *given, *policy, place, seeds]
-        overrides.append(f"algo={','.join(algos)}")
-        total = first.frames * len(folders)
+        place = f"run_dir={quoted(f'{case.folder}/${{algo.name}}-seed${{seed}}')}"
+        overrides = [*common, *config.settings, *given, *bc, place, f"algo={','.join(algos)}"]
+        total = case.base.frames * len(folders)
         _sweep(config, "train", overrides, folders, case.folder.name, total)
 
 
@@ -131,7 +132,7 @@ def _sweep(
         return
     root = Path(config.dir)
     root.mkdir(parents=True, exist_ok=True)
-    launcher = [f"hydra/launcher={config.launcher}", f"hydra.sweep.dir={root}"]
+    launcher = [f"hydra/launcher={config.launcher}", f"hydra.sweep.dir={quoted(str(root))}"]
     if config.launcher == "joblib":
         launcher.append(f"hydra.launcher.n_jobs={config.jobs}")
     program = [sys.executable, "-m", "ibrl_torchrl.cli", command, "--multirun"]
@@ -170,10 +171,6 @@ def _last_words(folder: Path) -> str:
 
 def _is_for_launcher(setting: str) -> bool:
     return setting.lstrip("+~").startswith("hydra")
-
-
-def _without_launcher(settings: Sequence[str]) -> list[str]:
-    return [setting for setting in settings if not _is_for_launcher(setting)]
 
 
 def _fits(file: str, setting: str) -> bool:
