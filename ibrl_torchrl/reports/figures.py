@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from typing import Any
 
@@ -22,11 +22,17 @@ _COLOURS = ["#0b6e99", "#c8553d", "#5a8f3d", "#8a5aa8", "#b8860b", "#4a4a4a", "#
 _DASHES = ["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1))]
 
 
-def learning_curves(comparison: Comparison) -> Figure:
-    """Success of every method against frames; the BC policies as a line."""
+def learning_curves(comparison: Comparison, methods: Collection[str] | None = None) -> Figure:
+    """Success against frames; the BC policies as a line.
+
+    Args:
+        comparison: whose every method keeps its colour, whichever are drawn.
+        methods: names of those to draw, with their variants; None draws all.
+    """
     figure, axes = _canvas("success rate")
-    for number, (method, runs) in zip(count(), comparison.methods.items(), strict=False):
-        _draw(axes, number, method, curve(comparison, runs, JUDGED))
+    for number, (label, runs) in enumerate(comparison.methods.items()):
+        if methods is None or runs[0].method in methods:
+            _draw(axes, number, label, curve(comparison, runs, JUDGED))
     scores = [run.success("bc") for run in comparison.runs]
     axes.axhline(
         sum(scores) / len(scores), color="#9a9a9a", linewidth=1, label="BC policies (mean)"

@@ -21,6 +21,8 @@ from ibrl_torchrl.reports.statistics import RESAMPLES
 from ibrl_torchrl.reports.tables import Row
 
 _TABLES = ("final", "runs", "speed", "lengths", "improvement", "diagnosis", "settings")
+# Methods that lack a part of IBRL; where there are others, too, they are drawn apart.
+ABLATIONS = {"actor_proposal", "bootstrap_proposal", "td3", "ibrl_no_dropout"}
 # Larger videos stay in their run folders.
 LARGEST_VIDEO = 5_000_000
 _Columns = list[tuple[str, str, str]]
@@ -147,25 +149,34 @@ def _part(comparison: Comparison) -> dict[str, Any]:
 
 
 def _figures(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
+    methods = {run.method for run in comparison.runs}
+    ablations, others = methods & ABLATIONS, methods - ABLATIONS
     drawn = [
         (
             "Learning curves",
             "Success of the policy that a method ends with.",
-            figures.learning_curves,
+            figures.learning_curves(comparison, others if len(others) > 1 else methods),
+        ),
+        (
+            "Ablations",
+            "What IBRL is without one or both of its proposals, or without dropout (Fig. 6).",
+            figures.learning_curves(comparison, {"ibrl"} | ablations)
+            if ablations and len(others) > 1
+            else None,
         ),
         (
             "Hybrid and RL actor alone",
             "The same runs; the RL actor evaluated by itself (the paper's Fig. 11).",
-            figures.hybrid_against_rl,
+            figures.hybrid_against_rl(comparison),
         ),
         (
             "Imitation actions",
             "How often the hybrid takes the BC policy's action when evaluated (Fig. 12).",
-            figures.il_share,
+            figures.il_share(comparison),
         ),
     ]
-    for heading, text, draw in drawn:
-        if (figure := draw(comparison)) is not None:
+    for heading, text, figure in drawn:
+        if figure is not None:
             yield heading, text, figures.as_svg(figure)
 
 

@@ -70,6 +70,20 @@ def test_the_same_runs_give_the_same_page(report, tmp_path):
     assert (tmp_path / "again/index.html").read_text() == (report / "index.html").read_text()
 
 
+def test_ablations_have_a_picture_of_their_own_beside_other_methods(tmp_path):
+    write_run(tmp_path / "runs/a", "ibrl")
+    write_run(tmp_path / "runs/b", "td3")
+    write_report(find_runs([tmp_path / "runs"]), tmp_path / "one", "one")
+    assert "<h3>Ablations</h3>" not in (tmp_path / "one/index.html").read_text()
+    write_run(tmp_path / "runs/c", "rlpd")
+    write_report(find_runs([tmp_path / "runs"]), tmp_path / "two", "two")
+    page = (tmp_path / "two/index.html").read_text()
+    curves = page[page.index("<h3>Learning curves") : page.index("<h3>Ablations")]
+    ablations = page[page.index("<h3>Ablations") : page.index("<h3>Hybrid and")]
+    assert ">rlpd<" in curves and ">td3<" not in curves
+    assert ">td3<" in ablations and ">rlpd<" not in ablations and ">ibrl<" in ablations
+
+
 def test_a_comparison_of_unfinished_runs_says_so(tmp_path):
     write_run(tmp_path / "a", final=None)
     write_report(find_runs([tmp_path / "a"]), tmp_path / "out", "none")
