@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import re
 import sys
 import warnings
@@ -132,6 +133,8 @@ def _run(command: str, overrides: list[str]) -> None:
             failures.append(_complain(error))
             if HydraConfig.get().mode != RunMode.MULTIRUN:  # the other runs of a sweep go on
                 sys.exit(failures[-1])
+        except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     sys.argv = [f"ibrl {command}", *overrides]
     hydra.main(version_base="1.3", config_path=str(directory), config_name=file)(task)()

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -217,3 +218,12 @@ def test_every_mistake_of_a_sweep_is_told(ibrl, tmp_path):
     code, _, errors = ibrl("train", "--multirun", "algo.num_min=8,9", f"run_dir={tmp_path / 'x'}")
     assert code == 2
     assert errors.count("error: ") == 2 and "num_min=8" in errors and "num_min=9" in errors
+
+
+def test_a_reader_may_leave_early(run_dir):
+    command = ["demos", "info", str(run_dir / "demos.hdf5")]
+    program = [sys.executable, "-m", "ibrl_torchrl.cli", *command]
+    done = subprocess.run(
+        ["bash", "-c", '"$@" | true', "bash", *program], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr == ""
