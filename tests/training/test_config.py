@@ -1,7 +1,6 @@
 """Configurations: composed from the shipped YAML files, typed, and refused by name."""
 
 import pytest
-from hydra.errors import HydraException
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training import compose
@@ -74,9 +73,9 @@ def test_every_experiment_serves_the_smaller_commands(experiment):
 
 
 def test_what_no_command_knows_is_refused():
-    for name in ("evall.every=3", "eval.evry=3"):
-        with pytest.raises((UsageError, HydraException), match=name.split("=")[0]):
-            parse(BCRunConfig, compose.composed("bc_run", [f"+{name}", "run_dir=x"]))
+    for setting, named in (("evall.every=3", "evall"), ("eval.evry=3", "eval.evry")):
+        with pytest.raises(UsageError, match=f"{named}: Key"):
+            parse(BCRunConfig, compose.composed("bc_run", [f"+{setting}", "run_dir=x"]))
 
 
 @pytest.mark.parametrize("experiment", ["small_lift", "small_can", "small_square"])
