@@ -114,7 +114,6 @@ def _command_and_rest(arguments: list[str]) -> tuple[str, list[str]]:
 def _run(command: str, overrides: list[str]) -> None:
     file, schema, job, *_ = COMMANDS[command]
     overrides = _spelled_out(COMMANDS[command], overrides)
-    _quiet_libraries()
     register_resolvers()
     directory = config_directory()
     failures = []

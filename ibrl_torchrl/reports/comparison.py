@@ -15,10 +15,9 @@ JUDGED = "hybrid"
 # What may differ between runs that are compared: where they are, and what changes no number.
 _INCIDENTAL = {"run_dir", "seed", "device", "threads", "checkpoint_every", "log", "compile"}
 _INCIDENTAL |= {"if_exists", "quiet"}
-_PATHS = {("demos", "path"), ("bc", "path")}
+_PATHS = {"demos.path", "bc.path"}
 # What must be the same for all methods of a comparison.
 _COMMON = ("task", "frames", "eval", "demos")
-_Flat = Mapping[tuple[str, ...], Any]
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ def compare(runs: Iterable[Run]) -> list[Comparison]:
     """Group runs that may be compared; runs of other tasks, budgets or evaluations stay apart."""
     groups = defaultdict(list)
     for run in runs:
-        flat = _flat(run.config)
-        common = {key: value for key, value in flat.items() if key[0] in _COMMON}
-        groups[run.task, run.frames, repr(sorted(common.items(), key=repr))].append(run)
+        told = _settings(run).items()
+        common = [(name, value) for name, value in told if name.split(".")[0] in _COMMON]
+        groups[run.task, run.frames, repr(sorted(common))].append(run)
     tasks = [task for task, *_ in groups]
     return [
         _comparison(members, is_one_of_several=tasks.count(task) > 1)
@@ -101,7 +100,7 @@ def _by_method(runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
 
 def _variants(method: str, runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
     """Runs of one method by their settings; all but the largest group are named by what differs."""
-    flats = [_flat(run.config) for run in runs]
+    flats = [_settings(run) for run in runs]
     told = set.intersection(*map(set, flats))
     groups = defaultdict(list)
     for run, flat in zip(runs, flats, strict=True):
@@ -109,15 +108,15 @@ def _variants(method: str, runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
     main, *others = sorted(groups, key=lambda settings: -len(groups[settings]))
     yield method, groups[main]
     for settings in others:
-        differing = (f"{'.'.join(key)}={value}" for key, value in {*settings} - {*main})
+        differing = (f"{key}={value}" for key, value in {*settings} - {*main})
         yield f"{method}, {', '.join(sorted(differing))}", groups[settings]
 
 
 def _untold_settings(method: str, runs: list[Run]) -> Iterator[str]:
-    flats = [_flat(run.config) for run in runs]
+    flats = [_settings(run) for run in runs]
     untold = set.union(*map(set, flats)) - set.intersection(*map(set, flats))
     if untold:
-        named = ", ".join(sorted(".".join(key) for key in untold))
+        named = ", ".join(sorted(untold))
         yield f"Not all runs of {method} tell {named}: they are of different versions."
 
 
@@ -142,15 +141,10 @@ def _unlike_inputs(methods: Mapping[str, tuple[Run, ...]]) -> Iterator[str]:
             yield f"Methods do not share the {name} (seed {named})."
 
 
-def _flat(config: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> _Flat:
-    """Settings by their path of names, without what changes no number."""
-    flat: dict[tuple[str, ...], Any] = {}
-    for name, value in config.items():
-        key = (*prefix, name)
-        if (not prefix and name in _INCIDENTAL) or key in _PATHS:
-            continue
-        if isinstance(value, Mapping):
-            flat |= _flat(value, key)
-        else:
-            flat[key] = value
-    return flat
+def _settings(run: Run) -> dict[str, Any]:
+    """A run's settings without what changes no number."""
+    return {
+        name: value
+        for name, value in run.settings.items()
+        if name.split(".")[0] not in _INCIDENTAL and name not in _PATHS
+    }

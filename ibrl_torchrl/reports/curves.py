@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def curve(
     comparison: Comparison,
     runs: Sequence[Run],
     policy: str,
-    figure: Callable[[Point], float] = lambda point: point.success,
+    figure: Callable[[Point], float] = attrgetter("success"),
 ) -> Curve | None:
     """A method's curve of a policy; None where a run has no evaluation of it.
 

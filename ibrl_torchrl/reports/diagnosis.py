@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports.comparison import Comparison
+from ibrl_torchrl.reports.runs import read_rows
 
 MOMENTS_FILE = "diagnosis_moments.csv"
 RESTARTS_FILE = "diagnosis_restarts.csv"
@@ -105,7 +105,6 @@ def _mean(
 
 def _rows(file: Path) -> list[dict[str, str]]:
     try:
-        with file.open(newline="") as opened:
-            return [*csv.DictReader(opened)]
+        return read_rows(file)
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Collection, Sequence
 from itertools import count
+from operator import attrgetter
 from typing import Any
 
 import matplotlib
@@ -17,6 +18,8 @@ from ibrl_torchrl.reports.curves import Curve, curve
 from ibrl_torchrl.reports.diagnosis import Diagnosis, advantage, by_part, is_imitation
 from ibrl_torchrl.reports.runs import Point
 
+# What of an evaluation is drawn.
+_SUCCESS, _IL_SHARE = attrgetter("success"), attrgetter("il_share")
 # Told apart by people with any colour vision and, by their dashes, on black-and-white paper.
 _COLOURS = ["#0b6e99", "#c8553d", "#5a8f3d", "#8a5aa8", "#b8860b", "#4a4a4a", "#2aa198", "#d33682"]
 _DASHES = ["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1))]
@@ -45,13 +48,16 @@ def hybrid_against_rl(comparison: Comparison) -> Figure | None:
     return _of_proposing(
         comparison,
         "success rate",
-        [("hybrid", JUDGED, _success), ("RL actor alone", "rl", _success)],
+        [
+            ("hybrid", JUDGED, _SUCCESS),
+            ("RL actor alone", "rl", _SUCCESS),
+        ],
     )
 
 
 def il_share(comparison: Comparison) -> Figure | None:
     """The paper's Fig. 12: the share of imitation actions while the hybrid is evaluated."""
-    return _of_proposing(comparison, "share of imitation actions", [("", JUDGED, _il_share)])
+    return _of_proposing(comparison, "share of imitation actions", [("", JUDGED, _IL_SHARE)])
 
 
 def proposals_by_part(found: Sequence[Diagnosis]) -> Figure:
@@ -140,11 +146,3 @@ def _look(number: int) -> dict[str, Any]:
 def _finished(figure: Figure, axes: Axes) -> Figure:
     figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside right upper")
     return figure
-
-
-def _success(point: Point) -> float:
-    return point.success
-
-
-def _il_share(point: Point) -> float:
-    return point.il_share

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.files import replacing
+from ibrl_torchrl.files import replacing, write_table
 from ibrl_torchrl.reports import figures, tables
 from ibrl_torchrl.reports.comparison import Comparison, compare
 from ibrl_torchrl.reports.diagnosis import diagnoses, diagnosis_table
@@ -139,7 +138,8 @@ def _part(comparison: Comparison) -> dict[str, Any]:
         "setting_columns": [(key, key, "text") for key in (settings[0] if settings else ())],
         "first": f"{first.method}, seed {first.seed}",
         "all_settings": [
-            {"setting": name, "value": value} for name, value in tables.flat_settings(first).items()
+            {"setting": name, "value": value}
+            for name, value in tables.method_settings(first).items()
         ],
         "runs": tables.run_table(comparison),
         "versions": _versions(comparison),
@@ -201,10 +201,7 @@ def _write_tables(part: Mapping[str, Any], out: Path, name: str) -> None:
         rows: list[Row] = part.get(table, [])
         if rows:
             path = out / f"{name}-{table}.csv"
-            with replacing(path) as temporary, temporary.open("w", newline="") as file:
-                writer = csv.DictWriter(file, [*rows[0]])
-                writer.writeheader()
-                writer.writerows(rows)
+            write_table(path, rows[0], (row.values() for row in rows))
 
 
 def _cell(row: Row, key: str, form: str) -> str:

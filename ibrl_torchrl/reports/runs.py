@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,11 @@ class Run:
         """Fingerprints of the demonstrations and the BC policy, where the run has noted them."""
         return self.origin.get("inputs", {})
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration by dotted names, such as ``"algo.lr"``."""
+        return dict(_flat(self.config))
+
     def success(self, policy: str) -> float:
         """Success rate of a policy in the final evaluation."""
         episodes = self.final[policy]
@@ -130,7 +135,7 @@ def _is_training(path: Path) -> bool:
 
 def _curves(file: Path) -> dict[str, tuple[Point, ...]]:
     curves = defaultdict(list)
-    for row in _rows(file):
+    for row in read_rows(file):
         point = Point(
             frames=int(row["frames"]),
             seconds=float(row["wall_s"]),
@@ -144,7 +149,7 @@ def _curves(file: Path) -> dict[str, tuple[Point, ...]]:
 
 def _final(file: Path) -> dict[str, tuple[Episode, ...]]:
     episodes = defaultdict(list)
-    for row in _rows(file) if file.is_file() else ():
+    for row in read_rows(file) if file.is_file() else ():
         episode = Episode(
             seed=int(row["seed"]),
             success=bool(int(row["success"])),
@@ -155,9 +160,18 @@ def _final(file: Path) -> dict[str, tuple[Episode, ...]]:
     return {policy: tuple(played) for policy, played in episodes.items()}
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by its header's names."""
     with file.open(newline="") as opened:
         return [*csv.DictReader(opened)]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _number(text: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ibrl_torchrl.reports.comparison import JUDGED, Comparison
 from ibrl_torchrl.reports.runs import Point, Run
 from ibrl_torchrl.reports.statistics import (
     Estimate,
+    Scores,
     bootstrap,
     first_reaching,
     interquartile_mean,
@@ -28,9 +29,9 @@ def final_table(comparison: Comparison) -> list[Row]:
             "method": method,
             "runs": len(runs),
             "episodes": sum(len(run.final[JUDGED]) for run in runs),
-            **_columns("success", _success(runs, JUDGED)),
-            "rl_alone": _success(runs, "rl").value,
-            "bc_policy": _success(runs, "bc").value,
+            **_columns("success", bootstrap(interquartile_mean, _success(runs, JUDGED))),
+            "rl_alone": float(interquartile_mean(_success(runs, "rl"))),
+            "bc_policy": float(interquartile_mean(_success(runs, "bc"))),
             "il_share": float(np.mean([_il_share(run) for run in runs])),
         }
         for method, runs in comparison.methods.items()
@@ -57,10 +58,7 @@ def run_table(comparison: Comparison) -> list[Row]:
 
 def improvement_table(comparison: Comparison) -> list[Row]:
     """For each pair of methods, how probable it is that a run of the first ends higher."""
-    scores = {
-        method: np.array([[run.success(JUDGED)] for run in runs])
-        for method, runs in comparison.methods.items()
-    }
+    scores = {method: _success(runs, JUDGED) for method, runs in comparison.methods.items()}
     return [
         {
             "method": ours,
@@ -112,7 +110,7 @@ def length_table(comparison: Comparison) -> list[Row]:
 
 def settings_table(comparison: Comparison) -> list[Row]:
     """Settings in which the methods differ, one row a setting and one column a method."""
-    first = {method: flat_settings(runs[0]) for method, runs in comparison.methods.items()}
+    first = {method: method_settings(runs[0]) for method, runs in comparison.methods.items()}
     names = sorted({name for settings in first.values() for name in settings})
     rows = []
     for name in names:
@@ -122,26 +120,19 @@ def settings_table(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def flat_settings(run: Run) -> dict[str, Any]:
+def method_settings(run: Run) -> dict[str, Any]:
     """A run's settings of algo, bc and replay by their dotted names."""
     return {
         name: value
         for group in ("algo", "bc", "replay")
-        for name, value in _flat(run.config[group], group).items()
-        if name != "bc.path"
+        for name, value in run.settings.items()
+        if name.split(".")[0] == group and name != "bc.path"
     }
 
 
-def _flat(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        key = f"{prefix}.{name}"
-        flat |= _flat(value, key) if isinstance(value, Mapping) else {key: value}
-    return flat
-
-
-def _success(runs: Sequence[Run], policy: str) -> Estimate:
-    return bootstrap(interquartile_mean, np.array([[run.success(policy)] for run in runs]))
+def _success(runs: Sequence[Run], policy: str) -> Scores:
+    """Final success rates [R, 1] of a policy."""
+    return np.array([[run.success(policy)] for run in runs])
 
 
 def _il_share(run: Run) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.files import replacing
+from ibrl_torchrl.files import write_table
 from ibrl_torchrl.training.evaluate import Evaluation, evaluate
 from ibrl_torchrl.training.progress import bar
 
@@ -49,18 +48,12 @@ def format_table(results: Mapping[str, Evaluation]) -> str:
 
 def write_evaluation(path: Path, frames: int, results: Mapping[str, Evaluation]) -> None:
     """Write every episode of several policies to a CSV file."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["frames", "policy", "seed", "success", "length", "il_frames"])
-        for name, result in results.items():
-            for episode in result.episodes:
-                writer.writerow(
-                    [
-                        frames,
-                        name,
-                        episode.seed,
-                        int(episode.success),
-                        episode.frames,
-                        episode.il_frames,
-                    ]
-                )
+    write_table(
+        path,
+        ["frames", "policy", "seed", "success", "length", "il_frames"],
+        (
+            (frames, name, each.seed, int(each.success), each.frames, each.il_frames)
+            for name, result in results.items()
+            for each in result.episodes
+        ),
+    )

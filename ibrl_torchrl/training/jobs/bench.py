@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.reports.runs import read_rows
 from ibrl_torchrl.training.compose import composed, quoted
 from ibrl_torchrl.training.config import BenchConfig, ReportConfig, TrainConfig, parse
 from ibrl_torchrl.training.jobs import report
@@ -155,8 +155,7 @@ def _sweep(
 def _frames(folder: Path) -> int:
     """How far a run is, by the last line of its table."""
     try:
-        with (folder / "train.csv").open(newline="") as file:
-            return max((int(row["frames"]) for row in csv.DictReader(file)), default=0)
+        return max((int(row["frames"]) for row in read_rows(folder / "train.csv")), default=0)
     except (OSError, ValueError, TypeError):  # not begun, or caught while a line is written
         return 0
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from statistics import mean
@@ -11,7 +10,7 @@ from statistics import mean
 from ibrl_torchrl.data import scripted_expert
 from ibrl_torchrl.data.description import read_description
 from ibrl_torchrl.data.recordings import read_recordings
-from ibrl_torchrl.files import replacing
+from ibrl_torchrl.files import write_table
 from ibrl_torchrl.reports.diagnosis import MOMENTS_FILE, RESTARTS_FILE
 from ibrl_torchrl.training.config import DiagnoseConfig, TrainConfig
 from ibrl_torchrl.training.diagnosis import Demonstrations, Played, Restart, play, restarts
@@ -37,14 +36,14 @@ def run(config: DiagnoseConfig) -> None:
     shown = bar(play(env, agent.scored, seeds), desc="play", total=config.episodes, unit="episode")
     played = [*shown]
     moments = [row for episode in played for row in _rows(episode, trained.algo.gamma)]
-    _write(run_dir / MOMENTS_FILE, MOMENTS, moments)
+    write_table(run_dir / MOMENTS_FILE, MOMENTS, map(_written, moments))
     task = trained.task
     # Meta-World's experts keep no memory and can be asked anywhere; robosuite's follow a plan.
     expert = scripted_expert(task.suite, task.name) if task.suite == "metaworld" else None
     again = restarts(env, agent.policies["bc"], expert, demos, played, config.starts)
     found = [*bar(again, desc="restart", total=2 * config.starts, unit="start")]
     names = [field.name for field in fields(Restart)]
-    _write(run_dir / RESTARTS_FILE, names, map(astuple, found))
+    write_table(run_dir / RESTARTS_FILE, names, (_written(astuple(each)) for each in found))
     _say_what_it_means(played, trained.algo.gamma, found)
     say(f"tables: {run_dir / MOMENTS_FILE}, {RESTARTS_FILE}")
 
@@ -103,10 +102,6 @@ def _say_what_it_means(played: list[Played], gamma: float, found: list[Restart])
         say(f"{line}, of {len(these)}")
 
 
-def _write(path: Path, names: Iterable[str], rows: Iterable[tuple[object, ...]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(
-            [f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows
-        )
+def _written(row: Sequence[object]) -> list[object]:
+    """A row as the files have it: numbers with six digits."""
+    return [f"{value:.6g}" if isinstance(value, float) else value for value in row]

@@ -10,7 +10,6 @@ from ibrl_torchrl.training.filming import film_policy
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
 from ibrl_torchrl.training.restore import restore
-from ibrl_torchrl.training.run_folder import read_config
 from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
 
@@ -25,9 +24,8 @@ def run(config: EvalRunConfig) -> None:
     if config.out is not None and not Path(config.out).parent.is_dir():
         raise UsageError(f"out={config.out}: there is no such folder")
     run_dir = Path(config.run)
-    read_config(run_dir)  # is it a run's?
-    video = chosen_file(config.video, run_dir / "video.mp4")
     run = restore(run_dir, seed=config.seed, threads=config.threads, device=config.device)
+    video = chosen_file(config.video, run_dir / "video.mp4")
     results = evaluate_policies(run.env, run.agent.policies, config.seed, config.episodes)
     say(format_table(results))
     if config.out is not None:
