@@ -85,13 +85,16 @@ ibrl COMMAND --help explains a command's settings.
 def main() -> None:
     """Run a command; mistakes of the user cost one line and exit code 2."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP, end="")
-        return
     try:
-        _run(*_command_and_rest(arguments))
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(HELP, end="")
+        else:
+            _run(*_command_and_rest(arguments))
+        sys.stdout.flush()
     except UsageError as error:
         sys.exit(_complain(error))
+    except BrokenPipeError:
+        _discard_output()
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -132,13 +135,18 @@ def _run(command: str, overrides: list[str]) -> None:
             failures.append(_complain(error))
             if HydraConfig.get().mode != RunMode.MULTIRUN:  # the other runs of a sweep go on
                 sys.exit(failures[-1])
-        except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # of which Hydra would print a traceback
+            _discard_output()
 
     sys.argv = [f"ibrl {command}", *overrides]
     hydra.main(version_base="1.3", config_path=str(directory), config_name=file)(task)()
     if failures:
         sys.exit(failures[-1])
+
+
+def _discard_output() -> None:
+    """Whoever read the output, such as ``head``, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _spelled_out(command: Command, arguments: list[str]) -> list[str]:

@@ -220,8 +220,10 @@ def test_every_mistake_of_a_sweep_is_told(ibrl, tmp_path):
     assert errors.count("error: ") == 2 and "num_min=8" in errors and "num_min=9" in errors
 
 
-def test_a_reader_may_leave_early(run_dir):
-    command = ["demos", "info", str(run_dir / "demos.hdf5")]
+@pytest.mark.parametrize("command", [["demos", "info"], ["train", "--help"], ["--help"]])
+def test_a_reader_may_leave_early(run_dir, command):
+    if "info" in command:
+        command = [*command, str(run_dir / "demos.hdf5")]
     program = [sys.executable, "-m", "ibrl_torchrl.cli", *command]
     done = subprocess.run(
         ["bash", "-c", '"$@" | true', "bash", *program], capture_output=True, text=True
