@@ -68,6 +68,15 @@ def test_a_run_that_fails_is_named_and_the_others_finish(ibrl, tmp_path):
     assert "rft" not in (folder / "report/1-metaworld-box-close-final.csv").read_text()
 
 
+def test_a_shared_beginning_that_fails_is_named_as_the_cause(ibrl, tmp_path):
+    shared = tmp_path / "grid/metaworld-box-close/shared"
+    shared.mkdir(parents=True)
+    (shared / "seed1").write_text("in the way")
+    code, _, errors = ibrl(*grid(tmp_path / "grid", "launcher=basic"))
+    assert code == 2 and errors.count("\n") == 1
+    assert "2 of 2 runs did not finish" in errors and str(shared / "seed1") in errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

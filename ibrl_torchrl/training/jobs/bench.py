@@ -36,9 +36,11 @@ def run(config: BenchConfig) -> None:
     if len(unfinished) < len(folders):
         report.run(ReportConfig([config.dir], f"{config.dir}/report", "Methods compared"))
     if unfinished:
+        beginnings = [folder for case in cases for folder in case.shared]
+        first = next(each for each in (*beginnings, *unfinished) if not is_finished(each))
         raise UsageError(
-            f"{len(unfinished)} of {len(folders)} runs did not finish, such as {unfinished[0]} "
-            f"({_last_words(unfinished[0])}); the same command goes on"
+            f"{len(unfinished)} of {len(folders)} runs did not finish, such as {first} "
+            f"({_last_words(first)}); the same command goes on"
         )
 
 
@@ -70,8 +72,11 @@ class _Case:
     seeds: list[int]
 
     @property
-    def shared(self) -> Path:
-        return self.folder / "shared"
+    def shared(self) -> list[Path]:
+        """Folders of the BC policies made for this case, one a seed."""
+        if self.base.bc.path is not None:
+            return []
+        return [self.folder / f"shared/seed{seed}" for seed in self.seeds]
 
     @property
     def runs(self) -> list[Path]:
@@ -96,18 +101,15 @@ def _make(config: BenchConfig, case: _Case) -> None:
     """Bring a case's shared files and runs into being, as far as they are not yet."""
     common = [case.setting, "if_exists=go_on", "quiet=true"]
     common.append(f"seed={','.join(map(str, case.seeds))}")
-    shared = f"{case.shared}/seed${{seed}}"
-    given = []
-    if case.base.demos.path is None:
-        given.append(f"demos.path={quoted(f'{shared}/demos.hdf5')}")
-    if case.base.bc.path is None:
-        folders = [case.shared / f"seed{seed}" for seed in case.seeds]
+    shared = f"{case.folder}/shared/seed${{seed}}"
+    given, policy = [], []
+    if case.shared:
+        if case.base.demos.path is None:
+            given.append(f"demos.path={quoted(f'{shared}/demos.hdf5')}")
         fitting = [s for s in config.settings if _is_for_launcher(s) or _fits("bc_run", s)]
         overrides = [*common, *fitting, f"run_dir={quoted(shared)}"]
-        _sweep(config, "bc", overrides, folders, f"{case.folder.name}: BC", len(folders))
-        policy = [f"bc.path={quoted(f'{shared}/bc.pt')}"]
-    else:
-        policy = []
+        _sweep(config, "bc", overrides, case.shared, f"{case.folder.name}: BC", len(case.shared))
+        policy.append(f"bc.path={quoted(f'{shared}/bc.pt')}")
     # A method that clones with networks of its own (RFT from pixels) shares demonstrations alone.
     sharing = [algo for algo in case.plans if case.plans[algo].bc == case.base.bc]
     others = [algo for algo in case.plans if algo not in sharing]
