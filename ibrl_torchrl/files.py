@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import csv
+import errno
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ibrl_torchrl.errors import UsageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and move it there when the block succeeds.
 
+    What was at ``path`` stays until all of the new content is on the disk, whatever happens.
+
     Raises:
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -25,7 +32,15 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UsageError(f"{path}: cannot write here ({error.strerror})") from error
     try:
         yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UsageError(
+            f"{path}: cannot be written ({error.strerror}); free some space"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,3 +55,13 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[obje
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises:
+        UsageError: the folder cannot be written to.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

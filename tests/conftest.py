@@ -1,9 +1,13 @@
 """Fixtures that more than one folder uses."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# One thread a process, before anything imports PyTorch: the tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,16 @@
 """The command line as a user meets it: real files, real simulator, smallest sizes."""
 
 import csv
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import h5py
 import pytest
+from tables import timeless
 
 from ibrl_torchrl import cli
 
@@ -17,6 +20,7 @@ TINY = [
     *("frames=250", "algo.warmup_episodes=1", "algo.update_every=20", "task.horizon=60"),
     *("algo.actor.hidden=[16]", "algo.critic.hidden=[16]", "bc.network.hidden=[16]"),
     *("bc.steps=20", "eval.every=200", "eval.episodes=1", "eval.final_episodes=2", "log.every=1"),
+    "collector.workers=0",
 ]
 
 
@@ -38,7 +42,7 @@ def _rows(path):
 
 def test_train_leaves_a_complete_run_folder(run_dir):
     assert {path.name for path in run_dir.iterdir()} == {
-        *("config.yaml", "run.json", "demos.hdf5", "bc.pt", "checkpoint.pt"),
+        *("config.yaml", "run.json", ".lock", "demos.hdf5", "bc.pt", "checkpoint.pt", "best.pt"),
         *("train.csv", "eval.csv", "evaluation.csv", "curve.png", "timing.json"),
     }
     final = [row for row in _rows(run_dir / "eval.csv") if int(row["frames"]) >= 250]
@@ -49,15 +53,13 @@ def test_train_leaves_a_complete_run_folder(run_dir):
     assert int(train[-1]["rounds"]) == learning // 20
 
 
-def test_the_same_seed_gives_the_same_run(ibrl, run_dir, tmp_path):
-    code, _, _ = ibrl("train", f"run_dir={tmp_path / 'again'}", *TINY)
-    assert code == 0
-    for name in ("train.csv", "eval.csv"):
-        timeless = [
-            [{key: row[key] for key in row if key != "wall_s"} for row in _rows(folder / name)]
-            for folder in (run_dir, tmp_path / "again")
-        ]
-        assert timeless[0] == timeless[1]
+def test_the_same_seed_gives_the_same_run_whoever_plays_its_episodes(ibrl, run_dir, tmp_path):
+    again = tmp_path / "again"
+    workers = ["collector.workers=1", "collector.overlap=false"]
+    code, _, error = ibrl("train", f"run_dir={again}", *TINY, *workers)
+    assert code == 0, error
+    for name in ("train.csv", "eval.csv", "evaluation.csv"):
+        assert timeless(again / name) == timeless(run_dir / name)
 
 
 def test_eval_repeats_the_final_evaluation(ibrl, run_dir, tmp_path):
@@ -105,7 +107,7 @@ def test_variants_of_the_algorithm_run(ibrl, tmp_path):
         assert code == 0, error
 
 
-def test_interruption_leaves_a_usable_checkpoint(ibrl, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(ibrl, run_dir, tmp_path, monkeypatch):
     from ibrl_torchrl.training.learner import IBRLLearner
 
     rounds = []
@@ -113,14 +115,24 @@ def test_interruption_leaves_a_usable_checkpoint(ibrl, tmp_path, monkeypatch):
 
     def interrupted(self, *arguments):
         rounds.append(1)
-        if len(rounds) == 3:
-            raise KeyboardInterrupt
+        if len(rounds) == 4:  # Ctrl-C, in the middle of an episode's rounds
+            os.kill(os.getpid(), signal.SIGINT)
         return original(self, *arguments)
 
     monkeypatch.setattr(IBRLLearner, "round", interrupted)
-    code, out, _ = ibrl("train", f"run_dir={tmp_path / 'run'}", *TINY)
-    assert code == 130 and "ibrl eval" in out
-    assert ibrl("eval", tmp_path / "run", "episodes=1")[0] == 0
+    run = tmp_path / "run"
+    code, out, _ = ibrl("train", f"run_dir={run}", *TINY)
+    assert code == 130 and f"ibrl train resume={run}" in out and f"ibrl eval {run}" in out
+    assert ibrl("eval", run, "episodes=1")[0] == 0
+    code, _, error = ibrl("train", f"resume={run}", "frames=300")
+    assert code == 2 and "was begun with frames=250, this call has 300" in error
+    code, out, error = ibrl("train", f"resume={run}", "frames=250")
+    assert code == 0 and "going on from frame" in out, error
+    for name in ("train.csv", "eval.csv", "evaluation.csv"):
+        assert timeless(run / name) == timeless(run_dir / name)
+    code, out, _ = ibrl("train", f"resume={run}")
+    assert code == 0 and "finished already" in out
+    assert ibrl("eval", run, "checkpoint=best.pt", "episodes=1")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -142,6 +154,9 @@ def test_interruption_leaves_a_usable_checkpoint(ibrl, tmp_path, monkeypatch):
         (["train", "bc.path=missing.pt"], "missing.pt: no such checkpoint"),
         (["eval"], "run=... is needed"),
         (["eval", "missing"], "missing: not a run folder"),
+        (["eval", "missing", "checkpoint=../x.pt"], "checkpoint=../x.pt must be one of checkpoint"),
+        (["train", "resume=missing"], "missing: not a run folder"),
+        (["train", "collector.workers=-1"], "collector.workers=-1 must be null or 0 or more"),
     ],
 )
 def test_mistakes_cost_one_line(ibrl, tmp_path, monkeypatch, arguments, message):

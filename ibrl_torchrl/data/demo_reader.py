@@ -23,6 +23,7 @@ from ibrl_torchrl.data.demo_file import (
 )
 from ibrl_torchrl.data.demos import Demos, observation_keys
 from ibrl_torchrl.data.robomimic import observation_names
+from ibrl_torchrl.data.stacking import stack
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, DONE, NEXT, REWARD, SUCCESS, TERMINATED, TRUNCATED
 
@@ -70,7 +71,7 @@ def load_demos(
             where = f"{path}: {name}"
             keys = keys or observation_names(stored_observations(data[name], where))
             episode = _read_episode(data[name], keys, env_args, where)
-            _stack(episode, frame_stack, state_stack)
+            stack(episode, frame_stack, state_stack)
             if episodes:
                 _check_same_shapes(episode, episodes[0], where)
             episodes.append(episode)
@@ -153,23 +154,6 @@ def _tensor(values: np.ndarray) -> torch.Tensor:
     tensor = torch.from_numpy(values)
     is_image = tensor.dtype == torch.uint8 and tensor.ndim == 4
     return tensor.permute(0, 3, 1, 2).contiguous() if is_image else tensor
-
-
-def _stack(episode: TensorDict, frames: int, states: int) -> None:
-    """Replace each observation by the last few: of images [C, H, W] and of numbers [n].
-
-    Before the start, the first image is repeated and numbers are zero.
-    """
-    for key in observation_keys(episode):
-        is_image = episode[key].dtype == torch.uint8
-        depth = frames if is_image else states
-        if depth == 1:
-            continue
-        values = torch.cat([episode[key], episode[NEXT, key][-1:]])
-        earlier = values[:1] if is_image else torch.zeros_like(values[:1])
-        padded = torch.cat([earlier.expand(depth - 1, *values.shape[1:]), values])
-        stacked = torch.cat([padded[i : i + len(values)] for i in range(depth)], dim=1)
-        episode[key], episode[NEXT, key] = stacked[:-1], stacked[1:]
 
 
 def _check_same_shapes(episode: TensorDict, first: TensorDict, where: str) -> None:

@@ -8,6 +8,8 @@ trees where they are missing; everything else stays TorchRL's. It can go when
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torchrl.data import PrioritizedSampler
@@ -51,3 +53,14 @@ class PortablePrioritizedSampler(PrioritizedSampler):
         self._sum_tree = _SumTree(self._max_capacity, 0.0, self.dtype)
         self._min_tree = _MinTree(self._max_capacity, float("inf"), self.dtype)
         self._max_priority = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The priorities, as tensors alone."""
+        sums, smallest = self._sum_tree.values, self._min_tree.values
+        return {"sum": sums.clone(), "min": smallest.clone(), "max": self._max_priority}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what ``state_dict`` gave, of a sampler of the same capacity."""
+        self._sum_tree.values.copy_(state_dict["sum"])
+        self._min_tree.values.copy_(state_dict["min"])
+        self._max_priority = state_dict["max"]

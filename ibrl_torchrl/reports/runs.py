@@ -79,7 +79,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The configuration by dotted names, such as ``"algo.lr"``."""
-        return dict(_flat(self.config))
+        return dict(flattened(self.config))
 
     def success(self, policy: str) -> float:
         """Success rate of a policy in the final evaluation."""
@@ -166,10 +166,11 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return [*csv.DictReader(opened)]
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by dotted names, such as ``"algo.lr"``."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flattened(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential, WrapModule
@@ -34,7 +36,8 @@ from ibrl_torchrl.modules import (
     shared_twin,
 )
 from ibrl_torchrl.objectives import BCRegularizedTD3Loss, IBRLTD3Loss
-from ibrl_torchrl.training.config import AlgoConfig, EncoderConfig, TaskConfig
+from ibrl_torchrl.training.collection import EXPLORE, WARMUP
+from ibrl_torchrl.training.config import AlgoConfig, CollectorConfig, EncoderConfig, TaskConfig
 from ibrl_torchrl.training.learner import IBRLLearner
 from ibrl_torchrl.training.networks import (
     build_encoder,
@@ -45,6 +48,8 @@ from ibrl_torchrl.training.networks import (
     extra_keys,
     observed_keys,
 )
+from ibrl_torchrl.training.rollout_workers import RolloutWorkers
+from ibrl_torchrl.training.rollouts import LocalRollouts, Rollouts
 from ibrl_torchrl.training.scales import Scales
 
 
@@ -239,6 +244,30 @@ def build_agent(
     explore = TensorDictSequential(*seeing, acting_actor, noise, *exploring)
     warmup = policies["bc"] if algo.warmup == "bc" else uniform_policy(env)
     return Agent(loss, learner, explore, policies, warmup, scored)
+
+
+def build_rollouts(
+    collector: CollectorConfig, task: TaskConfig, env: EnvBase, agent: Agent, device: torch.device
+) -> Rollouts:
+    """Who plays the episodes of an agent, those it collects and those it is evaluated by.
+
+    Args:
+        collector: how many workers.
+        task: of their environments.
+        env: the environment of this process, for want of workers.
+        agent: whose policies are played.
+        device: where workers' policies live.
+    """
+    policies = {**agent.policies, WARMUP: agent.warmup, EXPLORE: agent.explore}
+    workers = automatic_workers() if collector.workers is None else collector.workers
+    if workers == 0:
+        return LocalRollouts(env, policies)
+    return RolloutWorkers(partial(build_env, task, device), policies, workers)
+
+
+def automatic_workers() -> int:
+    """As many workers as there are cores beside the learner's, at most 8; at least 1."""
+    return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 
 
 def uniform_policy(env: EnvBase) -> TensorDictModuleBase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str
         state: state dicts by part.
 
     Raises:
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or the disk is full.
     """
+    content = io.BytesIO()  # PyTorch's own writing does not tell a full disk from other failures
+    torch.save({"format": FORMAT, "kind": kind, "meta": meta, "state": state}, content)
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT, "kind": kind, "meta": meta, "state": state}, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(

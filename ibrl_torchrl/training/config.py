@@ -18,6 +18,8 @@ from ibrl_torchrl.errors import UsageError
 ConfigT = TypeVar("ConfigT")
 # What to do where a run folder exists.
 IF_EXISTS = ("refuse", "go_on")
+# What a run folder may hold that policies can be read from.
+CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt", "best.pt", "not-finite.pt")
 
 
 def _check(condition: bool, name: str, value: object, expected: str) -> None:
@@ -50,6 +52,11 @@ class TaskConfig:
         _check(self.state_parts != [], "task.state_parts", self.state_parts, "one part or more")
         _check(self.min_std > 0, "task.min_std", self.min_std, "above 0")
         _check(self.start_states >= 0, "task.start_states", self.start_states, "0 or more")
+
+    @property
+    def label(self) -> str:
+        """What checkpoints and tables call it, such as ``"metaworld/box-close"``."""
+        return f"{self.suite}/{self.name}"
 
 
 @dataclass
@@ -270,6 +277,20 @@ class LogConfig:
 
 
 @dataclass
+class CollectorConfig:
+    workers: int | None = 0
+    overlap: bool = True
+
+    def __post_init__(self) -> None:
+        _check(
+            self.workers is None or self.workers >= 0,
+            "collector.workers",
+            self.workers,
+            "null or 0 or more",
+        )
+
+
+@dataclass
 class TrainConfig:
     seed: int
     frames: int
@@ -284,8 +305,10 @@ class TrainConfig:
     replay: ReplayConfig
     eval: EvalConfig
     log: LogConfig
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
     matmul_precision: str = "highest"
     compile: str | None = None
+    resume: str | None = None
     if_exists: str = "refuse"
     quiet: bool = False
 
@@ -393,10 +416,12 @@ class EvalRunConfig:
     seed: int
     device: str
     threads: int | None
+    checkpoint: str = "checkpoint.pt"
     video: bool | str | None = None
     video_episodes: int = 3
 
     def __post_init__(self) -> None:
+        _check_choice("checkpoint", self.checkpoint, CHECKPOINTS)
         for name in ("episodes", "video_episodes"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 

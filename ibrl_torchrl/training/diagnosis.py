@@ -19,8 +19,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from ibrl_torchrl.data.recordings import Recording
 from ibrl_torchrl.envs.sparse import SparseRewardEnv
 from ibrl_torchrl.keys import ACTION, BC_ACTION, NEXT, PROPOSAL, PROPOSAL_VALUES, SUCCESS
-from ibrl_torchrl.training.evaluate import MAX_STEPS, evaluate
+from ibrl_torchrl.training.evaluate import evaluate
 from ibrl_torchrl.training.replaying import begin
+from ibrl_torchrl.training.rollouts import MAX_STEPS
 
 ItemT = TypeVar("ItemT")
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
-import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
+from ibrl_torchrl.training.rollouts import Rollouts, roll_out
 
 
 @dataclass(frozen=True)
@@ -80,40 +80,78 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-@torch.no_grad()
-def evaluate(
-    env: EnvBase,
-    policy: Callable[[TensorDictBase], TensorDictBase],
-    seeds: Sequence[int],
-    on_episode: Callable[[EpisodeOutcome], None] | None = None,
-) -> Evaluation:
-    """Run one episode from the start state of each seed, without exploration.
+class RunningEvaluation:
+    """Policies that are being played from the same start states, without exploration.
 
     Every start state is played exactly once, so that short episodes count no more than long ones.
-    The global random state of PyTorch is left as it was found.
+    The policies are those of the moment in which this is made, even where workers play them later.
 
     Args:
-        env: an unbatched environment that ends its episodes itself and reports ``success``.
-        policy: writes ``action``, and ``proposal`` where it chooses among several; in eval mode.
+        rollouts: plays.
+        policies: their names. A policy that has two is played once.
         seeds: names of the start states.
-        on_episode: called after each episode, to show progress.
+        on_episode: called after each episode, from whichever thread played it.
     """
-    episodes = []
-    with torch.random.fork_rng(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        for seed in seeds:
-            env.set_seed(seed)
-            steps = env.rollout(MAX_STEPS, policy)
-            proposals = steps.get(PROPOSAL, None)
-            outcome = EpisodeOutcome(
-                seed=seed,
-                success=bool(steps[NEXT, SUCCESS].any()),
-                frames=len(steps),
-                il_frames=0 if proposals is None else int((proposals > 0).sum()),
+
+    def __init__(
+        self,
+        rollouts: Rollouts,
+        policies: Iterable[str],
+        seeds: Sequence[int],
+        on_episode: Callable[[], object] = lambda: None,
+    ) -> None:
+        weights = rollouts.snapshot()
+        self._seeds = seeds
+        self._played: dict[str, list[Future[TensorDict]]] = {}
+        for name in policies:
+            self._played[name] = self._of_twin(rollouts, name) or []
+            if self._played[name]:
+                continue
+            for seed in seeds:
+                episode = rollouts.order(name, seed, weights=weights)
+                episode.add_done_callback(lambda _: on_episode())
+                self._played[name].append(episode)
+
+    def _of_twin(self, rollouts: Rollouts, name: str) -> list[Future[TensorDict]] | None:
+        same = rollouts.policies[name]
+        return next((e for n, e in self._played.items() if rollouts.policies[n] is same), None)
+
+    def is_done(self) -> bool:
+        """Whether :meth:`results` would not wait."""
+        return all(episode.done() for each in self._played.values() for episode in each)
+
+    def results(self) -> dict[str, Evaluation]:
+        """What became of it, by policy; waits for what is still being played."""
+        return {
+            name: Evaluation(
+                tuple(
+                    outcome_of(seed, episode.result())
+                    for seed, episode in zip(self._seeds, episodes, strict=True)
+                )
             )
-            episodes.append(outcome)
-            if on_episode is not None:
-                on_episode(outcome)
-    return Evaluation(tuple(episodes))
+            for name, episodes in self._played.items()
+        }
 
 
-MAX_STEPS = 1_000_000  # environments end their own episodes; rollout wants a bound
+def outcome_of(seed: int, episode: TensorDictBase) -> EpisodeOutcome:
+    """How an episode [T] went that began where ``seed`` says."""
+    proposals = episode.get(PROPOSAL, None)
+    return EpisodeOutcome(
+        seed=seed,
+        success=bool(episode[NEXT, SUCCESS].any()),
+        frames=len(episode),
+        il_frames=0 if proposals is None else int((proposals > 0).sum()),
+    )
+
+
+def evaluate(
+    env: EnvBase, policy: Callable[[TensorDictBase], TensorDictBase], seeds: Iterable[int]
+) -> Evaluation:
+    """Play a policy once from the start state of each seed, here and without exploration.
+
+    Args:
+        env: see :func:`roll_out`.
+        policy: see :func:`roll_out`.
+        seeds: names of the start states.
+    """
+    return Evaluation(tuple(outcome_of(seed, roll_out(env, policy, seed)) for seed in seeds))

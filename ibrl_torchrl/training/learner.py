@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from ibrl_torchrl.objectives import IBRLTD3Loss, PartialSoftUpdate
+from ibrl_torchrl.training.checkpoint import load_state
 
 
 class Replay(Protocol):
@@ -61,7 +63,11 @@ class IBRLLearner:
         self._actor_target = PartialSoftUpdate(loss, "actor_network", tau=tau)
 
     def round(self, replay: Replay, device: torch.device) -> dict[str, Tensor]:
-        """Run one round and return what happened in its last updates, as scalar tensors."""
+        """Run one round.
+
+        Returns:
+            What happened in its last updates, scalar tensors in the order of computation.
+        """
         for _ in range(self.critic_updates):
             batch = replay.sample().to(device)
             report = self.update_critics(batch)
@@ -74,10 +80,10 @@ class IBRLLearner:
         _descend(self.critic_optimizer, loss)
         self._critic_target.step()
         return {
-            "loss_qvalue": loss.detach(),
-            "q_mean": info["pred_value"].mean(),
-            "target_mean": info["target_value"].mean(),
             "bootstrap_il_share": (info["next_proposal"] > 0).float().mean(),
+            "target_mean": info["target_value"].mean(),
+            "q_mean": info["pred_value"].mean(),
+            "loss_qvalue": loss.detach(),
         }
 
     def update_actor(self, batch: TensorDictBase) -> dict[str, Tensor]:
@@ -85,15 +91,29 @@ class IBRLLearner:
         loss, info = self._policy_loss(batch)
         _descend(self.actor_optimizer, loss)
         self._actor_target.step()
-        return {"loss_actor": loss.detach()} | {key: value.mean() for key, value in info.items()}
+        return {key: value.mean() for key, value in info.items()} | {"loss_actor": loss.detach()}
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Everything the learner needs to go on."""
         return {
             "loss": self.loss.state_dict(),
             "critic_optimizer": self.critic_optimizer.state_dict(),
             "actor_optimizer": self.actor_optimizer.state_dict(),
         }
+
+    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
+        """Go on from what ``state_dict`` gave.
+
+        Args:
+            state: of a learner of the same configuration.
+            path: the file it comes from, for messages.
+
+        Raises:
+            UsageError: it is of other networks.
+        """
+        load_state(self.loss, state["loss"], path)
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
 
 
 def _adam(parameters: object, lr: float) -> torch.optim.Adam:

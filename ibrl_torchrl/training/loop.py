@@ -1,4 +1,4 @@
-"""The training loop: collect, extend, update, evaluate, log."""
+"""The training loop: take an episode, store it, update, report."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
-from torchrl.collectors import Collector
-from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
+from ibrl_torchrl.training.collection import Collected
 from ibrl_torchrl.training.learner import IBRLLearner, Replay
 
 
@@ -25,6 +21,7 @@ class Progress:
     """Where a run stands; frames are environment steps after action repeat."""
 
     frames: int = 0
+    warmup_frames: int = 0
     episodes: int = 0
     rounds: int = 0
     successes: list[bool] = field(default_factory=list)
@@ -39,93 +36,66 @@ class Progress:
         return sum(recent) / max(1, len(recent))
 
 
-# Steps that the collector takes at a time. A larger number spends less on each, and lets more
-# first steps of an episode be taken before the updates that the last one earned.
-_POLL = 10
-
-
-def episodes(env: EnvBase, policy: TensorDictModuleBase) -> Iterator[TensorDictBase]:
-    """Yield complete episodes [T] of a policy, for ever, as the environments finish them."""
-    collector = Collector(
-        env,
-        policy,
-        frames_per_batch=_POLL * env.batch_size.numel(),
-        total_frames=-1,
-        trajs_per_batch=1,
-        traj_format="cat",
-        exploration_type=ExplorationType.RANDOM,
-        auto_register_policy_transforms=False,
-    )
-    try:
-        yield from collector
-    finally:
-        collector.shutdown(close_env=False)
+class NotFinite(UsageError):
+    """Learning went wrong: a number is no number any more."""
 
 
 def train(
-    env: EnvBase,
-    warmup: TensorDictModuleBase,
-    explore: TensorDictModuleBase,
+    collection: Iterator[Collected],
     learner: IBRLLearner,
     replay: Replay,
+    progress: Progress,
     *,
     frames: int,
-    warmup_episodes: int,
     update_every: int,
     device: torch.device,
-    on_episode: Callable[[Progress, dict[str, float]], None],
-) -> Progress:
+    on_episode: Callable[[dict[str, float]], None],
+) -> None:
     """Train until ``frames`` environment steps have been taken.
 
-    ``warmup_episodes`` of the imitation policy come first. Then, after each episode of the
-    exploring policy, the rounds that its frames have earned: one for every ``update_every``
-    frames, whatever the episode lengths (nothing is owed for the warm-up).
+    After each episode come the rounds that its frames have earned: one for every ``update_every``
+    frames, whatever the episode lengths and however many environments there are. Nothing is owed
+    for the warm-up.
 
     Args:
-        env: collects, one environment or a batch of them; its start states follow from its seed.
-        warmup: policy of the first episodes.
-        explore: policy of all others; it may share tensors with the learner's networks.
+        collection: gives the episodes.
         learner: runs the rounds.
         replay: takes whole episodes.
+        progress: where to go on; it is kept up to date.
         frames: total budget, warm-up included.
-        warmup_episodes: episodes before learning starts.
         update_every: frames a round.
         device: where batches are put.
-        on_episode: called after each episode and its rounds with the progress and the means of
-            what the rounds reported (empty without rounds).
+        on_episode: called after each episode and its rounds with the means of what the rounds
+            reported (empty without rounds).
 
     Raises:
-        UsageError: a loss stopped being finite.
+        NotFinite: an episode or a loss has a number that is not finite.
     """
-    progress = Progress()
     clock = _Clock(progress.seconds)
-    for policy, limit in ((warmup, warmup_episodes), (explore, None)):
-        learning_since = progress.frames
-        for episode in islice(episodes(env, policy), limit):
-            clock.charge("collect")
-            episode = episode.cpu()
-            replay.extend(episode)
-            progress.frames += len(episode)
-            progress.episodes += 1
-            progress.successes.append(bool(episode[NEXT, SUCCESS].any()))
-            report = {
-                "episode_success": float(progress.successes[-1]),
-                "episode_frames": float(len(episode)),
-                "il_share": (episode[PROPOSAL] > 0).float().mean().item(),
-            }
-            clock.charge("other")
-            due = (progress.frames - learning_since) // update_every if limit is None else 0
-            if due > progress.rounds:
-                reports = [learner.round(replay, device) for _ in range(due - progress.rounds)]
-                progress.rounds = due
-                report |= _means(reports)
-                _check_finite(report, progress)
-                clock.charge("update")
-            on_episode(progress, report)
-            clock.charge("other")
-            if progress.frames >= frames:
-                return progress
-    return progress
+    while progress.frames < frames:
+        episode, is_warmup = next(collection)
+        clock.charge("collect")
+        _require_finite_episode(episode, progress)
+        replay.extend(episode)
+        progress.frames += len(episode)
+        progress.episodes += 1
+        progress.successes.append(bool(episode[NEXT, SUCCESS].any()))
+        if is_warmup:
+            progress.warmup_frames = progress.frames
+        report = {
+            "episode_success": float(progress.successes[-1]),
+            "episode_frames": float(len(episode)),
+            "il_share": (episode[PROPOSAL] > 0).float().mean().item(),
+        }
+        clock.charge("other")
+        due = (progress.frames - progress.warmup_frames) // update_every
+        if due > progress.rounds:
+            reports = [learner.round(replay, device) for _ in range(due - progress.rounds)]
+            report |= _means(reports, progress)
+            progress.rounds = due
+            clock.charge("update")
+        on_episode(report)
+        clock.charge("other")
 
 
 class _Clock:
@@ -141,15 +111,30 @@ class _Clock:
         self._last = now
 
 
-def _means(reports: list[dict[str, torch.Tensor]]) -> dict[str, float]:
-    return {
-        key: torch.stack([report[key] for report in reports]).mean().item() for key in reports[0]
-    }
+def _means(reports: list[dict[str, torch.Tensor]], progress: Progress) -> dict[str, float]:
+    """Means over rounds, in the order in which a round computes them; all in one transfer.
+
+    Raises:
+        NotFinite: names the first of the first round that is not.
+    """
+    names = [*reports[0]]
+    table = torch.stack([torch.stack([report[name] for name in names]) for report in reports])
+    means = dict(zip(names, table.mean(0).tolist(), strict=True))
+    if all(map(math.isfinite, means.values())):
+        return means
+    row, column = torch.nonzero(~table.isfinite())[0].tolist()
+    raise NotFinite(
+        f"{names[column]} became {table[row, column].item()} in round {progress.rounds + row + 1}, "
+        f"by frame {progress.frames}; lower algo.lr or check the data"
+    )
 
 
-def _check_finite(report: dict[str, float], progress: Progress) -> None:
-    for key, value in report.items():
-        if not math.isfinite(value):
-            raise UsageError(
-                f"{key} became {value} at frame {progress.frames}; lower algo.lr or check the data"
+def _require_finite_episode(episode: TensorDictBase, progress: Progress) -> None:
+    for key, values in episode.items(True, True):
+        if values.is_floating_point() and not bool((finite := values.isfinite()).all()):
+            step = int(torch.nonzero(~finite)[0, 0])
+            name = key if isinstance(key, str) else ".".join(key)
+            raise NotFinite(
+                f"{name} of episode {progress.episodes + 1} is not finite at step {step}; the "
+                "simulation has become unstable: lower algo.exploration_noise or task.action_repeat"
             )

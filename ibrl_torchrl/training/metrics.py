@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,16 +18,24 @@ class CsvTable:
     Args:
         path: file to write.
         columns: its header. A row may leave entries out; others are refused.
-        append: go on with an existing file instead of replacing it. Default False.
+        size: go on with an existing file after so many bytes, what :meth:`sync` gave; what follows
+            is cut off. None (default) replaces it.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], *, append: bool = False) -> None:
-        is_new = not (append and path.exists())
-        self._file = path.open("w" if is_new else "a", newline="")
+    def __init__(self, path: Path, columns: Sequence[str], *, size: int | None = None) -> None:
+        self._file = path.open("w" if size is None else "r+", newline="")
         self._writer = csv.DictWriter(self._file, columns)
-        if is_new:
+        if size is None:
             self._writer.writeheader()
+        else:
+            self._file.truncate(size)
+            self._file.seek(size)
         self._file.flush()
+
+    def sync(self) -> int:
+        """Wait until all rows are on the disk; the file's size in bytes."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
 
     def write(self, row: Mapping[str, object]) -> None:
         """Append one row, on disk when this returns."""

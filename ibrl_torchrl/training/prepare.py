@@ -35,6 +35,7 @@ from ibrl_torchrl.training.config import (
 from ibrl_torchrl.training.networks import build_encoder, build_policy, observed_keys
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies
+from ibrl_torchrl.training.rollouts import LocalRollouts
 from ibrl_torchrl.training.scales import Scales, placeholder_scales
 
 # An imitation policy of either kind.
@@ -122,9 +123,13 @@ def given_demos(
 
 
 def recorded_demos(config: DemosConfig, task: TaskConfig, keys: list[str], run_dir: Path) -> Demos:
-    """Scripted demonstrations, recorded to ``demos.hdf5`` in the run folder and read back."""
+    """Scripted demonstrations, recorded to ``demos.hdf5`` in the run folder and read back.
+
+    An interrupted run has them already.
+    """
     path = run_dir / "demos.hdf5"
-    record_to(path, config, task)
+    if not path.exists():
+        record_to(path, config, task)
     return load_demos(path, keys=keys, frame_stack=task.frame_stack, state_stack=task.state_stack)
 
 
@@ -182,7 +187,8 @@ def trained_bc(
 
 
 def _success(policy: TensorDictModuleBase, config: BCConfig, env: EnvBase, step: int) -> float:
-    results = evaluate_policies(env, {"bc": policy}, config.eval_seed, config.eval_episodes)
+    rollouts = LocalRollouts(env, {"bc": policy})
+    results = evaluate_policies(rollouts, ["bc"], config.eval_seed, config.eval_episodes)
     rate = results["bc"].success_rate
     say(f"bc step {step:>7}  success {rate:.2f} of {config.eval_episodes}")
     return rate
@@ -213,7 +219,7 @@ def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> 
 
 def bc_meta(config: BCConfig, task: TaskConfig) -> dict[str, str]:
     """What an imitation policy belongs to: its task, and what it sees of it."""
-    meta = {"task": f"{task.suite}/{task.name}"}
+    meta = {"task": task.label}
     if config.encoder is not None:
         meta["images"] = (
             f"{task.frame_stack} x {task.image_size} px, quality {task.render_quality}, "

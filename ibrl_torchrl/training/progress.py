@@ -23,7 +23,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def messages_to(file: Path | None) -> Iterator[None]:
-    """Send lines and warnings to a file, replaced, instead of the terminal; None changes nothing.
+    """Send lines and warnings to the end of a file, not to the terminal; None changes nothing.
 
     What went wrong in the block is written there before it is raised.
     """
@@ -31,7 +31,7 @@ def messages_to(file: Path | None) -> Iterator[None]:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+    with file.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         try:
             yield
         except BaseException as error:

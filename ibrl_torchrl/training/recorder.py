@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any, NamedTuple
 
-from torchrl.envs import EnvBase
+from tqdm import tqdm
 
-from ibrl_torchrl.training.builders import Agent
-from ibrl_torchrl.training.checkpoint import save_checkpoint
+from ibrl_torchrl.files import write_json
 from ibrl_torchrl.training.config import TrainConfig
-from ibrl_torchrl.training.evaluate import Evaluation
-from ibrl_torchrl.training.loop import Progress
+from ibrl_torchrl.training.evaluate import Evaluation, RunningEvaluation
 from ibrl_torchrl.training.metrics import CsvTable, tracking_loggers
 from ibrl_torchrl.training.plot import plot_runs
 from ibrl_torchrl.training.progress import bar, say
-from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
-from ibrl_torchrl.training.run_folder import CHECKPOINT, EVALUATION, write_json
+from ibrl_torchrl.training.report import format_table, write_evaluation
+from ibrl_torchrl.training.rollouts import Rollouts
+from ibrl_torchrl.training.run_folder import BEST, EVALUATION
+from ibrl_torchrl.training.run_state import RunState
 
 TRAIN_COLUMNS = [
     *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames", "il_share"),
@@ -30,80 +31,100 @@ EVAL_COLUMNS = [
 ]
 
 
-class Recorder:
-    """Keeps a run's records: progress bar, tables, trackers, evaluations, checkpoints."""
+class _Running(NamedTuple):
+    """An evaluation on its way: of which frame, of which networks, and its progress bar."""
 
-    def __init__(self, config: TrainConfig, run_dir: Path, agent: Agent, env: EnvBase) -> None:
+    evaluation: RunningEvaluation
+    frames: int
+    networks: dict[str, Any]
+    shown: tqdm
+
+
+class Recorder:
+    """Keeps a run's records: progress bar, tables, trackers, evaluations, checkpoints.
+
+    Args:
+        config: of the run.
+        state: what checkpoints are made of.
+        rollouts: plays evaluations; with workers, while the run goes on.
+        records: what the last checkpoint says of the records, to go on with; None to begin them.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        state: RunState,
+        rollouts: Rollouts,
+        records: dict[str, Any] | None = None,
+    ) -> None:
         self._config = config
-        self._run_dir = run_dir
-        self._agent = agent
-        self._env = env
-        self._progress = Progress()
-        self._started = time.perf_counter()
-        self._evaluating = 0.0
-        self._train = CsvTable(run_dir / "train.csv", TRAIN_COLUMNS)
-        self._eval = CsvTable(run_dir / "eval.csv", EVAL_COLUMNS)
+        self._state = state
+        self._progress = state.progress
+        self._run_dir = state.run_dir
+        self._rollouts = rollouts
+        records = records or {"train": None, "eval": None, "best": -1.0, "wall": 0.0, "wait": 0.0}
+        self._started = time.perf_counter() - records["wall"]
+        self._evaluating = records["wait"]
+        self._best = records["best"]
+        self._frames_before = state.progress.frames
+        self._running: _Running | None = None
+        self._train = CsvTable(self._run_dir / "train.csv", TRAIN_COLUMNS, size=records["train"])
+        self._eval = CsvTable(self._run_dir / "eval.csv", EVAL_COLUMNS, size=records["eval"])
         self._trackers = tracking_loggers(
-            run_dir,
+            self._run_dir,
             asdict(config),
             tensorboard=config.log.tensorboard,
             wandb=config.log.wandb,
             project=config.log.project,
         )
-        self._bar = bar(total=config.frames, desc=config.task.name, unit="frame")
-        self._due = {
-            "log": config.log.every,
-            "eval": config.eval.every,
-            "checkpoint": config.checkpoint_every,
-        }
+        self._bar = bar(
+            total=config.frames,
+            initial=self._frames_before,
+            desc=config.task.name,
+            unit="frame",
+        )
 
-    def after_episode(self, progress: Progress, report: dict[str, float]) -> None:
+    def after_episode(self, report: dict[str, float]) -> None:
         """Record an episode and do what has come due."""
-        self._progress = progress
-        self._bar.update(min(progress.frames, self._config.frames) - self._bar.n)
-        if self._is_due("log", self._config.log.every):
+        self._bar.update(min(self._progress.frames, self._config.frames) - self._bar.n)
+        if self._is_due(self._config.log.every):
             self._write_train(report)
-        if self._is_due("eval", self._config.eval.every):
-            self.evaluate(progress, ("hybrid", "rl"), self._config.eval.episodes)
-        if self._is_due("checkpoint", self._config.checkpoint_every):
+        if self._running is not None and self._running.evaluation.is_done():
+            self._write_evaluation()
+        if self._is_due(self._config.eval.every):
+            self._begin_evaluation(("hybrid", "rl"), self._config.eval.episodes)
+        if self._is_due(self._config.checkpoint_every):
             self.checkpoint()
+        self._frames_before = self._progress.frames
 
-    def evaluate(
-        self, progress: Progress, names: tuple[str, ...], episodes: int
-    ) -> dict[str, Evaluation]:
-        """Evaluate policies and record the figures."""
-        started = time.perf_counter()
-        policies = {name: self._agent.policies[name] for name in names}
-        results = evaluate_policies(self._env, policies, self._config.eval.seed, episodes)
-        self._evaluating += time.perf_counter() - started
-        for name, result in results.items():
-            row = result.row()
-            self._eval.write(
-                {"frames": progress.frames, "wall_s": self._wall, "policy": name, **row}
-            )
-            self._track(f"eval/{name}", row, progress.frames)
-            say(
-                f"frame {progress.frames:>7}  {name:6}  success {result.success_rate:.2f} "
-                f"of {episodes}  IL share {result.il_share:.2f}"
-            )
-        return results
+    def evaluate(self, names: tuple[str, ...], episodes: int) -> dict[str, Evaluation]:
+        """Evaluate policies, wait for that, and record the figures."""
+        self._begin_evaluation(names, episodes)
+        return self._write_evaluation()
 
     def checkpoint(self) -> None:
-        """Write networks, targets and optimisers."""
-        task = self._config.task
-        meta = {"task": f"{task.suite}/{task.name}", "frames": self._progress.frames}
-        state = self._agent.learner.state_dict()
-        save_checkpoint(self._run_dir / CHECKPOINT, "ibrl", meta, state)
+        """Write everything down that the run needs to go on from here."""
+        if self._running is not None:
+            self._write_evaluation()
+        self._state.save(
+            {
+                "train": self._train.sync(),
+                "eval": self._eval.sync(),
+                "best": self._best,
+                "wall": self._wall,
+                "wait": self._evaluating,
+            }
+        )
 
-    def finish(self, progress: Progress) -> None:
+    def finish(self) -> None:
         """Final checkpoint, evaluation from the same start states, picture and timing."""
         self.checkpoint()
-        config = self._config.eval
-        results = self.evaluate(progress, ("hybrid", "rl", "bc"), config.final_episodes)
-        write_evaluation(self._run_dir / EVALUATION, progress.frames, results)
-        timing = progress.seconds | {"evaluate": self._evaluating, "wall": self._wall}
+        results = self.evaluate(("hybrid", "rl", "bc"), self._config.eval.final_episodes)
+        timing = self._progress.seconds | {"evaluate": self._evaluating, "wall": self._wall}
         write_json(self._run_dir / "timing.json", timing)
         plot_runs([self._run_dir], self._run_dir / "curve.png")
+        write_evaluation(self._run_dir / EVALUATION, self._progress.frames, results)
+        self._state.tidy()
         say(format_table(results))
         say(f"{self._wall / 60:.1f} minutes; results in {self._run_dir}")
 
@@ -120,12 +141,46 @@ class Recorder:
     def _wall(self) -> float:
         return time.perf_counter() - self._started
 
-    def _is_due(self, name: str, every: int) -> bool:
-        frames = self._progress.frames
-        if frames < self._due[name]:
-            return False
-        self._due[name] = (frames // every + 1) * every
-        return True
+    def _is_due(self, every: int) -> bool:
+        """Whether the last episode has passed a multiple of so many frames."""
+        return self._progress.frames // every > self._frames_before // every
+
+    def _begin_evaluation(self, names: tuple[str, ...], episodes: int) -> None:
+        if self._running is not None:
+            self._write_evaluation()
+        started = time.perf_counter()
+        distinct = len({id(self._rollouts.policies[name]) for name in names})
+        shown = bar(total=distinct * episodes, desc="evaluation", unit="episode", leave=False)
+        first = self._config.eval.seed
+        self._running = _Running(
+            RunningEvaluation(self._rollouts, names, range(first, first + episodes), shown.update),
+            self._progress.frames,
+            copy.deepcopy(self._state.learner.loss.state_dict()),
+            shown,
+        )
+        self._evaluating += time.perf_counter() - started
+
+    def _write_evaluation(self) -> dict[str, Evaluation]:
+        """Wait for the evaluation that is running and record its figures."""
+        started = time.perf_counter()
+        running, self._running = self._running, None
+        results = running.evaluation.results()
+        running.shown.close()
+        self._evaluating += time.perf_counter() - started
+        for name, result in results.items():
+            row = result.row()
+            self._eval.write(
+                {"frames": running.frames, "wall_s": self._wall, "policy": name, **row}
+            )
+            self._track(f"eval/{name}", row, running.frames)
+            say(
+                f"frame {running.frames:>7}  {name:6}  success {result.success_rate:.2f} "
+                f"of {len(result.episodes)}  IL share {result.il_share:.2f}"
+            )
+        if "hybrid" in results and (rate := results["hybrid"].success_rate) > self._best:
+            self._best = rate
+            self._state.save_networks(BEST, running.networks)
+        return results
 
     def _write_train(self, report: dict[str, float]) -> None:
         progress = self._progress

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tensordict import TensorDict
 from torchrl.data import TensorDictReplayBuffer
+from torchrl.data.replay_buffers.samplers import Sampler
 from torchrl.envs import Compose, EnvBase
 
 from ibrl_torchrl.data import (
@@ -136,3 +137,15 @@ def require_replay_fits(
     say(f"replay: {needed / 1e9:.2f} GB when full, {'on disk' if on_disk else 'in memory'}")
     remedy = "lower replay.capacity" if on_disk else "lower replay.capacity or use storage=memmap"
     require_memory(needed, available, remedy)
+
+
+def samplers(replay: Replay) -> dict[str, Sampler]:
+    """The samplers of all buffers that a replay consists of, by a name of their place."""
+    if isinstance(replay, TensorDictReplayBuffer):
+        return {"": replay.sampler}
+    names = ["replay", "demos"] if isinstance(replay, WithDemos) else ["demos", "online"]
+    return {
+        f"{name}/{place}": sampler
+        for name in names
+        for place, sampler in samplers(getattr(replay, name)).items()
+    }

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tensordict.nn import TensorDictModuleBase
-from torchrl.envs import EnvBase
-
 from ibrl_torchrl.files import write_table
-from ibrl_torchrl.training.evaluate import Evaluation, evaluate
+from ibrl_torchrl.training.evaluate import Evaluation, RunningEvaluation
 from ibrl_torchrl.training.progress import bar
+from ibrl_torchrl.training.rollouts import Rollouts
 
 
 def evaluate_policies(
-    env: EnvBase, policies: Mapping[str, TensorDictModuleBase], seed: int, episodes: int
+    rollouts: Rollouts, policies: Sequence[str], seed: int, episodes: int
 ) -> dict[str, Evaluation]:
-    """Evaluate several policies from the same start states, with a progress bar.
-
-    A policy that has two names is evaluated once.
-    """
-    results = {}
-    seeds = range(seed, seed + episodes)
-    distinct = {id(policy): policy for policy in policies.values()}.values()
-    with bar(
-        total=len(distinct) * episodes, desc="evaluation", unit="episode", leave=False
-    ) as shown:
-        for policy in distinct:
-            result = evaluate(env, policy, seeds, lambda _: shown.update())
-            results |= {name: result for name, each in policies.items() if each is policy}
-    return {name: results[name] for name in policies}
+    """Evaluate several policies from the same start states, with a progress bar."""
+    distinct = len({id(rollouts.policies[name]) for name in policies})
+    with bar(total=distinct * episodes, desc="evaluation", unit="episode", leave=False) as shown:
+        seeds = range(seed, seed + episodes)
+        return RunningEvaluation(rollouts, policies, seeds, shown.update).results()
 
 
 def format_table(results: Mapping[str, Evaluation]) -> str:

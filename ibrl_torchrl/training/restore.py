@@ -12,6 +12,7 @@ from ibrl_torchrl.training.checkpoint import load_checkpoint, load_state
 from ibrl_torchrl.training.config import TrainConfig, parse
 from ibrl_torchrl.training.prepare import prepare_process, restore_bc
 from ibrl_torchrl.training.run_folder import CHECKPOINT, read_config
+from ibrl_torchrl.training.run_state import KIND
 from ibrl_torchrl.training.scales import placeholder_scales
 
 
@@ -32,11 +33,14 @@ class Restored:
     frames: int
 
 
-def restore(run_dir: Path, *, seed: int, threads: int | None, device: str) -> Restored:
+def restore(
+    run_dir: Path, name: str = CHECKPOINT, *, seed: int, threads: int | None, device: str
+) -> Restored:
     """Rebuild a run from its folder.
 
     Args:
         run_dir: the folder.
+        name: of the checkpoint, such as ``"best.pt"``. Default the last one.
         seed: of the process.
         threads: of PyTorch; None: all cores.
         device: where the networks go.
@@ -48,9 +52,8 @@ def restore(run_dir: Path, *, seed: int, threads: int | None, device: str) -> Re
     config = parse(TrainConfig, read_config(run_dir))
     place = prepare_process(seed, threads, device)
     env = build_env(config.task, place)
-    checkpoint = run_dir / CHECKPOINT
-    task = f"{config.task.suite}/{config.task.name}"
-    meta, state = load_checkpoint(checkpoint, "ibrl", {"task": task})
+    checkpoint = run_dir / name
+    meta, state = load_checkpoint(checkpoint, KIND, {"task": config.task.label})
     agent = build_agent(
         config.algo,
         bc_policy(restore_bc(run_dir / "bc.pt", config.bc, config.task, env), config.bc.encoder),

@@ -1,37 +1,36 @@
-"""The folder that a run leaves behind and that says how it came to be."""
+"""The folder that a run leaves behind."""
 
 from __future__ import annotations
 
-import json
-import platform
-import shlex
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import replacing
+from ibrl_torchrl.reports.runs import flattened
+from ibrl_torchrl.training.origin import note_beginning, note_resumption
 from ibrl_torchrl.training.progress import messages_to, say
 
 CONFIG = "config.yaml"
-ORIGIN = "run.json"
 CHECKPOINT = "checkpoint.pt"
 EVALUATION = "evaluation.csv"
 LOG = "log.txt"
+BEST = "best.pt"
+FAILED = "not-finite.pt"
+PREVIOUS = "checkpoint-previous.pt"
+EPISODES = "episodes"
+_LOCK = ".lock"
 # What a run that is begun anew must not find.
-_REPLACED = ("demos.hdf5", "bc.pt", CHECKPOINT, "train.csv", "eval.csv")
-PACKAGES = (
-    *("ibrl_torchrl", "torch", "torchrl", "tensordict"),
-    *("metaworld", "robosuite", "mujoco", "numpy"),
-)
+_REPLACED = ("demos.hdf5", "bc.pt", CHECKPOINT, PREVIOUS, BEST, "train.csv", "eval.csv")
+
+# Settings that a resumed run need not share.
+OF_THE_CALL = ("run_dir", "resume", "if_exists", "quiet")
 
 
 def is_finished(path: str | Path) -> bool:
@@ -39,42 +38,81 @@ def is_finished(path: str | Path) -> bool:
     return (Path(path) / EVALUATION).is_file()
 
 
-def create_run_folder(path: str | Path, config: object, if_exists: str = "refuse") -> Path:
-    """Make a run's folder and write down its configuration, command and versions.
+@contextmanager
+def run_folder(path: str | Path, config: object, if_exists: str = "refuse") -> Iterator[RunFolder]:
+    """Make a run's folder, or enter that of an interrupted run, and keep others out of it.
 
     ``config.yaml`` is the resolved configuration, ``run.json`` the command line, package versions,
-    commit and start time.
+    commit and start time, and those of each time it was resumed.
 
     Args:
         path: of the folder.
         config: a dataclass.
-        if_exists: ``"go_on"`` begins an unfinished run anew, whose files are removed.
+        if_exists: ``"refuse"``; or ``"go_on"``, which enters an unfinished run that has a
+            checkpoint, and begins one anew that has none, whose files are removed.
 
     Raises:
-        UsageError: the folder holds a run already or cannot be written to.
+        UsageError: the folder holds a run already, or one with other settings or of other versions
+            of what it depends on; another process is at it; or it cannot be written to.
     """
     path = Path(path)
-    if (path / CONFIG).exists():
-        if if_exists == "refuse" or is_finished(path):
-            raise UsageError(f"{path}: holds a run already; choose another run_dir=")
-        for name in _REPLACED:
-            (path / name).unlink(missing_ok=True)
+    exists = (path / CONFIG).exists()
+    if exists and (if_exists == "refuse" or is_finished(path)):
+        raise UsageError(f"{path}: holds a run already; choose another run_dir=")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{path}: cannot make the run folder ({error.strerror})") from error
-    with replacing(path / CONFIG) as temporary:
-        OmegaConf.save(OmegaConf.structured(config), temporary)
-    origin = {
-        "command": _command(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
-        "commit": _commit(),
-    }
-    write_json(path / ORIGIN, origin)
-    return path
+    with _locked(path):
+        is_resumed = exists and (path / CHECKPOINT).exists()
+        if is_resumed:
+            _require_same(path, read_config(path), _plain(config))
+            note_resumption(path)
+        else:
+            for name in _REPLACED:
+                (path / name).unlink(missing_ok=True)
+            shutil.rmtree(path / EPISODES, ignore_errors=True)
+            with replacing(path / CONFIG) as temporary:
+                OmegaConf.save(OmegaConf.structured(config), temporary)
+            note_beginning(path)
+        yield RunFolder(path, is_resumed)
+
+
+class RunFolder(NamedTuple):
+    """A run's folder, and whether there is a checkpoint in it to go on from."""
+
+    path: Path
+    is_resumed: bool
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that the system takes back from a process that dies."""
+    with (path / _LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"{path}: another process is at this run; wait for it") from error
+        yield
+
+
+def _require_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on with other settings.
+
+    Raises:
+        UsageError: names the first difference.
+    """
+    began = dict(flattened(found))
+    for key, value in flattened(wanted):
+        if key not in OF_THE_CALL and (had := began.get(key)) != value:
+            raise UsageError(
+                f"{path}: was begun with {key}={had}, this call has {value}; use the same "
+                "settings or another folder"
+            )
+
+
+def _plain(config: object) -> dict[str, Any]:
+    return dict(OmegaConf.to_container(OmegaConf.structured(config)))
 
 
 class Runnable(Protocol):
@@ -97,12 +135,6 @@ def in_run_folder(job: Callable[[RunnableT], None], config: RunnableT) -> None:
         job(config)
 
 
-def note_inputs(path: Path, inputs: Mapping[str, str]) -> None:
-    """Add to ``run.json`` what tells the run's demonstrations and BC policy from others."""
-    origin = json.loads((path / ORIGIN).read_text())
-    write_json(path / ORIGIN, origin | {"inputs": dict(inputs)})
-
-
 def read_config(path: str | Path) -> dict[str, Any]:
     """The configuration a run was made with, as plain values.
 
@@ -119,39 +151,3 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{file}: cannot be read as a configuration")
     return content
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _command() -> str:
-    """What makes this run alone, be it one of a sweep."""
-    arguments = sys.argv[1:]
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        arguments = HydraConfig.get().overrides.task
-    return f"{Path(sys.argv[0]).name} {shlex.join(arguments)}".strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, marked if it has changes; None outside a checkout."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() or None

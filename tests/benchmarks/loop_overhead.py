@@ -27,10 +27,12 @@ from ibrl_torchrl.training.builders import (
     build_agent,
     build_env,
 )
+from ibrl_torchrl.training.collection import EXPLORE, WARMUP, Collection
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.loop import train
+from ibrl_torchrl.training.loop import Progress, train
 from ibrl_torchrl.training.replays import build_replay
+from ibrl_torchrl.training.rollouts import LocalRollouts
 from ibrl_torchrl.training.scales import observation_scales
 
 
@@ -66,17 +68,17 @@ def main(frames: int) -> None:
     reset = env._begin_episode = Timed(env._begin_episode)
 
     started = time.perf_counter()
-    progress = train(
-        env,
-        agent.warmup,
-        agent.explore,
+    progress = Progress()
+    rollouts = LocalRollouts(env, {WARMUP: agent.warmup, EXPLORE: agent.explore})
+    train(
+        Collection(rollouts, seed=0, warmup_episodes=max(1, frames // 1000)),
         agent.learner,
         replay,
+        progress,
         frames=frames,
-        warmup_episodes=max(1, frames // 1000),
         update_every=config.algo.update_every,
         device=torch.device("cpu"),
-        on_episode=lambda progress, report: None,
+        on_episode=lambda report: None,
     )
     wall = time.perf_counter() - started
 

@@ -14,6 +14,7 @@ from ibrl_torchrl.training.config import TaskConfig
 from ibrl_torchrl.training.diagnosis import Demonstrations, Moment, Played, restarts
 
 TINY = [
+    "collector.workers=0",
     *("frames=120", "algo.warmup_episodes=1", "algo.update_every=20", "task.horizon=40"),
     *("bc.steps=20", "eval.every=1000", "eval.final_episodes=1", "demos.episodes=3"),
 ]

@@ -36,11 +36,9 @@ def test_figures_by_hand():
 
 def test_every_start_state_is_played_exactly_once():
     env = Countdown(3, 1, 4, 1, 5)
-    seen = []
-    result = evaluate(env, executing(1.0, 1), [4, 0, 1], seen.append)
+    result = evaluate(env, executing(1.0, 1), [4, 0, 1])
     assert [(e.seed, e.frames) for e in result.episodes] == [(4, 5), (0, 3), (1, 1)]
     assert all(e.success and e.il_frames == e.frames for e in result.episodes)
-    assert tuple(seen) == result.episodes
     failing = evaluate(env, executing(-1.0, 0), [4, 0, 1])
     assert failing.success_rate == 0 and failing.il_share == 0
     assert [e.frames for e in failing.episodes] == [5, 3, 1]

@@ -4,10 +4,18 @@ import pytest
 import torch
 from parts import Countdown, executing
 
-from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.loop import Progress, train
+from ibrl_torchrl.training.collection import EXPLORE, WARMUP, Collection
+from ibrl_torchrl.training.loop import NotFinite, Progress, train
+from ibrl_torchrl.training.rollouts import LocalRollouts
 
-WARMUP, EXPLORE = executing(-0.5, 1), executing(0.5, 0)
+POLICIES = {WARMUP: executing(-0.5, 1), EXPLORE: executing(0.5, 0)}
+
+
+class InOrder(Countdown):
+    """Episodes of the lengths that were asked for, one after the other, whatever the seed."""
+
+    def _set_seed(self, seed):
+        pass
 
 
 class Episodes(list):
@@ -31,33 +39,44 @@ class CountingLearner:
         return {"loss_qvalue": torch.tensor(value), "fine": torch.tensor(0.0)}
 
 
-def run(lengths, *, frames=100, warmup_episodes=2, update_every=2, learner=None):
+def run(
+    lengths,
+    *,
+    frames=100,
+    warmup_episodes=2,
+    update_every=2,
+    learner=None,
+    number=1,
+    overlap=False,
+):
     """Train on episodes of these lengths; returns all that there is to see."""
-    replay, seen = Episodes(), []
+    replay, seen, progress = Episodes(), [], Progress()
     learner = learner or CountingLearner()
-
-    def on_episode(progress, report):
-        seen.append((progress.frames, progress.rounds, report))
-
-    progress = train(
-        Countdown(*lengths),
-        WARMUP,
-        EXPLORE,
+    rollouts = LocalRollouts(InOrder(*lengths), POLICIES)
+    rollouts.number = number
+    train(
+        Collection(rollouts, seed=1, warmup_episodes=warmup_episodes, overlap=overlap),
         learner,
         replay,
+        progress,
         frames=frames,
-        warmup_episodes=warmup_episodes,
         update_every=update_every,
         device=torch.device("cpu"),
-        on_episode=on_episode,
+        on_episode=lambda report: seen.append((progress.frames, progress.rounds, report)),
     )
     return progress, replay, seen, learner
 
 
 @pytest.mark.parametrize("lengths", [(1,), (3,), (1, 7, 2), (25, 4)])
 @pytest.mark.parametrize("update_every", [1, 2, 5])
-def test_rounds_follow_the_learning_frames_whatever_the_episode_lengths(lengths, update_every):
-    progress, replay, seen, learner = run(lengths, update_every=update_every)
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_rounds_follow_the_learning_frames_however_they_are_played(
+    lengths, update_every, number, overlap
+):
+    progress, replay, seen, learner = run(
+        lengths, update_every=update_every, number=number, overlap=overlap
+    )
     warmup = sum(len(episode) for episode in replay[:2])
     for frames, rounds, _ in seen:
         assert rounds == max(0, frames - warmup) // update_every
@@ -75,10 +94,7 @@ def test_episodes_are_whole_and_begin_with_their_own_first_observation(lengths):
         assert torch.equal(episode["next", "state"][:, 1], steps + 1)
         assert (episode["state"][:, 0] == number).all()
         assert episode["next", "done"].flatten().tolist() == [False] * (length - 1) + [True]
-    # Nothing is lost or repeated while one policy acts.
-    for phase in (replay[:2], replay[2:]):
-        numbers = [int(episode["state"][0, 0]) for episode in phase]
-        assert numbers == [*range(numbers[0], numbers[0] + len(phase))]
+    assert [int(episode["state"][0, 0]) for episode in replay] == [*range(len(replay))]
     assert progress.episodes == len(replay)
     assert progress.frames == sum(len(episode) for episode in replay)
 
@@ -112,8 +128,30 @@ def test_reports_are_means_over_the_rounds_of_an_episode():
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named():
     learner = CountingLearner(broken_at=3)
-    with pytest.raises(UsageError, match=r"^loss_qvalue became nan at frame 12; "):
+    message = r"^loss_qvalue became nan in round 3, by frame 12; lower algo.lr"
+    with pytest.raises(NotFinite, match=message):
         run([4], warmup_episodes=1, learner=learner)
+
+
+def test_an_observation_that_is_not_finite_never_reaches_the_replay():
+    class Unstable(InOrder):
+        def _state(self):
+            return super()._state() / (self.number < 3 or self.elapsed != 2)
+
+    replay, progress = Episodes(), Progress()
+    collection = Collection(LocalRollouts(Unstable(4), POLICIES), seed=1, warmup_episodes=1)
+    with pytest.raises(NotFinite, match=r"^state of episode 4 is not finite at step 2; the sim"):
+        train(
+            collection,
+            CountingLearner(),
+            replay,
+            progress,
+            frames=100,
+            update_every=2,
+            device=torch.device("cpu"),
+            on_episode=lambda report: None,
+        )
+    assert len(replay) == progress.episodes == 3
 
 
 def test_recent_success_looks_at_the_last_twenty_episodes():

@@ -278,6 +278,7 @@ def test_what_does_not_go_together_is_refused(overrides, message):
 
 
 TINY = [
+    "collector.workers=0",
     *("demos.episodes=3", "bc.steps=20", "frames=120", "algo.warmup_episodes=1"),
     *("task.horizon=40", "algo.update_every=10", "log.every=1"),
     *("eval.every=1000", "eval.final_episodes=1"),

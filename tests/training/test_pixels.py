@@ -49,7 +49,7 @@ TINY = [
 
 
 def config(*overrides):
-    return parse(TrainConfig, composed("train", ["run_dir=none", *TINY, *overrides]))
+    return parse(TrainConfig, composed("train", ["run_dir=none", "collector.workers=0", *TINY, *overrides]))
 
 
 def networks_of(*overrides):

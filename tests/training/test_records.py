@@ -9,9 +9,10 @@ import pytest
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.training.evaluate import EpisodeOutcome, Evaluation
 from ibrl_torchrl.training.metrics import CsvTable, tracking_loggers
+from ibrl_torchrl.training.origin import read_origin
 from ibrl_torchrl.training.plot import plot_runs, read_curve
 from ibrl_torchrl.training.report import format_table, write_evaluation
-from ibrl_torchrl.training.run_folder import create_run_folder, read_config
+from ibrl_torchrl.training.run_folder import read_config, run_folder
 
 
 @dataclass
@@ -20,18 +21,60 @@ class Config:
 
 
 def test_a_run_folder_says_how_it_came_to_be(tmp_path):
-    folder = create_run_folder(tmp_path / "a/b", Config())
-    assert read_config(folder) == {"seed": 3}
-    origin = json.loads((folder / "run.json").read_text())
-    assert origin["versions"]["torch"] and origin["command"]
-    with pytest.raises(UsageError, match="holds a run already"):
-        create_run_folder(folder, Config())
+    with run_folder(tmp_path / "a/b", Config()) as (folder, is_resumed):
+        assert read_config(folder) == {"seed": 3} and not is_resumed
+        origin = json.loads((folder / "run.json").read_text())
+        assert origin["versions"]["torch"] and origin["command"]
+    with (
+        pytest.raises(UsageError, match="holds a run already"),
+        run_folder(folder, Config()),
+    ):
+        pass
 
 
 def test_an_unwritable_run_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot make the run folder"):
-        create_run_folder(tmp_path / "file/run", Config())
+    with (
+        pytest.raises(UsageError, match="cannot make the run folder"),
+        run_folder(tmp_path / "file/run", Config()),
+    ):
+        pass
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    with (
+        run_folder(tmp_path, Config()),
+        pytest.raises(UsageError, match="another process is at this run"),
+        run_folder(tmp_path, Config(), "go_on"),
+    ):
+        pass
+    with run_folder(tmp_path, Config(), "go_on") as (_, is_resumed):
+        assert not is_resumed  # there was no checkpoint, so it was begun anew
+
+
+def test_a_run_goes_on_with_its_own_settings_and_versions_alone(tmp_path):
+    with run_folder(tmp_path, Config()):
+        (tmp_path / "checkpoint.pt").touch()
+        (tmp_path / "bc.pt").touch()
+    with run_folder(tmp_path, Config(), "go_on") as (_, is_resumed):
+        assert is_resumed and (tmp_path / "bc.pt").exists()
+    assert len(read_origin(tmp_path)["resumed"]) == 1
+    with (
+        pytest.raises(UsageError, match=r"was begun with seed=3, this call has 4; use the same"),
+        run_folder(tmp_path, Config(seed=4), "go_on"),
+    ):
+        pass
+    origin = read_origin(tmp_path)
+    origin["versions"]["torch"] = "1.0"
+    (tmp_path / "run.json").write_text(json.dumps(origin))
+    with (
+        pytest.raises(UsageError, match=r"was begun with torch 1\.0, here is \d"),
+        run_folder(tmp_path, Config(), "go_on"),
+    ):
+        pass
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=r"run.json: cannot be read"):
+        read_origin(tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "- a\n", "a: [", "\x00"])
@@ -49,6 +92,18 @@ def test_table_rows_are_on_disk_at_once_and_columns_are_fixed(tmp_path):
     with pytest.raises(ValueError, match="c"):
         table.write({"c": 1})
     table.close()
+
+
+def test_a_table_goes_on_where_it_was_when_it_was_saved(tmp_path):
+    table = CsvTable(tmp_path / "t.csv", ["a"])
+    table.write({"a": 1})
+    size = table.sync()
+    table.write({"a": 2})  # after the checkpoint, to be lost
+    table.close()
+    table = CsvTable(tmp_path / "t.csv", ["a"], size=size)
+    table.write({"a": 3})
+    table.close()
+    assert (tmp_path / "t.csv").read_text().splitlines() == ["a", "1", "3"]
 
 
 def test_tensorboard_receives_scalars(tmp_path):

@@ -16,7 +16,8 @@ from ibrl_torchrl.training.prepare import (
 )
 from ibrl_torchrl.training.progress import say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
-from ibrl_torchrl.training.run_folder import EVALUATION, create_run_folder, in_run_folder
+from ibrl_torchrl.training.rollouts import LocalRollouts
+from ibrl_torchrl.training.run_folder import EVALUATION, in_run_folder, run_folder
 from ibrl_torchrl.training.scales import observation_scales
 
 
@@ -32,14 +33,14 @@ def _run(config: BCRunConfig) -> None:
     keys = demo_keys(config.bc.encoder)
     demos = given_demos(config.demos, config.task, env, keys)
     network = given_bc(config.bc, config.task, env)
-    run_dir = create_run_folder(config.run_dir, config, config.if_exists)
-    demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
-    if network is None:
-        scales = observation_scales(config.task, env, demos.episodes)
-        network = trained_bc(config.bc, demos, scales, env, device)
-    save_bc(run_dir / "bc.pt", network, config.bc, config.task)
-    policies = {"bc": executing(bc_policy(network, config.bc.encoder))}
-    results = evaluate_policies(env, policies, config.eval.seed, config.eval.final_episodes)
-    write_evaluation(run_dir / EVALUATION, 0, results)
-    say(format_table(results))
-    say(f"policy: {run_dir / 'bc.pt'} (use it with: ibrl train bc.path=...)")
+    with run_folder(config.run_dir, config, config.if_exists) as (run_dir, _):
+        demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
+        if network is None:
+            scales = observation_scales(config.task, env, demos.episodes)
+            network = trained_bc(config.bc, demos, scales, env, device)
+        save_bc(run_dir / "bc.pt", network, config.bc, config.task)
+        rollouts = LocalRollouts(env, {"bc": executing(bc_policy(network, config.bc.encoder))})
+        results = evaluate_policies(rollouts, ["bc"], config.eval.seed, config.eval.final_episodes)
+        write_evaluation(run_dir / EVALUATION, 0, results)
+        say(format_table(results))
+        say(f"policy: {run_dir / 'bc.pt'} (use it with: ibrl train bc.path=...)")

@@ -10,6 +10,7 @@ from ibrl_torchrl.training.filming import film_policy
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
 from ibrl_torchrl.training.restore import restore
+from ibrl_torchrl.training.rollouts import LocalRollouts
 from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
 
@@ -24,9 +25,16 @@ def run(config: EvalRunConfig) -> None:
     if config.out is not None and not Path(config.out).parent.is_dir():
         raise UsageError(f"out={config.out}: there is no such folder")
     run_dir = Path(config.run)
-    run = restore(run_dir, seed=config.seed, threads=config.threads, device=config.device)
+    run = restore(
+        run_dir,
+        config.checkpoint,
+        seed=config.seed,
+        threads=config.threads,
+        device=config.device,
+    )
     video = chosen_file(config.video, run_dir / "video.mp4")
-    results = evaluate_policies(run.env, run.agent.policies, config.seed, config.episodes)
+    rollouts = LocalRollouts(run.env, run.agent.policies)
+    results = evaluate_policies(rollouts, [*run.agent.policies], config.seed, config.episodes)
     say(format_table(results))
     if config.out is not None:
         write_evaluation(Path(config.out), run.frames, results)

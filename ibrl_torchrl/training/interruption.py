@@ -1,0 +1,53 @@
+"""Ctrl-C and termination, heeded when nothing is lost by it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+from ibrl_torchrl.training.progress import say
+
+
+class Interruption:
+    """Holds back the first Ctrl-C or SIGTERM until :meth:`check`; a second one stops at once.
+
+    Within ``with``; in threads other than the main one, where signals do not arrive, it does
+    nothing.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for each in self._SIGNALS:
+                self._before[each] = signal.signal(each, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def check(self) -> None:
+        """A moment at which to stop.
+
+        Raises:
+            Interrupted: it was asked for.
+        """
+        if self._asked:
+            raise Interrupted
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        say("stopping after this episode; once more to stop at once")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Stopped between episodes, where a run can go on from."""

@@ -1,0 +1,191 @@
+"""Everything that changes while a run goes on, saved so that it can go on as if never stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.files import replacing
+from ibrl_torchrl.training.checkpoint import load_checkpoint, save_checkpoint
+from ibrl_torchrl.training.collection import Collection
+from ibrl_torchrl.training.episode_log import EpisodeLog
+from ibrl_torchrl.training.learner import IBRLLearner, Replay
+from ibrl_torchrl.training.loop import Progress
+from ibrl_torchrl.training.progress import say
+from ibrl_torchrl.training.replays import samplers
+from ibrl_torchrl.training.run_folder import CHECKPOINT, PREVIOUS
+
+KIND = "ibrl"
+
+
+@dataclass
+class RunState:
+    """The parts of a run that change.
+
+    A checkpoint holds networks, targets and optimisers, counters, random states, priorities, and
+    the episodes that were begun ahead; those before are in the log, each written once.
+
+    Attributes:
+        run_dir: the run's folder.
+        task: what the networks belong to.
+        learner: networks, targets and optimisers.
+        replay: filled from the log.
+        log: the episodes.
+        collection: those begun ahead.
+        progress: counters.
+    """
+
+    run_dir: Path
+    task: str
+    learner: IBRLLearner
+    replay: Replay
+    log: EpisodeLog
+    collection: Collection
+    progress: Progress
+
+    def save(self, records: dict[str, Any]) -> None:
+        """Write a checkpoint; the last one stays as the previous one.
+
+        Args:
+            records: plain values of the recorder.
+
+        Raises:
+            UsageError: it cannot be written; what was saved before stays.
+        """
+        path = self.run_dir / CHECKPOINT
+        ahead = {str(i): _tensors(each) for i, each in enumerate(self.collection.ahead())}
+        state = self.learner.state_dict() | {
+            "ahead": ahead,
+            "samplers": {name: each.state_dict() for name, each in samplers(self.replay).items()},
+            "random": _random_states(),
+        }
+        meta = self._meta() | {"progress": asdict(self.progress), "records": records}
+        self.log.flush()
+        _keep(path, self.run_dir / PREVIOUS)
+        save_checkpoint(path, KIND, meta, state)
+        _warn_of_little_space(path)
+
+    def save_networks(self, name: str, networks: dict[str, Any] | None = None) -> None:
+        """Write networks and targets alone, those of now or others, to a file of the run folder."""
+        networks = self.learner.loss.state_dict() if networks is None else networks
+        save_checkpoint(self.run_dir / name, KIND, self._meta(), {"loss": networks})
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a checkpoint; random states are put back last, so call this last.
+
+        Raises:
+            UsageError: the checkpoint is of other networks, or the log is incomplete.
+        """
+        self.learner.load_state_dict(saved.state, saved.path)
+        for episode in self.log.read(self.progress.episodes):
+            self.replay.extend(episode)
+        for name, sampler in samplers(self.replay).items():
+            sampler.load_state_dict(saved.state["samplers"][name])
+        _set_random_states(saved.state["random"])
+
+    def tidy(self) -> None:
+        """Remove what only an interrupted run needs."""
+        self.log.remove()
+        (self.run_dir / PREVIOUS).unlink(missing_ok=True)
+
+    def _meta(self) -> dict[str, Any]:
+        return {"task": self.task, "frames": self.progress.frames}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds.
+
+    Attributes:
+        path: its file.
+        progress: counters.
+        ahead: episodes that were begun and not taken.
+        records: plain values of the recorder.
+        state: everything else.
+    """
+
+    path: Path
+    progress: Progress
+    ahead: list[TensorDict]
+    records: dict[str, Any]
+    state: dict[str, Any]
+
+
+def load_saved(run_dir: Path, task: str) -> Saved:
+    """Read the last checkpoint of a run, or the one before where that is damaged.
+
+    Raises:
+        UsageError: neither can be read, or it is of another task or from before runs could be
+            resumed.
+    """
+    path = run_dir / CHECKPOINT
+    try:
+        meta, state = load_checkpoint(path, KIND, {"task": task})
+    except UsageError as error:
+        path = run_dir / PREVIOUS
+        if not path.exists():
+            raise
+        say(f"warning: {error}; going on from {path.name}")
+        meta, state = load_checkpoint(path, KIND, {"task": task})
+    if "random" not in state:
+        raise UsageError(f"{path}: was written before runs could be resumed; begin the run anew")
+    ahead = [_episode(state["ahead"][str(i)]) for i in range(len(state["ahead"]))]
+    return Saved(path, Progress(**meta["progress"]), ahead, meta["records"], state)
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Give a file a second name, so that it stays when the first is given to another."""
+    if path.exists():
+        with replacing(name) as temporary:
+            temporary.unlink()
+            os.link(path, temporary)
+
+
+def _warn_of_little_space(path: Path) -> None:
+    free, needed = shutil.disk_usage(path.parent).free, path.stat().st_size
+    if free < 10 * needed:
+        say(
+            f"warning: {free / 1e6:.0f} MB are left on the disk of {path.parent}, "
+            f"a checkpoint takes {needed / 1e6:.0f}; free some"
+        )
+
+
+def _tensors(episode: TensorDict) -> dict[str, Tensor]:
+    return {".".join(_path(key)): value for key, value in episode.items(True, True)}
+
+
+def _path(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else key
+
+
+def _episode(tensors: dict[str, Tensor]) -> TensorDict:
+    length = len(next(iter(tensors.values())))
+    return TensorDict({tuple(key.split(".")): value for key, value in tensors.items()}, [length])
+
+
+def _random_states() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "python": random.getstate(),
+    }
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    name, keys, *rest = states["numpy"]
+    torch.set_rng_state(states["torch"])
+    torch.cuda.set_rng_state_all(states["cuda"])
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(states["python"])
