@@ -49,7 +49,9 @@ TINY = [
 
 
 def config(*overrides):
-    return parse(TrainConfig, composed("train", ["run_dir=none", "collector.workers=0", *TINY, *overrides]))
+    return parse(
+        TrainConfig, composed("train", ["run_dir=none", "collector.workers=0", *TINY, *overrides])
+    )
 
 
 def networks_of(*overrides):
