@@ -1,9 +1,11 @@
 """Two equal runs, of which the second is killed again and again and resumed each time.
 
     python tests/killed_runs.py FOLDER KILLS [SETTING ...]
+    python tests/killed_runs.py FOLDER stop [SETTING ...]
 
-Leaves them in FOLDER/whole and FOLDER/killed. Each run is a process of its own, forked from this
-one, which has imported everything and computed nothing.
+Leaves them in FOLDER/whole and FOLDER/killed; or one that was told to stop after some
+checkpoints, in FOLDER/stopped. Each run is a process of its own, forked from this one, which has imported everything
+and computed nothing.
 """
 
 import os
@@ -48,14 +50,22 @@ def end(process):
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def main(folder, kills, *settings):
-    torch.set_num_threads(1)
+def stop(folder, *settings):
+    run = folder / "stopped"
+    process = begin(f"run_dir={run}", *SETTINGS, *settings)
+    for _ in range(6):
+        wait_for_a_checkpoint(run / "checkpoint.pt", process)
+    os.kill(process, signal.SIGTERM)
+    assert end(process) == 130
+
+
+def kill(folder, kills, *settings):
     assert end(begin(f"run_dir={folder / 'whole'}", *SETTINGS, *settings)) == 0
     moments = random.Random(kills)
     killed = folder / "killed"
     process = begin(f"run_dir={killed}", *SETTINGS, *settings)
-    for kill in range(kills):
-        if kill % 2:  # anywhere, the beginning included
+    for number in range(kills):
+        if number % 2:  # anywhere, the beginning included
             time.sleep(moments.uniform(0, 1.5))
         else:  # soon after a checkpoint
             wait_for_a_checkpoint(killed / "checkpoint.pt", process)
@@ -76,4 +86,9 @@ def wait_for_a_checkpoint(path, process):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    place, how, *given = sys.argv[1:]
+    torch.set_num_threads(1)
+    if how == "stop":
+        stop(Path(place), *given)
+    else:
+        kill(Path(place), int(how), *given)

@@ -11,6 +11,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
+from ibrl_torchrl.training.progress import bar
 from ibrl_torchrl.training.rollouts import Rollouts, roll_out
 
 
@@ -81,40 +82,33 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 
 
 class RunningEvaluation:
-    """Policies that are being played from the same start states, without exploration.
+    """Policies that are being played from the same start states, with a progress bar.
 
-    Every start state is played exactly once, so that short episodes count no more than long ones.
-    The policies are those of the moment in which this is made, even where workers play them later.
+    Nothing explores, and every start state is played exactly once, so that short episodes count no
+    more than long ones. The policies are those of the moment in which this is made, even where
+    workers play them later.
 
     Args:
         rollouts: plays.
         policies: their names. A policy that has two is played once.
         seeds: names of the start states.
-        on_episode: called after each episode, from whichever thread played it.
     """
 
-    def __init__(
-        self,
-        rollouts: Rollouts,
-        policies: Iterable[str],
-        seeds: Sequence[int],
-        on_episode: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, rollouts: Rollouts, policies: Sequence[str], seeds: Sequence[int]) -> None:
         weights = rollouts.snapshot()
         self._seeds = seeds
-        self._played: dict[str, list[Future[TensorDict]]] = {}
-        for name in policies:
-            self._played[name] = self._of_twin(rollouts, name) or []
-            if self._played[name]:
-                continue
+        self._of_policy = {name: id(rollouts.policies[name]) for name in policies}
+        distinct = {id(rollouts.policies[name]): name for name in policies}
+        self._bar = bar(
+            total=len(distinct) * len(seeds), desc="evaluation", unit="episode", leave=False
+        )
+        self._played: dict[int, list[Future[TensorDict]]] = {}
+        for policy, name in distinct.items():
+            self._played[policy] = []
             for seed in seeds:
                 episode = rollouts.order(name, seed, weights=weights)
-                episode.add_done_callback(lambda _: on_episode())
-                self._played[name].append(episode)
-
-    def _of_twin(self, rollouts: Rollouts, name: str) -> list[Future[TensorDict]] | None:
-        same = rollouts.policies[name]
-        return next((e for n, e in self._played.items() if rollouts.policies[n] is same), None)
+                episode.add_done_callback(lambda _: self._bar.update())
+                self._played[policy].append(episode)
 
     def is_done(self) -> bool:
         """Whether :meth:`results` would not wait."""
@@ -122,15 +116,17 @@ class RunningEvaluation:
 
     def results(self) -> dict[str, Evaluation]:
         """What became of it, by policy; waits for what is still being played."""
-        return {
-            name: Evaluation(
+        of = {
+            policy: Evaluation(
                 tuple(
                     outcome_of(seed, episode.result())
                     for seed, episode in zip(self._seeds, episodes, strict=True)
                 )
             )
-            for name, episodes in self._played.items()
+            for policy, episodes in self._played.items()
         }
+        self._bar.close()
+        return {name: of[policy] for name, policy in self._of_policy.items()}
 
 
 def outcome_of(seed: int, episode: TensorDictBase) -> EpisodeOutcome:

@@ -32,9 +32,9 @@ from ibrl_torchrl.training.config import (
     EncoderConfig,
     TaskConfig,
 )
+from ibrl_torchrl.training.evaluate import RunningEvaluation
 from ibrl_torchrl.training.networks import build_encoder, build_policy, observed_keys
 from ibrl_torchrl.training.progress import bar, say
-from ibrl_torchrl.training.report import evaluate_policies
 from ibrl_torchrl.training.rollouts import LocalRollouts
 from ibrl_torchrl.training.scales import Scales, placeholder_scales
 
@@ -188,8 +188,8 @@ def trained_bc(
 
 def _success(policy: TensorDictModuleBase, config: BCConfig, env: EnvBase, step: int) -> float:
     rollouts = LocalRollouts(env, {"bc": policy})
-    results = evaluate_policies(rollouts, ["bc"], config.eval_seed, config.eval_episodes)
-    rate = results["bc"].success_rate
+    seeds = range(config.eval_seed, config.eval_seed + config.eval_episodes)
+    rate = RunningEvaluation(rollouts, ["bc"], seeds).results()["bc"].success_rate
     say(f"bc step {step:>7}  success {rate:.2f} of {config.eval_episodes}")
     return rate
 

@@ -7,8 +7,6 @@ import time
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from ibrl_torchrl.files import write_json
 from ibrl_torchrl.training.config import TrainConfig
 from ibrl_torchrl.training.evaluate import Evaluation, RunningEvaluation
@@ -32,12 +30,11 @@ EVAL_COLUMNS = [
 
 
 class _Running(NamedTuple):
-    """An evaluation on its way: of which frame, of which networks, and its progress bar."""
+    """An evaluation on its way, of which frame, of which networks."""
 
     evaluation: RunningEvaluation
     frames: int
     networks: dict[str, Any]
-    shown: tqdm
 
 
 class Recorder:
@@ -149,14 +146,11 @@ class Recorder:
         if self._running is not None:
             self._write_evaluation()
         started = time.perf_counter()
-        distinct = len({id(self._rollouts.policies[name]) for name in names})
-        shown = bar(total=distinct * episodes, desc="evaluation", unit="episode", leave=False)
         first = self._config.eval.seed
         self._running = _Running(
-            RunningEvaluation(self._rollouts, names, range(first, first + episodes), shown.update),
+            RunningEvaluation(self._rollouts, names, range(first, first + episodes)),
             self._progress.frames,
             copy.deepcopy(self._state.learner.loss.state_dict()),
-            shown,
         )
         self._evaluating += time.perf_counter() - started
 
@@ -165,7 +159,6 @@ class Recorder:
         started = time.perf_counter()
         running, self._running = self._running, None
         results = running.evaluation.results()
-        running.shown.close()
         self._evaluating += time.perf_counter() - started
         for name, result in results.items():
             row = result.row()

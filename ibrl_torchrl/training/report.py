@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from ibrl_torchrl.files import write_table
-from ibrl_torchrl.training.evaluate import Evaluation, RunningEvaluation
-from ibrl_torchrl.training.progress import bar
-from ibrl_torchrl.training.rollouts import Rollouts
-
-
-def evaluate_policies(
-    rollouts: Rollouts, policies: Sequence[str], seed: int, episodes: int
-) -> dict[str, Evaluation]:
-    """Evaluate several policies from the same start states, with a progress bar."""
-    distinct = len({id(rollouts.policies[name]) for name in policies})
-    with bar(total=distinct * episodes, desc="evaluation", unit="episode", leave=False) as shown:
-        seeds = range(seed, seed + episodes)
-        return RunningEvaluation(rollouts, policies, seeds, shown.update).results()
+from ibrl_torchrl.training.evaluate import Evaluation
 
 
 def format_table(results: Mapping[str, Evaluation]) -> str:

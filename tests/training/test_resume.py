@@ -17,51 +17,40 @@ from ibrl_torchrl.training.origin import read_origin
 pytest.importorskip("metaworld")
 
 KILLED_RUNS = Path(__file__).parent.parent / "killed_runs.py"
-KILLS = 20
+# Two buffers, priorities, and episodes that are kept in both.
+SHARED_BATCHES = ["algo=rlpd_plus", "replay.prioritized=true"]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder with an undisturbed run, and with an equal one that was killed many times."""
-    folder = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, str(KILLED_RUNS), str(folder), str(KILLS)]
+def killed_runs(folder, kills, *settings):
+    command = [sys.executable, str(KILLED_RUNS), str(folder), str(kills), *settings]
     subprocess.run(command, check=True, capture_output=True)
-    return folder
 
 
-def test_kills_at_any_moment_change_nothing(runs):
+@pytest.mark.parametrize(("kills", "settings"), [(20, []), (4, SHARED_BATCHES)])
+def test_kills_at_any_moment_change_nothing(tmp_path, kills, settings):
+    killed_runs(tmp_path, kills, *settings)
     for name in ("train.csv", "eval.csv", "evaluation.csv"):
-        assert timeless(runs / "killed" / name) == timeless(runs / "whole" / name)
-    assert len(read_origin(runs / "killed")["resumed"]) >= KILLS // 4
+        assert timeless(tmp_path / "killed" / name) == timeless(tmp_path / "whole" / name)
+    assert len(read_origin(tmp_path / "killed")["resumed"]) >= kills // 4
     networks = [
-        load_checkpoint(runs / run / "checkpoint.pt", "ibrl", {})[1]["loss"]
+        load_checkpoint(tmp_path / run / "checkpoint.pt", "ibrl", {})[1]["loss"]
         for run in ("whole", "killed")
     ]
     assert networks[0].keys() == networks[1].keys()
     for key, value in networks[0].items():
         assert torch.equal(value, networks[1][key]), key
-
-
-def test_a_finished_run_keeps_no_more_than_is_needed(runs):
-    names = {path.name for path in (runs / "killed").iterdir()}
-    assert "checkpoint-previous.pt" not in names and "episodes" not in names
+    # What only an interrupted run needs is gone.
+    names = {path.name for path in (tmp_path / "killed").iterdir()}
     assert {"checkpoint.pt", "best.pt", "evaluation.csv"} <= names
+    assert not names & {"checkpoint-previous.pt", "episodes"}
 
 
 @pytest.fixture(scope="module")
-def stopped(runs, tmp_path_factory):
-    """A run that was stopped after some checkpoints."""
+def stopped(tmp_path_factory):
+    """A run that was told to stop after some checkpoints."""
     folder = tmp_path_factory.mktemp("stopped")
-    code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); import killed_runs as k; "
-        "from pathlib import Path; f = Path(sys.argv[1]); p = k.begin(f'run_dir={f}/run', "
-        "*k.SETTINGS, 'replay.demo_share=0.5', 'replay.prioritized=true', 'algo=rlpd_plus'); "
-        "[k.wait_for_a_checkpoint(f / 'run/checkpoint.pt', p) for _ in range(6)]; "
-        "import os, signal; os.kill(p, signal.SIGTERM); sys.exit(k.end(p))"
-    )
-    program = [sys.executable, "-c", code, str(KILLED_RUNS.parent), str(folder)]
-    assert subprocess.run(program, capture_output=True).returncode == 130
-    return folder / "run"
+    killed_runs(folder, "stop", *SHARED_BATCHES)
+    return folder / "stopped"
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ibrl_torchrl.training.builders import bc_policy, build_env, executing
 from ibrl_torchrl.training.config import BCRunConfig
+from ibrl_torchrl.training.evaluate import RunningEvaluation
 from ibrl_torchrl.training.prepare import (
     demo_keys,
     given_bc,
@@ -15,7 +16,7 @@ from ibrl_torchrl.training.prepare import (
     trained_bc,
 )
 from ibrl_torchrl.training.progress import say
-from ibrl_torchrl.training.report import evaluate_policies, format_table, write_evaluation
+from ibrl_torchrl.training.report import format_table, write_evaluation
 from ibrl_torchrl.training.rollouts import LocalRollouts
 from ibrl_torchrl.training.run_folder import EVALUATION, in_run_folder, run_folder
 from ibrl_torchrl.training.scales import observation_scales
@@ -40,7 +41,8 @@ def _run(config: BCRunConfig) -> None:
             network = trained_bc(config.bc, demos, scales, env, device)
         save_bc(run_dir / "bc.pt", network, config.bc, config.task)
         rollouts = LocalRollouts(env, {"bc": executing(bc_policy(network, config.bc.encoder))})
-        results = evaluate_policies(rollouts, ["bc"], config.eval.seed, config.eval.final_episodes)
+        seeds = range(config.eval.seed, config.eval.seed + config.eval.final_episodes)
+        results = RunningEvaluation(rollouts, ["bc"], seeds).results()
         write_evaluation(run_dir / EVALUATION, 0, results)
         say(format_table(results))
         say(f"policy: {run_dir / 'bc.pt'} (use it with: ibrl train bc.path=...)")
