@@ -4,8 +4,8 @@
     python tests/killed_runs.py FOLDER stop [SETTING ...]
 
 Leaves them in FOLDER/whole and FOLDER/killed; or one that was told to stop after some
-checkpoints, in FOLDER/stopped. Each run is a process of its own, forked from this one, which has imported everything
-and computed nothing.
+checkpoints, in FOLDER/stopped. Each run is a process of its own, forked from this one, which has
+imported everything and computed nothing.
 """
 
 import os

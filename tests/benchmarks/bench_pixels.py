@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pixel_parts import IMAGE, UPDATES, images, pixel_batch, pixel_learner, pixel_setting
 from tensordict import TensorDict
 from torchrl.envs import Compose
 
@@ -15,25 +16,8 @@ from ibrl_torchrl.modules import (
     ResNet96,
     ViT,
 )
-from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
-from ibrl_torchrl.training.compose import composed
-from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.networks import build_policy
-from ibrl_torchrl.training.scales import placeholder_scales
 
-CPU = torch.device("cpu")
-IMAGE = "corner2_image"
 ENCODERS = {"vit": ViT, "resnet18": ResNet18, "resnet96": ResNet96, "drq": DrQConvolutions}
-# The paper's networks with 32 of its 256 transitions: a whole batch takes 10 s on one core.
-UPDATES = {
-    "small_pixels": ["experiment=small_pixels"],
-    "paper_vit_32_of_256": ["experiment=paper_pixels", "replay.batch_size=32"],
-    "paper_drq_32_of_256": ["experiment=paper_pixels_basic", "replay.batch_size=32"],
-}
-
-
-def images(rows, size=96):
-    return torch.randint(256, (rows, 3, size, size), dtype=torch.uint8)
 
 
 @pytest.mark.benchmark(group="encoder, 16 images")
@@ -58,39 +42,17 @@ def bench_random_shift(benchmark):
 
 @pytest.fixture(params=UPDATES)
 def setting(request):
-    return parse(TrainConfig, composed("train", ["run_dir=none", *UPDATES[request.param]]))
+    return pixel_setting(request.param)
 
 
 @pytest.fixture
 def learner(setting):
-    env = build_env(setting.task)
-    scales = placeholder_scales(setting.task, env)
-    network = build_policy(setting.bc.network, setting.bc.encoder, scales, env.observation_spec, 4)
-    bc = bc_policy(network, setting.bc.encoder)
-    return build_agent(setting.algo, bc, scales, env, CPU, recorded_proposals=True).learner
+    return pixel_learner(setting)
 
 
 @pytest.fixture
 def batch(setting):
-    rows, size = setting.replay.batch_size, setting.task.image_size
-    flag = torch.zeros(rows, 1, dtype=torch.bool)
-    return TensorDict(
-        {
-            IMAGE: images(rows, size),
-            "proprio": torch.rand(rows, 4),
-            "action": torch.rand(rows, 4) * 2 - 1,
-            "steps_to_next_obs": torch.full((rows, 1), 3),
-            "next": {
-                IMAGE: images(rows, size),
-                "proprio": torch.rand(rows, 4),
-                "bc_action": torch.rand(rows, 4) * 2 - 1,
-                "reward": torch.zeros(rows, 1),
-                "terminated": flag,
-                "done": flag,
-            },
-        },
-        batch_size=[rows],
-    )
+    return pixel_batch(setting)
 
 
 @pytest.mark.benchmark(group="pixel update")

@@ -3,20 +3,9 @@
 import pytest
 import torch
 from plain_ibrl import PlainIBRL
-from sizes import ACTION, STATE, as_tensors
+from sizes import ACTION, STATE, OneBatch, as_tensors
 
 CPU = torch.device("cpu")
-
-
-class OneBatch:
-    def __init__(self, batch):
-        self.batch = batch
-
-    def sample(self):
-        return self.batch
-
-    def update_tensordict_priority(self, batch):
-        pass
 
 
 @pytest.fixture

@@ -5,23 +5,12 @@ pytest tests/benchmarks -o python_files='bench_*.py' --benchmark-columns=median,
 
 import pytest
 import torch
-from sizes import ACTION, SIZES, STATE, make_batch
+from sizes import ACTION, SIZES, make_batch, make_learner, make_parts
 from tensordict.nn import TensorDictSequential
 from torchrl.data import Bounded
 from torchrl.modules import AdditiveGaussianModule
 
-from ibrl_torchrl.modules import (
-    CriticEnsemble,
-    FrozenPolicy,
-    IBRLSelector,
-    LeanTensorDictModule,
-    Standardize,
-    StateActor,
-    StateCriticEnsemble,
-    shared_twin,
-)
-from ibrl_torchrl.objectives import IBRLTD3Loss
-from ibrl_torchrl.training.learner import IBRLLearner
+from ibrl_torchrl.modules import IBRLSelector, shared_twin
 
 
 @pytest.fixture(autouse=True)
@@ -40,26 +29,12 @@ def size(request):
 
 @pytest.fixture
 def parts(size):
-    """Actor, critic ensemble and frozen policy of a size."""
-    scale = Standardize.identity(STATE)
-    hidden = size["hidden"]
-
-    def policy(key, dropout):
-        network = StateActor(scale, ACTION, hidden=hidden, dropout=dropout)
-        return LeanTensorDictModule(network, ["state"], [key])
-
-    critic = CriticEnsemble(
-        StateCriticEnsemble(scale, ACTION, num_critics=size["number"], hidden=hidden),
-        ["state", "action"],
-    )
-    return policy("rl_action", 0.5), critic, FrozenPolicy(policy("bc_action", 0.0))
+    return make_parts(size)
 
 
 @pytest.fixture
 def learner(parts, size):
-    actor, critic, bc = parts
-    loss = IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=0.99)
-    return IBRLLearner(loss, lr=3e-4, tau=0.01, critic_updates=size["critic_updates"])
+    return make_learner(parts, size)
 
 
 @pytest.fixture

@@ -119,3 +119,45 @@ class PlainIBRL:
     @torch.no_grad()
     def _follow(self, target: nn.Module, online: nn.Module) -> None:
         torch._foreach_lerp_([*target.parameters()], [*online.parameters()], self.tau)
+
+
+class OriginalArithmetic(PlainIBRL):
+    """The same numbers by the arithmetic of the original code.
+
+    All critics value every action, the drawn ones are picked from their values; the chosen action
+    is valued again for the target; the actor's update computes the critics' gradients, too, and
+    nobody uses them. Optimisers and target updates go tensor by tensor.
+    """
+
+    def __init__(self, *arguments, **settings) -> None:
+        super().__init__(*arguments, **settings)
+        for name in ("critic_optimizer", "actor_optimizer"):
+            groups = getattr(self, name).param_groups[0]
+            slow = torch.optim.Adam(groups["params"], groups["lr"], foreach=False, fused=False)
+            setattr(self, name, slow)
+
+    def target(self, batch: dict[str, Tensor]) -> Tensor:
+        with torch.no_grad():
+            state = batch["next_state"]
+            proposed = self.target_actor(state)
+            noise = (torch.randn_like(proposed) * self.noise).clamp(-self.clip, self.clip)
+            proposals = [(proposed + noise).clamp(-1, 1), self.bc(state)]
+            members = torch.randperm(self.number)[:2] if self.number > 2 else slice(None)
+            values = torch.stack(
+                [self.target_critics(state, action)[members].amin(0) for action in proposals]
+            )
+            chosen = torch.stack(proposals)[values.argmax(0), torch.arange(len(state))]
+            best = self.target_critics(state, chosen)[members].amin(0)
+            return batch["reward"] + self.gamma ** batch["steps"] * best * ~batch["terminated"]
+
+    def actor_update(self, batch: dict[str, Tensor]) -> Tensor:
+        action = self.actor(batch["state"])
+        loss = -self.critics(batch["state"], action).amin(0).mean()
+        self._descend(self.actor_optimizer, loss)
+        self._follow(self.target_actor, self.actor)
+        return loss.detach()
+
+    @torch.no_grad()
+    def _follow(self, target: nn.Module, online: nn.Module) -> None:
+        for mine, theirs in zip(target.parameters(), online.parameters(), strict=True):
+            mine.copy_((1 - self.tau) * mine + self.tau * theirs)

@@ -1,13 +1,59 @@
-"""Sizes and batches of the benchmarks."""
+"""Sizes, parts and batches of the benchmarks of states."""
 
 import torch
 from tensordict import TensorDict
+
+from ibrl_torchrl.modules import (
+    CriticEnsemble,
+    FrozenPolicy,
+    LeanTensorDictModule,
+    Standardize,
+    StateActor,
+    StateCriticEnsemble,
+)
+from ibrl_torchrl.objectives import IBRLTD3Loss
+from ibrl_torchrl.training.learner import IBRLLearner
 
 STATE, ACTION = 39, 4
 SIZES = {
     "cpu": {"hidden": [256] * 3, "number": 3, "batch": 128, "critic_updates": 2},
     "paper": {"hidden": [1024] * 3, "number": 5, "batch": 256, "critic_updates": 5},
 }
+
+
+def make_parts(size):
+    """Actor, critic ensemble and frozen policy of a size."""
+    scale = Standardize.identity(STATE)
+    hidden = size["hidden"]
+
+    def policy(key, dropout):
+        network = StateActor(scale, ACTION, hidden=hidden, dropout=dropout)
+        return LeanTensorDictModule(network, ["state"], [key])
+
+    critic = CriticEnsemble(
+        StateCriticEnsemble(scale, ACTION, num_critics=size["number"], hidden=hidden),
+        ["state", "action"],
+    )
+    return policy("rl_action", 0.5), critic, FrozenPolicy(policy("bc_action", 0.0))
+
+
+def make_learner(parts, size):
+    actor, critic, bc = parts
+    loss = IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=0.99)
+    return IBRLLearner(loss, lr=3e-4, tau=0.01, critic_updates=size["critic_updates"])
+
+
+class OneBatch:
+    """A replay that always gives the same batch."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def sample(self):
+        return self.batch
+
+    def update_tensordict_priority(self, batch):
+        pass
 
 
 def make_batch(rows):

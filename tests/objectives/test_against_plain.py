@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from benchmarks.plain_ibrl import PlainIBRL
+from benchmarks.plain_ibrl import OriginalArithmetic, PlainIBRL
 from parts import networks, transitions
 from torch import nn
 
@@ -14,7 +14,7 @@ from ibrl_torchrl.training.learner import IBRLLearner
 GAMMA, LR, TAU, CRITIC_UPDATES = 0.9, 1e-2, 0.1, 2
 
 
-def both():
+def both(kind=PlainIBRL):
     """The same weights in two programs, without dropout: its masks differ from run to run.
 
     Both draw the noise first and the subset of critics second, so one seed serves both.
@@ -22,7 +22,7 @@ def both():
     actor, critic, bc = networks(dropout=0.0)
     loss = IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=GAMMA)
     learner = IBRLLearner(loss, lr=LR, tau=TAU, critic_updates=CRITIC_UPDATES)
-    plain = PlainIBRL(6, 2, hidden=[8, 8], number=3, dropout=0.0, gamma=GAMMA, tau=TAU, lr=LR)
+    plain = kind(6, 2, hidden=[8, 8], number=3, dropout=0.0, gamma=GAMMA, tau=TAU, lr=LR)
     pairs = [
         (actor, plain.actor),
         (actor, plain.target_actor),
@@ -67,10 +67,11 @@ def batch_of(size=32):
     return td, tensors
 
 
+@pytest.mark.parametrize("kind", [PlainIBRL, OriginalArithmetic])
 @pytest.mark.parametrize("seed", range(5))
-def test_targets_and_losses_agree(seed):
+def test_targets_and_losses_agree(seed, kind):
     torch.manual_seed(10 + seed)
-    learner, plain = both()
+    learner, plain = both(kind)
     td, tensors = batch_of()
     torch.manual_seed(seed)
     value, info = learner.loss.qvalue_loss(td)
@@ -78,14 +79,15 @@ def test_targets_and_losses_agree(seed):
     assert torch.allclose(info["target_value"].squeeze(-1), plain.target(tensors), atol=1e-6)
     torch.manual_seed(seed)
     assert value.item() == pytest.approx(plain.critic_update(tensors).item(), rel=1e-5)
-    learner, plain = both()
+    learner, plain = both(kind)
     expected = plain.actor_update(tensors).item()
     assert learner.loss.actor_loss(td)[0].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_rounds_of_updates_end_at_the_same_weights():
+@pytest.mark.parametrize("kind", [PlainIBRL, OriginalArithmetic])
+def test_rounds_of_updates_end_at_the_same_weights(kind):
     torch.manual_seed(0)
-    learner, plain = both()
+    learner, plain = both(kind)
     before = copy.deepcopy(plain.actor)
     rounds, batches = 3, [batch_of() for _ in range(3 * CRITIC_UPDATES)]
     rows = iter(batches)
