@@ -62,6 +62,26 @@ def test_the_same_seed_gives_the_same_run_whoever_plays_its_episodes(ibrl, run_d
         assert timeless(again / name) == timeless(run_dir / name)
 
 
+def test_a_run_that_goes_wrong_says_where_and_keeps_its_networks(ibrl, tmp_path, monkeypatch):
+    from ibrl_torchrl.training.learner import IBRLLearner
+
+    original = IBRLLearner.update_critics
+    calls = []
+
+    def broken(self, batch):
+        calls.append(1)
+        if len(calls) == 5:
+            batch["action"][0] = float("inf")
+        return original(self, batch)
+
+    monkeypatch.setattr(IBRLLearner, "update_critics", broken)
+    run = tmp_path / "run"
+    code, out, error = ibrl("train", f"run_dir={run}", *TINY)
+    assert code == 2 and error.count("\n") == 1
+    assert "q_mean became nan in round 3, by frame" in error
+    assert str(run / "not-finite.pt") in out and (run / "not-finite.pt").exists()
+
+
 def test_eval_repeats_the_final_evaluation(ibrl, run_dir, tmp_path):
     code, out, _ = ibrl("eval", run_dir, "episodes=2", f"out={tmp_path / 'e.csv'}")
     assert code == 0

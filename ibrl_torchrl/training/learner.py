@@ -62,17 +62,18 @@ class IBRLLearner:
         self._critic_target = PartialSoftUpdate(loss, "qvalue_network", tau=tau)
         self._actor_target = PartialSoftUpdate(loss, "actor_network", tau=tau)
 
-    def round(self, replay: Replay, device: torch.device) -> dict[str, Tensor]:
+    def round(self, replay: Replay, device: torch.device) -> list[dict[str, Tensor]]:
         """Run one round.
 
         Returns:
-            What happened in its last updates, scalar tensors in the order of computation.
+            What happened in each of its G + 1 updates, scalar tensors in the order of computation.
         """
+        reports = []
         for _ in range(self.critic_updates):
             batch = replay.sample().to(device)
-            report = self.update_critics(batch)
+            reports.append(self.update_critics(batch))
             replay.update_tensordict_priority(batch)
-        return report | self.update_actor(batch)
+        return [*reports, self.update_actor(batch)]
 
     def update_critics(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """One critic update and a step of the critic targets; writes priorities to the batch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -65,8 +66,8 @@ def train(
         frames: total budget, warm-up included.
         update_every: frames a round.
         device: where batches are put.
-        on_episode: called after each episode and its rounds with the means of what the rounds
-            reported (empty without rounds).
+        on_episode: called after each episode and its rounds with the means of what their updates
+            reported (without rounds, of the episode alone).
 
     Raises:
         NotFinite: an episode or a loss has a number that is not finite.
@@ -90,8 +91,8 @@ def train(
         clock.charge("other")
         due = (progress.frames - progress.warmup_frames) // update_every
         if due > progress.rounds:
-            reports = [learner.round(replay, device) for _ in range(due - progress.rounds)]
-            report |= _means(reports, progress)
+            rounds = [learner.round(replay, device) for _ in range(due - progress.rounds)]
+            report |= _means(rounds, progress)
             progress.rounds = due
             clock.charge("update")
         on_episode(report)
@@ -111,22 +112,28 @@ class _Clock:
         self._last = now
 
 
-def _means(reports: list[dict[str, torch.Tensor]], progress: Progress) -> dict[str, float]:
-    """Means over rounds, in the order in which a round computes them; all in one transfer.
+def _means(rounds: list[list[dict[str, torch.Tensor]]], progress: Progress) -> dict[str, float]:
+    """Means over all updates of some rounds, in one transfer from the device.
 
     Raises:
-        NotFinite: names the first of the first round that is not.
+        NotFinite: names the first number of the first update that is not.
     """
-    names = [*reports[0]]
-    table = torch.stack([torch.stack([report[name] for name in names]) for report in reports])
-    means = dict(zip(names, table.mean(0).tolist(), strict=True))
-    if all(map(math.isfinite, means.values())):
-        return means
-    row, column = torch.nonzero(~table.isfinite())[0].tolist()
-    raise NotFinite(
-        f"{names[column]} became {table[row, column].item()} in round {progress.rounds + row + 1}, "
-        f"by frame {progress.frames}; lower algo.lr or check the data"
-    )
+    reported = [
+        (number, name, value)
+        for number, updates in enumerate(rounds, progress.rounds + 1)
+        for update in updates
+        for name, value in update.items()
+    ]
+    values: dict[str, list[float]] = defaultdict(list)
+    numbers = torch.stack([value for *_, value in reported]).tolist()
+    for (number, name, _), value in zip(reported, numbers, strict=True):
+        if not math.isfinite(value):
+            raise NotFinite(
+                f"{name} became {value} in round {number}, by frame {progress.frames}; lower "
+                "algo.lr or check the data"
+            )
+        values[name].append(value)
+    return {name: sum(each) / len(each) for name, each in values.items()}
 
 
 def _require_finite_episode(episode: TensorDictBase, progress: Progress) -> None:

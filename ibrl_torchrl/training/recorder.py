@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from ibrl_torchrl.files import write_json
@@ -29,6 +29,25 @@ EVAL_COLUMNS = [
 ]
 
 
+@dataclass
+class Records:
+    """What of the records a checkpoint keeps.
+
+    Attributes:
+        train_size: bytes of ``train.csv``; None before the first row.
+        eval_size: bytes of ``eval.csv``.
+        best: the hybrid's best success rate.
+        wall: seconds since the beginning.
+        evaluating: seconds spent waiting for evaluations.
+    """
+
+    train_size: int | None = None
+    eval_size: int | None = None
+    best: float = -1.0
+    wall: float = 0.0
+    evaluating: float = 0.0
+
+
 class _Running(NamedTuple):
     """An evaluation on its way, of which frame, of which networks."""
 
@@ -44,7 +63,7 @@ class Recorder:
         config: of the run.
         state: what checkpoints are made of.
         rollouts: plays evaluations; with workers, while the run goes on.
-        records: what the last checkpoint says of the records, to go on with; None to begin them.
+        records: to go on with.
     """
 
     def __init__(
@@ -52,21 +71,23 @@ class Recorder:
         config: TrainConfig,
         state: RunState,
         rollouts: Rollouts,
-        records: dict[str, Any] | None = None,
+        records: Records,
     ) -> None:
         self._config = config
         self._state = state
         self._progress = state.progress
         self._run_dir = state.run_dir
         self._rollouts = rollouts
-        records = records or {"train": None, "eval": None, "best": -1.0, "wall": 0.0, "wait": 0.0}
-        self._started = time.perf_counter() - records["wall"]
-        self._evaluating = records["wait"]
-        self._best = records["best"]
+        self._records = records
+        self._started = time.perf_counter() - self._records.wall
         self._frames_before = state.progress.frames
         self._running: _Running | None = None
-        self._train = CsvTable(self._run_dir / "train.csv", TRAIN_COLUMNS, size=records["train"])
-        self._eval = CsvTable(self._run_dir / "eval.csv", EVAL_COLUMNS, size=records["eval"])
+        self._train = CsvTable(
+            self._run_dir / "train.csv", TRAIN_COLUMNS, size=self._records.train_size
+        )
+        self._eval = CsvTable(
+            self._run_dir / "eval.csv", EVAL_COLUMNS, size=self._records.eval_size
+        )
         self._trackers = tracking_loggers(
             self._run_dir,
             asdict(config),
@@ -103,21 +124,16 @@ class Recorder:
         """Write everything down that the run needs to go on from here."""
         if self._running is not None:
             self._write_evaluation()
-        self._state.save(
-            {
-                "train": self._train.sync(),
-                "eval": self._eval.sync(),
-                "best": self._best,
-                "wall": self._wall,
-                "wait": self._evaluating,
-            }
-        )
+        self._records.train_size = self._train.sync()
+        self._records.eval_size = self._eval.sync()
+        self._records.wall = self._wall
+        self._state.save(asdict(self._records))
 
     def finish(self) -> None:
         """Final checkpoint, evaluation from the same start states, picture and timing."""
         self.checkpoint()
         results = self.evaluate(("hybrid", "rl", "bc"), self._config.eval.final_episodes)
-        timing = self._progress.seconds | {"evaluate": self._evaluating, "wall": self._wall}
+        timing = self._progress.seconds | {"evaluate": self._records.evaluating, "wall": self._wall}
         write_json(self._run_dir / "timing.json", timing)
         plot_runs([self._run_dir], self._run_dir / "curve.png")
         write_evaluation(self._run_dir / EVALUATION, self._progress.frames, results)
@@ -152,14 +168,14 @@ class Recorder:
             self._progress.frames,
             copy.deepcopy(self._state.learner.loss.state_dict()),
         )
-        self._evaluating += time.perf_counter() - started
+        self._records.evaluating += time.perf_counter() - started
 
     def _write_evaluation(self) -> dict[str, Evaluation]:
         """Wait for the evaluation that is running and record its figures."""
         started = time.perf_counter()
         running, self._running = self._running, None
         results = running.evaluation.results()
-        self._evaluating += time.perf_counter() - started
+        self._records.evaluating += time.perf_counter() - started
         for name, result in results.items():
             row = result.row()
             self._eval.write(
@@ -170,9 +186,9 @@ class Recorder:
                 f"frame {running.frames:>7}  {name:6}  success {result.success_rate:.2f} "
                 f"of {len(result.episodes)}  IL share {result.il_share:.2f}"
             )
-        if "hybrid" in results and (rate := results["hybrid"].success_rate) > self._best:
-            self._best = rate
-            self._state.save_networks(BEST, running.networks)
+        if "hybrid" in results and results["hybrid"].success_rate > self._records.best:
+            self._records.best = results["hybrid"].success_rate
+            self._state.save_networks(BEST, running.frames, running.networks)
         return results
 
     def _write_train(self, report: dict[str, float]) -> None:

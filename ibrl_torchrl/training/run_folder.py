@@ -64,6 +64,8 @@ def run_folder(path: str | Path, config: object, if_exists: str = "refuse") -> I
     except OSError as error:
         raise UsageError(f"{path}: cannot make the run folder ({error.strerror})") from error
     with _locked(path):
+        for unfinished in path.rglob(".*.tmp"):  # of a process that was killed
+            unfinished.unlink()
         is_resumed = exists and (path / CHECKPOINT).exists()
         if is_resumed:
             _require_same(path, read_config(path), _plain(config))

@@ -69,16 +69,21 @@ class RunState:
             "samplers": {name: each.state_dict() for name, each in samplers(self.replay).items()},
             "random": _random_states(),
         }
-        meta = self._meta() | {"progress": asdict(self.progress), "records": records}
+        meta = {
+            "task": self.task,
+            "frames": self.progress.frames,
+            "progress": asdict(self.progress),
+            "records": records,
+        }
         self.log.flush()
         _keep(path, self.run_dir / PREVIOUS)
         save_checkpoint(path, KIND, meta, state)
         _warn_of_little_space(path)
 
-    def save_networks(self, name: str, networks: dict[str, Any] | None = None) -> None:
-        """Write networks and targets alone, those of now or others, to a file of the run folder."""
-        networks = self.learner.loss.state_dict() if networks is None else networks
-        save_checkpoint(self.run_dir / name, KIND, self._meta(), {"loss": networks})
+    def save_networks(self, name: str, frames: int, networks: dict[str, Any]) -> None:
+        """Write the networks and targets of some frame alone, to a file of the run folder."""
+        meta = {"task": self.task, "frames": frames}
+        save_checkpoint(self.run_dir / name, KIND, meta, {"loss": networks})
 
     def restore(self, saved: Saved) -> None:
         """Go on from a checkpoint; random states are put back last, so call this last.
@@ -97,9 +102,6 @@ class RunState:
         """Remove what only an interrupted run needs."""
         self.log.remove()
         (self.run_dir / PREVIOUS).unlink(missing_ok=True)
-
-    def _meta(self) -> dict[str, Any]:
-        return {"task": self.task, "frames": self.progress.frames}
 
 
 @dataclass(frozen=True)

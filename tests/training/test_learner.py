@@ -80,7 +80,8 @@ def test_the_report_by_hand():
     # without reward y = 0.9 * 0.8. The actor is judged by the critic after its update.
     learner = make(1, [proposal(0.8)])
     watch = Watch(learner.loss)
-    report = learner.round(watch, CPU)
+    critics, actor = learner.round(watch, CPU)
+    report = critics | actor
     action = watch.batches[0]["action"]
     assert report["bootstrap_il_share"] == 1
     assert report["target_mean"].item() == pytest.approx(0.72)

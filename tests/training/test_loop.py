@@ -36,7 +36,7 @@ class CountingLearner:
         self.rounds += 1
         self.episodes_at.append(len(replay))
         value = float("nan") if self.rounds == self.broken_at else float(self.rounds)
-        return {"loss_qvalue": torch.tensor(value), "fine": torch.tensor(0.0)}
+        return [{"loss_qvalue": torch.tensor(value)}, {"fine": torch.tensor(0.0)}]
 
 
 def run(

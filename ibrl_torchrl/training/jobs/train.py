@@ -30,7 +30,7 @@ from ibrl_torchrl.training.prepare import (
     trained_bc,
 )
 from ibrl_torchrl.training.progress import say
-from ibrl_torchrl.training.recorder import Recorder
+from ibrl_torchrl.training.recorder import Recorder, Records
 from ibrl_torchrl.training.replays import build_replay, require_replay_fits
 from ibrl_torchrl.training.resume import settings_of
 from ibrl_torchrl.training.rollouts import Rollouts
@@ -128,7 +128,8 @@ def _learn(
     )
     label = config.task.label
     state = RunState(run_dir, label, agent.learner, replay, log, collection, progress)
-    recorder = Recorder(config, state, rollouts, None if saved is None else saved.records)
+    records = Records() if saved is None else Records(**saved.records)
+    recorder = Recorder(config, state, rollouts, records)
     with closing(recorder), Interruption() as interruption:
         if saved is None:
             recorder.evaluate(("bc",), config.eval.final_episodes)
@@ -152,7 +153,7 @@ def _learn(
                 on_episode=after_episode,
             )
         except NotFinite:
-            state.save_networks(FAILED)
+            state.save_networks(FAILED, progress.frames, agent.loss.state_dict())
             say(f"the networks as they were then: {run_dir / FAILED}")
             raise
         except Interrupted:
