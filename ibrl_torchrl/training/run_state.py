@@ -85,17 +85,22 @@ class RunState:
         meta = {"task": self.task, "frames": frames}
         save_checkpoint(self.run_dir / name, KIND, meta, {"loss": networks})
 
-    def restore(self, saved: Saved) -> None:
+    def restore(self, saved: Saved, *, learns_on: bool) -> None:
         """Go on from a checkpoint; random states are put back last, so call this last.
+
+        Args:
+            saved: the checkpoint.
+            learns_on: whether there is more to learn, for which the replay is filled again.
 
         Raises:
             UsageError: the checkpoint is of other networks, or the log is incomplete.
         """
         self.learner.load_state_dict(saved.state, saved.path)
-        for episode in self.log.read(self.progress.episodes):
-            self.replay.extend(episode)
-        for name, sampler in samplers(self.replay).items():
-            sampler.load_state_dict(saved.state["samplers"][name])
+        if learns_on:
+            for episode in self.log.read(self.progress.episodes):
+                self.replay.extend(episode)
+            for name, sampler in samplers(self.replay).items():
+                sampler.load_state_dict(saved.state["samplers"][name])
         _set_random_states(saved.state["random"])
 
     def tidy(self) -> None:

@@ -49,13 +49,17 @@ def test_a_killed_grid_goes_on(ibrl, tmp_path):
     assert "algo=rft" in origins[1]["command"] and "seed=1" in origins[1]["command"]
     assert "run folder" in (runs[0] / "log.txt").read_text()
 
-    # Again: nothing is left to do; then one run is lost and comes back alone.
-    first, second = ((run / "train.csv").stat().st_mtime_ns for run in runs)
+    # A run that was killed in its last evaluation: that alone is done again.
+    written = [(run / "checkpoint.pt").stat().st_mtime_ns for run in runs]
+    trained = (runs[1] / "train.csv").read_text()
+    evaluated = (runs[1] / "evaluation.csv").read_text()
     (runs[1] / "evaluation.csv").unlink()
     code, _, errors = ibrl(*grid(folder))
     assert code == 0, errors
-    assert (runs[0] / "train.csv").stat().st_mtime_ns == first
-    assert (runs[1] / "train.csv").stat().st_mtime_ns > second
+    assert (runs[0] / "checkpoint.pt").stat().st_mtime_ns == written[0]
+    assert (runs[1] / "checkpoint.pt").stat().st_mtime_ns > written[1]
+    assert (runs[1] / "train.csv").read_text() == trained
+    assert (runs[1] / "evaluation.csv").read_text() == evaluated
 
 
 def test_a_run_that_fails_is_named_and_the_others_finish(ibrl, tmp_path):

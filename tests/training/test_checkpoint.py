@@ -1,5 +1,6 @@
 """Checkpoints: whole, safe to read, and refused when they belong to something else."""
 
+import errno
 import pickle
 from pathlib import Path
 
@@ -27,15 +28,16 @@ def test_round_trip(saved):
     assert [*saved.parent.iterdir()] == [saved]
 
 
-def test_a_failed_write_leaves_the_old_file(saved, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def fail(content, path):
-        Path(path).write_bytes(b"half")
-        raise OSError("disk full")
+    def fail(path, content):
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(UsageError, match=r"cannot be written .* free some space"):
         save_checkpoint(saved, "bc", {}, {})
     assert saved.read_bytes() == before
     assert [*saved.parent.iterdir()] == [saved]

@@ -140,18 +140,21 @@ def test_mistakes_and_defects_arrive_where_the_episode_is_awaited(workers):
 
 def test_collecting_goes_first_and_closing_cancels(policies, marker):
     workers = RolloutWorkers(partial(Eventful, marker, seconds=0.1), policies, 1)
-    ends = []
+    workers.order("bc", 0).result()  # the worker is there
+    ends = {}
 
     def watch(name, episode):
-        episode.add_done_callback(lambda played: ends.append((name, played.cancelled())))
+        episode.add_done_callback(lambda played: ends.update({name: played.cancelled()}))
 
-    watch("first", workers.order("bc", 0))
     for number in range(3):
-        watch(f"evaluation {number}", workers.order("bc", 5))
+        watch(number, workers.order("bc", 5))
     collected = workers.order("explore", 1, explore=True)
     watch("collected", collected)
     collected.result()
     workers.close()
-    played = [name for name, cancelled in ends if not cancelled]
-    assert played == ["first", "collected"] or played == ["first", "evaluation 0", "collected"]
-    assert len(ends) == 5
+    # At most the one that was being played already came first.
+    assert [name for name, cancelled in ends.items() if not cancelled] in (
+        ["collected"],
+        [0, "collected"],
+    )
+    assert len(ends) == 4

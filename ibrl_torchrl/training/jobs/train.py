@@ -134,7 +134,7 @@ def _learn(
         if saved is None:
             recorder.evaluate(("bc",), config.eval.final_episodes)
         else:
-            state.restore(saved)
+            state.restore(saved, learns_on=progress.frames < config.frames)
             say(f"going on from frame {progress.frames}")
 
         def after_episode(report: dict[str, float]) -> None:
