@@ -35,5 +35,5 @@ def messages_to(file: Path | None) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            print(f"error: {error or type(error).__name__}", file=sys.stderr)
+            print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
             raise
