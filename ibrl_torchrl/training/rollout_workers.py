@@ -181,6 +181,9 @@ class _Worker:
         return not self.connection.closed
 
     def _start(self) -> None:
+        # Processes of joblib have a start method that one of spawn would be told of and not know.
+        if mp.get_start_method() not in mp.get_all_start_methods():
+            mp.set_start_method("spawn", force=True)
         context = mp.get_context("spawn")
         self.connection, other = context.Pipe()
         self._process = context.Process(

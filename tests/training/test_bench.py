@@ -15,7 +15,6 @@ pytest.importorskip("metaworld")
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
 
 TINY = [
-    "collector.workers=0",
     *("frames=160", "demos.episodes=1", "bc.steps=10", "algo.warmup_episodes=1"),
     *("task.horizon=80", "algo.update_every=20", "eval.every=1000", "eval.final_episodes=1"),
 ]
