@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from ibrl_torchrl.files import write_json
@@ -16,7 +16,7 @@ from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import format_table, write_evaluation
 from ibrl_torchrl.training.rollouts import Rollouts
 from ibrl_torchrl.training.run_folder import BEST, EVALUATION
-from ibrl_torchrl.training.run_state import RunState
+from ibrl_torchrl.training.run_state import Records, RunState
 
 TRAIN_COLUMNS = [
     *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames", "il_share"),
@@ -27,25 +27,6 @@ EVAL_COLUMNS = [
     *("frames", "wall_s", "policy", "episodes", "success", "success_low", "success_high"),
     *("success_length", "il_share"),
 ]
-
-
-@dataclass
-class Records:
-    """What of the records a checkpoint keeps.
-
-    Attributes:
-        train_size: bytes of ``train.csv``; None before the first row.
-        eval_size: bytes of ``eval.csv``.
-        best: the hybrid's best success rate.
-        wall: seconds since the beginning.
-        evaluating: seconds spent waiting for evaluations.
-    """
-
-    train_size: int | None = None
-    eval_size: int | None = None
-    best: float = -1.0
-    wall: float = 0.0
-    evaluating: float = 0.0
 
 
 class _Running(NamedTuple):
@@ -127,7 +108,7 @@ class Recorder:
         self._records.train_size = self._train.sync()
         self._records.eval_size = self._eval.sync()
         self._records.wall = self._wall
-        self._state.save(asdict(self._records))
+        self._state.save(self._records)
 
     def finish(self) -> None:
         """Final checkpoint, evaluation from the same start states, picture and timing."""

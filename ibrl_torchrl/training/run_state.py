@@ -29,6 +29,25 @@ KIND = "ibrl"
 
 
 @dataclass
+class Records:
+    """What of the records a checkpoint keeps.
+
+    Attributes:
+        train_size: bytes of ``train.csv``; None before the first row.
+        eval_size: bytes of ``eval.csv``.
+        best: the hybrid's best success rate.
+        wall: seconds since the beginning.
+        evaluating: seconds spent waiting for evaluations.
+    """
+
+    train_size: int | None = None
+    eval_size: int | None = None
+    best: float = -1.0
+    wall: float = 0.0
+    evaluating: float = 0.0
+
+
+@dataclass
 class RunState:
     """The parts of a run that change.
 
@@ -53,11 +72,11 @@ class RunState:
     collection: Collection
     progress: Progress
 
-    def save(self, records: dict[str, Any]) -> None:
+    def save(self, records: Records) -> None:
         """Write a checkpoint; the last one stays as the previous one.
 
         Args:
-            records: plain values of the recorder.
+            records: of the recorder.
 
         Raises:
             UsageError: it cannot be written; what was saved before stays.
@@ -73,7 +92,7 @@ class RunState:
             "task": self.task,
             "frames": self.progress.frames,
             "progress": asdict(self.progress),
-            "records": records,
+            "records": asdict(records),
         }
         self.log.flush()
         _keep(path, self.run_dir / PREVIOUS)
@@ -117,14 +136,14 @@ class Saved:
         path: its file.
         progress: counters.
         ahead: episodes that were begun and not taken.
-        records: plain values of the recorder.
+        records: of the recorder.
         state: everything else.
     """
 
     path: Path
     progress: Progress
     ahead: list[TensorDict]
-    records: dict[str, Any]
+    records: Records
     state: dict[str, Any]
 
 
@@ -147,7 +166,13 @@ def load_saved(run_dir: Path, task: str) -> Saved:
     if "random" not in state:
         raise UsageError(f"{path}: was written before runs could be resumed; begin the run anew")
     ahead = [_episode(state["ahead"][str(i)]) for i in range(len(state["ahead"]))]
-    return Saved(path, Progress(**meta["progress"]), ahead, meta["records"], state)
+    try:
+        progress, records = Progress(**meta["progress"]), Records(**meta["records"])
+    except TypeError as error:
+        raise UsageError(
+            f"{path}: was written by another version of this program; begin the run anew"
+        ) from error
+    return Saved(path, progress, ahead, records, state)
 
 
 def _keep(path: Path, name: Path) -> None:

@@ -30,12 +30,12 @@ from ibrl_torchrl.training.prepare import (
     trained_bc,
 )
 from ibrl_torchrl.training.progress import say
-from ibrl_torchrl.training.recorder import Recorder, Records
+from ibrl_torchrl.training.recorder import Recorder
 from ibrl_torchrl.training.replays import build_replay, require_replay_fits
 from ibrl_torchrl.training.resume import settings_of
 from ibrl_torchrl.training.rollouts import Rollouts
 from ibrl_torchrl.training.run_folder import EPISODES, FAILED, in_run_folder, run_folder
-from ibrl_torchrl.training.run_state import RunState, Saved, load_saved
+from ibrl_torchrl.training.run_state import Records, RunState, Saved, load_saved
 from ibrl_torchrl.training.scales import observation_scales
 
 
@@ -128,7 +128,7 @@ def _learn(
     )
     label = config.task.label
     state = RunState(run_dir, label, agent.learner, replay, log, collection, progress)
-    records = Records() if saved is None else Records(**saved.records)
+    records = Records() if saved is None else saved.records
     recorder = Recorder(config, state, rollouts, records)
     with closing(recorder), Interruption() as interruption:
         if saved is None:
