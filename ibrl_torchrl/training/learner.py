@@ -70,7 +70,7 @@ class IBRLLearner:
         """
         reports = []
         for _ in range(self.critic_updates):
-            batch = replay.sample().to(device)
+            batch = _brought(replay.sample(), device)
             reports.append(self.update_critics(batch))
             replay.update_tensordict_priority(batch)
         return [*reports, self.update_actor(batch)]
@@ -115,6 +115,13 @@ class IBRLLearner:
         load_state(self.loss, state["loss"], path)
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+
+
+def _brought(batch: TensorDictBase, device: torch.device) -> TensorDictBase:
+    """The batch on the device; a GPU fetches it while it still computes, and nobody waits."""
+    if device.type != "cuda":
+        return batch.to(device)
+    return batch.pin_memory(num_threads=0).to(device, non_blocking=True)
 
 
 def _adam(parameters: object, lr: float) -> torch.optim.Adam:
