@@ -82,8 +82,10 @@ def test_a_run_that_goes_wrong_says_where_and_keeps_its_networks(ibrl, tmp_path,
     assert str(run / "not-finite.pt") in out and (run / "not-finite.pt").exists()
 
 
-def test_eval_repeats_the_final_evaluation(ibrl, run_dir, tmp_path):
-    code, out, _ = ibrl("eval", run_dir, "episodes=2", f"out={tmp_path / 'e.csv'}")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_eval_repeats_the_final_evaluation(ibrl, run_dir, tmp_path, workers):
+    asked = ["episodes=2", f"workers={workers}"]
+    code, out, _ = ibrl("eval", run_dir, *asked, f"out={tmp_path / 'e.csv'}")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["policy", "hybrid", "rl", "bc"]
     assert _rows(tmp_path / "e.csv") == _rows(run_dir / "evaluation.csv")
@@ -176,6 +178,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(ibrl, run_dir, tmp_pat
         (["eval", "missing"], "missing: not a run folder"),
         (["eval", "missing", "checkpoint=../x.pt"], "checkpoint=../x.pt must be one of checkpoint"),
         (["train", "resume=missing"], "missing: not a run folder"),
+        (["eval", "run=missing", "workers=-1"], "workers=-1 must be null or 0 or more"),
         (["train", "collector.workers=-1"], "collector.workers=-1 must be null or 0 or more"),
     ],
 )

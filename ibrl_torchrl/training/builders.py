@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,7 +36,7 @@ from ibrl_torchrl.modules import (
 )
 from ibrl_torchrl.objectives import BCRegularizedTD3Loss, IBRLTD3Loss
 from ibrl_torchrl.training.collection import EXPLORE, WARMUP
-from ibrl_torchrl.training.config import AlgoConfig, CollectorConfig, EncoderConfig, TaskConfig
+from ibrl_torchrl.training.config import AlgoConfig, EncoderConfig, TaskConfig
 from ibrl_torchrl.training.learner import IBRLLearner
 from ibrl_torchrl.training.networks import (
     build_encoder,
@@ -247,27 +246,21 @@ def build_agent(
 
 
 def build_rollouts(
-    collector: CollectorConfig, task: TaskConfig, env: EnvBase, agent: Agent, device: torch.device
+    workers: int, task: TaskConfig, env: EnvBase, agent: Agent, device: torch.device
 ) -> Rollouts:
     """Who plays the episodes of an agent, those it collects and those it is evaluated by.
 
     Args:
-        collector: how many workers.
-        task: of their environments.
+        workers: how many processes; 0: this one.
+        task: of the workers' environments.
         env: the environment of this process, for want of workers.
         agent: whose policies are played.
         device: where workers' policies live.
     """
     policies = {**agent.policies, WARMUP: agent.warmup, EXPLORE: agent.explore}
-    workers = automatic_workers() if collector.workers is None else collector.workers
     if workers == 0:
         return LocalRollouts(env, policies)
     return RolloutWorkers(partial(build_env, task, device), policies, workers)
-
-
-def automatic_workers() -> int:
-    """As many workers as there are cores beside the learner's, at most 8; at least 1."""
-    return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 
 
 def uniform_policy(env: EnvBase) -> TensorDictModuleBase:

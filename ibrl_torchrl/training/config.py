@@ -6,6 +6,7 @@ their types and limits. :func:`parse` turns a composed configuration into them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -29,6 +30,17 @@ def _check(condition: bool, name: str, value: object, expected: str) -> None:
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
     _check(value in choices, name, value, f"one of {', '.join(choices)}")
+
+
+def _number_of_workers(name: str, given: int | None, cores: int) -> int:
+    """As given; or one for each core that they may have, at most 8 and at least 1."""
+    _check(given is None or given >= 0, name, given, "null or 0 or more")
+    return max(1, min(8, cores)) if given is None else given
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass
@@ -282,12 +294,8 @@ class CollectorConfig:
     overlap: bool = True
 
     def __post_init__(self) -> None:
-        _check(
-            self.workers is None or self.workers >= 0,
-            "collector.workers",
-            self.workers,
-            "null or 0 or more",
-        )
+        # A number from here on, which the run folder keeps: what is learned depends on it.
+        self.workers = _number_of_workers("collector.workers", self.workers, cores=_cores() - 1)
 
 
 @dataclass
@@ -417,10 +425,12 @@ class EvalRunConfig:
     device: str
     threads: int | None
     checkpoint: str = "checkpoint.pt"
+    workers: int | None = 0
     video: bool | str | None = None
     video_episodes: int = 3
 
     def __post_init__(self) -> None:
+        self.workers = _number_of_workers("workers", self.workers, cores=_cores())
         _check_choice("checkpoint", self.checkpoint, CHECKPOINTS)
         for name in ("episodes", "video_episodes"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")

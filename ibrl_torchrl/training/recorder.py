@@ -105,16 +105,23 @@ class Recorder:
         """Write everything down that the run needs to go on from here."""
         if self._running is not None:
             self._write_evaluation()
+        started = time.perf_counter()
         self._records.train_size = self._train.sync()
         self._records.eval_size = self._eval.sync()
         self._records.wall = self._wall
         self._state.save(self._records)
+        self._records.saving += time.perf_counter() - started
 
     def finish(self) -> None:
         """Final checkpoint, evaluation from the same start states, picture and timing."""
         self.checkpoint()
         results = self.evaluate(("hybrid", "rl", "bc"), self._config.eval.final_episodes)
-        timing = self._progress.seconds | {"evaluate": self._records.evaluating, "wall": self._wall}
+        records = self._records
+        timing = self._progress.seconds | {
+            "evaluate": records.evaluating,
+            "checkpoint": records.saving,
+            "wall": self._wall,
+        }
         write_json(self._run_dir / "timing.json", timing)
         plot_runs([self._run_dir], self._run_dir / "curve.png")
         write_evaluation(self._run_dir / EVALUATION, self._progress.frames, results)

@@ -239,11 +239,13 @@ def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _packed(episode: TensorDict) -> tuple[int, dict[Any, Any]]:
+def _packed(episode: TensorDict) -> tuple[int, dict[str, Any]]:
     """An episode as arrays, which travel by value and not by open files."""
-    return len(episode), {key: value.numpy() for key, value in episode.items(True, True)}
+    flat = episode.flatten_keys(".")
+    return len(episode), {key: value.numpy() for key, value in flat.items()}
 
 
-def _unpacked(content: tuple[int, dict[Any, Any]]) -> TensorDict:
+def _unpacked(content: tuple[int, dict[str, Any]]) -> TensorDict:
     length, arrays = content
-    return TensorDict({key: torch.from_numpy(value) for key, value in arrays.items()}, [length])
+    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    return TensorDict(tensors, [length]).unflatten_keys(".")

@@ -59,11 +59,7 @@ def run_folder(path: str | Path, config: object, if_exists: str = "refuse") -> I
     exists = (path / CONFIG).exists()
     if exists and (if_exists == "refuse" or is_finished(path)):
         raise UsageError(f"{path}: holds a run already; choose another run_dir=")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot make the run folder ({error.strerror})") from error
-    with _locked(path):
+    with locked(path):
         for unfinished in path.rglob(".*.tmp"):  # of a process that was killed
             unfinished.unlink()
         is_resumed = exists and (path / CHECKPOINT).exists()
@@ -88,13 +84,21 @@ class RunFolder(NamedTuple):
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the system takes back from a process that dies."""
+def locked(path: Path) -> Iterator[None]:
+    """Make a folder and keep other processes out of it; of one that dies, the lock goes with it.
+
+    Raises:
+        UsageError: it cannot be made, or another process holds its lock.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot make the folder ({error.strerror})") from error
     with (path / _LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(f"{path}: another process is at this run; wait for it") from error
+            raise UsageError(f"{path}: another process is at it; wait for its end") from error
         yield
 
 

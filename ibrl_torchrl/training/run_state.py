@@ -38,6 +38,7 @@ class Records:
         best: the hybrid's best success rate.
         wall: seconds since the beginning.
         evaluating: seconds spent waiting for evaluations.
+        saving: seconds spent on checkpoints before this one.
     """
 
     train_size: int | None = None
@@ -45,6 +46,7 @@ class Records:
     best: float = -1.0
     wall: float = 0.0
     evaluating: float = 0.0
+    saving: float = 0.0
 
 
 @dataclass
@@ -193,16 +195,12 @@ def _warn_of_little_space(path: Path) -> None:
 
 
 def _tensors(episode: TensorDict) -> dict[str, Tensor]:
-    return {".".join(_path(key)): value for key, value in episode.items(True, True)}
-
-
-def _path(key: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (key,) if isinstance(key, str) else key
+    return dict(episode.flatten_keys(".").items())
 
 
 def _episode(tensors: dict[str, Tensor]) -> TensorDict:
     length = len(next(iter(tensors.values())))
-    return TensorDict({tuple(key.split(".")): value for key, value in tensors.items()}, [length])
+    return TensorDict(tensors, [length]).unflatten_keys(".")
 
 
 def _random_states() -> dict[str, Any]:

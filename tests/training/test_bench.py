@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ibrl_torchrl.training.run_folder import is_finished
+from ibrl_torchrl.training.run_folder import is_finished, locked
 
 pytest.importorskip("metaworld")
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
@@ -79,6 +79,13 @@ def test_a_shared_beginning_that_fails_is_named_as_the_cause(ibrl, tmp_path):
     code, _, errors = ibrl(*grid(tmp_path / "grid", "launcher=basic"))
     assert code == 2 and errors.count("\n") == 1
     assert "2 of 2 runs did not finish" in errors and str(shared / "seed1") in errors
+
+
+def test_two_grids_in_one_folder_are_refused(ibrl, tmp_path):
+    with locked(tmp_path):
+        code, _, errors = ibrl(*grid(tmp_path))
+    assert code == 2 and f"{tmp_path}: another process is at it" in errors
+    assert {path.name for path in tmp_path.iterdir()} == {".lock"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from ibrl_torchrl.training.compose import config_directory
 from ibrl_torchrl.training.config import (
     BCRunConfig,
     DemosRunConfig,
+    EvalRunConfig,
     NetworkConfig,
     TrainConfig,
     parse,
@@ -49,6 +50,15 @@ def test_paper_experiment_is_a_delta():
     assert config.algo.critic.number == 5
     assert config.algo.critic.hidden == [1024, 1024, 1024]
     assert config.algo.num_min == composed().algo.num_min
+
+
+def test_a_number_of_workers_left_open_is_chosen_by_the_cores_and_kept(monkeypatch):
+    for cores, beside_a_learner, alone in ((1, 1, 1), (2, 1, 2), (4, 3, 4), (64, 8, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, cores=cores: range(cores))
+        assert composed("collector.workers=null").collector.workers == beside_a_learner
+        asked = parse(EvalRunConfig, compose.composed("eval_run", ["run=x", "workers=null"]))
+        assert asked.workers == alone
+    assert composed().collector.workers == 1
 
 
 EXPERIMENTS = sorted(path.stem for path in (config_directory() / "experiment").glob("*.yaml"))

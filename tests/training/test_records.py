@@ -35,7 +35,7 @@ def test_a_run_folder_says_how_it_came_to_be(tmp_path):
 def test_an_unwritable_run_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(UsageError, match="cannot make the run folder"),
+        pytest.raises(UsageError, match="cannot make the folder"),
         run_folder(tmp_path / "file/run", Config()),
     ):
         pass
@@ -44,7 +44,7 @@ def test_an_unwritable_run_folder_is_refused(tmp_path):
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     with (
         run_folder(tmp_path, Config()),
-        pytest.raises(UsageError, match="another process is at this run"),
+        pytest.raises(UsageError, match="another process is at it"),
         run_folder(tmp_path, Config(), "go_on"),
     ):
         pass

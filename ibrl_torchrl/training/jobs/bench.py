@@ -16,21 +16,32 @@ from ibrl_torchrl.training.compose import composed, quoted
 from ibrl_torchrl.training.config import BenchConfig, ReportConfig, TrainConfig, parse
 from ibrl_torchrl.training.jobs import report
 from ibrl_torchrl.training.progress import bar, say
-from ibrl_torchrl.training.run_folder import LOG, is_finished
+from ibrl_torchrl.training.run_folder import LOG, is_finished, locked
 
 
 def run(config: BenchConfig) -> None:
     """Make what is shared, then every run that is not finished, then the report.
 
     Raises:
-        UsageError: a name or setting is unknown, the launcher is not installed, or runs failed.
+        UsageError: a name or setting is unknown, the launcher is not installed, another process is
+            at the folder, or runs failed.
         KeyboardInterrupt: the same command goes on from there.
     """
     _require_launcher(config.launcher)
     cases = [_case(config, f"task={name}", name.replace("/", "-")) for name in config.tasks]
     cases += [_case(config, f"experiment={name}", name) for name in config.experiments]
-    for case in cases:
-        _make(config, case)
+    with locked(Path(config.dir)):
+        for case in cases:
+            _make(config, case)
+        _tell(config, cases)
+
+
+def _tell(config: BenchConfig, cases: Sequence[_Case]) -> None:
+    """Report what is finished.
+
+    Raises:
+        UsageError: something is not.
+    """
     folders = [folder for case in cases for folder in case.runs]
     unfinished = [folder for folder in folders if not is_finished(folder)]
     if len(unfinished) < len(folders):
@@ -133,7 +144,6 @@ def _sweep(
     if all(map(is_finished, folders)):
         return
     root = Path(config.dir)
-    root.mkdir(parents=True, exist_ok=True)
     launcher = [f"hydra/launcher={config.launcher}", f"hydra.sweep.dir={quoted(str(root))}"]
     if config.launcher == "joblib":
         launcher.append(f"hydra.launcher.n_jobs={config.jobs}")

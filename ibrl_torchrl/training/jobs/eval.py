@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.training.builders import build_rollouts
 from ibrl_torchrl.training.config import EvalRunConfig
 from ibrl_torchrl.training.evaluate import RunningEvaluation
 from ibrl_torchrl.training.filming import film_policy
 from ibrl_torchrl.training.progress import bar, say
 from ibrl_torchrl.training.report import format_table, write_evaluation
 from ibrl_torchrl.training.restore import restore
-from ibrl_torchrl.training.rollouts import LocalRollouts
 from ibrl_torchrl.training.video import chosen_file, picture_size, save_video
 
 
@@ -34,9 +35,10 @@ def run(config: EvalRunConfig) -> None:
         device=config.device,
     )
     video = chosen_file(config.video, run_dir / "video.mp4")
-    rollouts = LocalRollouts(run.env, run.agent.policies)
     seeds = range(config.seed, config.seed + config.episodes)
-    results = RunningEvaluation(rollouts, [*run.agent.policies], seeds).results()
+    rollouts = build_rollouts(config.workers, run.config.task, run.env, run.agent, run.device)
+    with closing(rollouts):
+        results = RunningEvaluation(rollouts, [*run.agent.policies], seeds).results()
     say(format_table(results))
     if config.out is not None:
         write_evaluation(Path(config.out), run.frames, results)
