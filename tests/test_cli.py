@@ -146,8 +146,9 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(ibrl, run_dir, tmp_pat
     code, out, _ = ibrl("train", f"run_dir={run}", *TINY)
     assert code == 130 and f"ibrl train resume={run}" in out and f"ibrl eval {run}" in out
     assert ibrl("eval", run, "episodes=1")[0] == 0
-    code, _, error = ibrl("train", f"resume={run}", "frames=300")
-    assert code == 2 and "was begun with frames=250, this call has 300" in error
+    for other in (300, 30000):  # 30000 is what a run without it would have
+        code, _, error = ibrl("train", f"resume={run}", f"frames={other}")
+        assert code == 2 and f"was begun with frames=250, this call has {other}" in error
     code, out, error = ibrl("train", f"resume={run}", "frames=250")
     assert code == 0 and "going on from frame" in out, error
     for name in ("train.csv", "eval.csv", "evaluation.csv"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports.runs import flattened
@@ -23,9 +26,11 @@ def settings_of(call: TrainConfig) -> TrainConfig:
     began = parse(TrainConfig, read_config(run))
     defaults = dict(flattened(asdict(parse(TrainConfig, composed("train")))))
     has = dict(flattened(asdict(began)))
+    named = tuple(_named())
     for key, value in flattened(asdict(call)):
-        is_set = key not in OF_THE_CALL and value != defaults.get(key)
-        if is_set and value != has.get(key):
+        if key in OF_THE_CALL or value == has.get(key):
+            continue
+        if value != defaults.get(key) or f"{key}.".startswith(named):
             raise UsageError(
                 f"resume={run}: was begun with {key}={has.get(key)}, this call has {value}; a run "
                 "keeps its settings"
@@ -33,3 +38,10 @@ def settings_of(call: TrainConfig) -> TrainConfig:
     if not is_finished(run) and not (Path(run) / CHECKPOINT).exists():
         say(f"{run}: has no checkpoint yet; it begins anew")
     return replace(began, run_dir=run, if_exists="go_on", quiet=call.quiet)
+
+
+def _named() -> Iterator[str]:
+    """Settings and groups that the command line names, such as ``"seed."`` and ``"task."``."""
+    if HydraConfig.initialized():
+        for override in HydraConfig.get().overrides.task:
+            yield override.lstrip("+~").split("=")[0] + "."
