@@ -29,9 +29,7 @@ def curve(
 ) -> Curve | None:
     """A method's curve of a policy; None where a run has no evaluation of it.
 
-    Evaluations come after the episode in which they fell due, so that their frames differ by less
-    than an episode; they are put on multiples of ``eval.every``, the last on the budget. Frames at
-    which not every run was evaluated are left out.
+    Frames at which not every run was evaluated are left out.
 
     Args:
         comparison: that the runs are of.
@@ -39,10 +37,7 @@ def curve(
         policy: ``"hybrid"``, ``"rl"`` or ``"bc"``.
         figure: what of an evaluation is drawn, default its success rate.
     """
-    series = [
-        {_on_grid(point, comparison): figure(point) for point in run.curves.get(policy, ())}
-        for run in runs
-    ]
+    series = [on_common_frames(comparison, run, policy, figure) for run in runs]
     shared = sorted(set.intersection(*map(set, series)))
     if not shared:
         return None
@@ -51,6 +46,20 @@ def curve(
         for frame in shared
     )
     return Curve(tuple(shared), tuple(estimates))
+
+
+def on_common_frames(
+    comparison: Comparison,
+    run: Run,
+    policy: str,
+    figure: Callable[[Point], float] = attrgetter("success"),
+) -> dict[int, float]:
+    """A run's evaluations of a policy, by frames that the runs of a comparison have in common.
+
+    Evaluations come after the episode in which they fell due, so that their frames differ by less
+    than an episode; they are put on multiples of ``eval.every``, the last on the budget.
+    """
+    return {_on_grid(point, comparison): figure(point) for point in run.curves.get(policy, ())}
 
 
 def _on_grid(point: Point, comparison: Comparison) -> int:

@@ -31,6 +31,7 @@ _COLUMNS: dict[str, _Columns] = {
         ("runs", "runs", "d"),
         ("episodes", "episodes", "d"),
         ("success", "success", "estimate"),
+        ("while_learning", "while learning", "estimate"),
         ("rl_alone", "its RL actor alone", ".2f"),
         ("bc_policy", "its BC policy", ".2f"),
         ("il_share", "imitation actions", ".2f"),
@@ -52,7 +53,8 @@ _COLUMNS: dict[str, _Columns] = {
     "improvement": [
         ("method", "a run of", "text"),
         ("than", "is better than one of", "text"),
-        ("probability", "probability", "estimate"),
+        ("probability", "in the end", "estimate"),
+        ("while_learning", "while learning", "estimate"),
     ],
     "diagnosis": [
         ("method", "method", "text"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ibrl_torchrl.reports.comparison import JUDGED, Comparison
+from ibrl_torchrl.reports.curves import on_common_frames
 from ibrl_torchrl.reports.runs import Point, Run
 from ibrl_torchrl.reports.statistics import (
     Estimate,
@@ -23,13 +24,18 @@ LEVELS = (0.5, 0.9)
 
 
 def final_table(comparison: Comparison) -> list[Row]:
-    """Final success of each method, over runs: the hybrid, its RL actor alone, its BC policy."""
+    """Success of each method, over runs: of the hybrid, at the end and on average over all
+    evaluations while it learned; of its RL actor alone and of its BC policy."""
     return [
         {
             "method": method,
             "runs": len(runs),
             "episodes": sum(len(run.final[JUDGED]) for run in runs),
             **_columns("success", bootstrap(interquartile_mean, _success(runs, JUDGED))),
+            **_columns(
+                "while_learning",
+                bootstrap(interquartile_mean, _while_learning(comparison, runs)),
+            ),
             "rl_alone": float(interquartile_mean(_success(runs, "rl"))),
             "bc_policy": float(interquartile_mean(_success(runs, "bc"))),
             "il_share": float(np.mean([_il_share(run) for run in runs])),
@@ -57,18 +63,20 @@ def run_table(comparison: Comparison) -> list[Row]:
 
 
 def improvement_table(comparison: Comparison) -> list[Row]:
-    """For each pair of methods, how probable it is that a run of the first ends higher."""
-    scores = {method: _success(runs, JUDGED) for method, runs in comparison.methods.items()}
+    """For each pair of methods, how probable it is that a run of the first ends higher, and that
+    it is higher on average while it learns."""
+    methods = comparison.methods
+    in_the_end = {name: _success(runs, JUDGED) for name, runs in methods.items()}
+    learning = {name: _while_learning(comparison, runs) for name, runs in methods.items()}
     return [
         {
             "method": ours,
             "than": theirs,
-            **_columns(
-                "probability", bootstrap(probability_of_improvement, scores[ours], scores[theirs])
-            ),
+            **_improvement("probability", in_the_end[ours], in_the_end[theirs]),
+            **_improvement("while_learning", learning[ours], learning[theirs]),
         }
-        for ours in scores
-        for theirs in scores
+        for ours in methods
+        for theirs in methods
         if ours != theirs
     ]
 
@@ -133,6 +141,16 @@ def method_settings(run: Run) -> dict[str, Any]:
 def _success(runs: Sequence[Run], policy: str) -> Scores:
     """Final success rates [R, 1] of a policy."""
     return np.array([[run.success(policy)] for run in runs])
+
+
+def _while_learning(comparison: Comparison, runs: Sequence[Run]) -> Scores:
+    """Success rates [R, 1] on average over all evaluations: the area under the curve."""
+    curves = [on_common_frames(comparison, run, JUDGED) for run in runs]
+    return np.array([[np.mean([*curve.values()])] for curve in curves])
+
+
+def _improvement(name: str, ours: Scores, theirs: Scores) -> Row:
+    return _columns(name, bootstrap(probability_of_improvement, ours, theirs))
 
 
 def _il_share(run: Run) -> float:

@@ -104,11 +104,13 @@ def test_tables_by_hand(tmp_path):
     assert (ours["rl_alone"], ours["bc_policy"]) == pytest.approx((0.4, 0.1))
     assert ours["il_share"] == pytest.approx(20 / 245)
     assert theirs["success"] == pytest.approx(0.8 / 3) and theirs["episodes"] == 30
-    better = {
-        (row["method"], row["than"]): row["probability"] for row in improvement_table(comparison)
-    }
-    assert better["ibrl", "rlpd"] == pytest.approx(8.5 / 9)  # one tie among nine pairs
-    assert better["rlpd", "ibrl"] == pytest.approx(0.5 / 9)
+    # Evaluations of 0, 0.5 and 1 against 0, 0 and 0.5, in every run.
+    assert (ours["while_learning"], theirs["while_learning"]) == pytest.approx((0.5, 0.5 / 3))
+    better = {(row["method"], row["than"]): row for row in improvement_table(comparison)}
+    assert better["ibrl", "rlpd"]["probability"] == pytest.approx(8.5 / 9)  # a tie in nine pairs
+    assert better["rlpd", "ibrl"]["probability"] == pytest.approx(0.5 / 9)
+    assert better["ibrl", "rlpd"]["while_learning"] == 1.0
+    assert better["rlpd", "ibrl"]["while_learning"] == 0.0
     speed = {(row["method"], row["seed"]): row for row in speed_table(comparison)}
     assert speed["ibrl", 1]["frames_to_50"] == 2007 and speed["ibrl", 1]["minutes_to_90"] == 3.0
     assert speed["rlpd", 1]["frames_to_50"] == 3007 and speed["rlpd", 1]["frames_to_90"] is None

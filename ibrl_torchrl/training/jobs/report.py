@@ -23,7 +23,8 @@ def run(config: ReportConfig) -> None:
         for row in final_table(comparison):
             say(
                 f"  {row['method']:24} {row['success']:.2f} "
-                f"({row['success_low']:.2f} to {row['success_high']:.2f}) of {row['runs']} runs"
+                f"({row['success_low']:.2f} to {row['success_high']:.2f}) of {row['runs']} runs, "
+                f"{row['while_learning']:.2f} while learning"
             )
         for note in comparison.notes:
             say(f"  note: {note}")
