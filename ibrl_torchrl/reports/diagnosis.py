@@ -82,8 +82,8 @@ def advantage(row: dict[str, str]) -> float:
     return float(row["il_value"]) - float(row["rl_value"])
 
 
-def _gap(row: dict[str, str]) -> float:
-    return float(row["value"]) - float(row["return"])
+def _gap(row: dict[str, str]) -> float | None:
+    return float(row["value"]) - float(row["return"]) if row["return"] else None
 
 
 def _succeeded(row: dict[str, str]) -> float:

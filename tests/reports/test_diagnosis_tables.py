@@ -1,5 +1,7 @@
 """Diagnoses as tables, against numbers worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 from synthetic_runs import write_diagnosis, write_run
 
@@ -29,6 +31,13 @@ def test_values_against_returns_and_the_policy_off_the_demonstrations(found):
     assert row["gap_failed"] == pytest.approx((0.3 + 0.1) / 2)
     assert (row["bc_demonstrated"], row["bc_visited"]) == (1.0, 0.5)
     assert row["error_demonstrated"] is None and row["error_visited"] == pytest.approx(0.4)
+
+
+def test_returns_that_are_not_told_make_no_gap(found):
+    (each,) = found
+    untold = replace(each, moments=[row | {"return": ""} for row in each.moments])
+    (row,) = diagnosis_table([untold])
+    assert row["gap_solved"] is None and row["gap_failed"] is None and row["bc_visited"] == 0.5
 
 
 def test_who_proposes_where_in_the_episode(found):

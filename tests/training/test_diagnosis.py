@@ -90,5 +90,16 @@ def test_the_command(ibrl, box_close_demos, tmp_path):
         assert [row["source"] for row in csv.DictReader(file)] == ["visited"] * 2 + [
             "demonstrated"
         ] * 2
+
+    # SQIL's values are of other rewards than the task's.
+    run = tmp_path / "sqil"
+    given = [f"demos.path={box_close_demos}", f"run_dir={run}", *TINY]
+    code, _, errors = ibrl("train", "algo=sqil", *given)
+    assert code == 0, errors
+    code, output, errors = ibrl("diagnose", run, "episodes=1", "starts=1")
+    assert code == 0 and "value - return" not in output, errors
+    with (run / "diagnosis_moments.csv").open() as file:
+        assert {row["return"] for row in csv.DictReader(file)} == {""}
+
     code, _, errors = ibrl("diagnose", tmp_path, "episodes=2")
     assert code == 2 and "not a run folder" in errors

@@ -35,7 +35,8 @@ def run(config: DiagnoseConfig) -> None:
     seeds = range(config.seed, config.seed + config.episodes)
     shown = bar(play(env, agent.scored, seeds), desc="play", total=config.episodes, unit="episode")
     played = [*shown]
-    moments = [row for episode in played for row in _rows(episode, trained.algo.gamma)]
+    returns = [_returns(episode, trained) for episode in played]
+    moments = [row for each in zip(played, returns, strict=True) for row in _rows(*each)]
     write_table(run_dir / MOMENTS_FILE, MOMENTS, map(_written, moments))
     task = trained.task
     # Meta-World's experts keep no memory and can be asked anywhere; robosuite's follow a plan.
@@ -44,7 +45,7 @@ def run(config: DiagnoseConfig) -> None:
     found = [*bar(again, desc="restart", total=2 * config.starts, unit="start")]
     names = [field.name for field in fields(Restart)]
     write_table(run_dir / RESTARTS_FILE, names, (_written(astuple(each)) for each in found))
-    _say_what_it_means(played, trained.algo.gamma, found)
+    _say_what_it_means(played, returns, found)
     say(f"tables: {run_dir / MOMENTS_FILE}, {RESTARTS_FILE}")
 
 
@@ -56,8 +57,15 @@ def _demonstrations(run_dir: Path, config: TrainConfig) -> Demonstrations:
     return Demonstrations([*episodes], read_description(path, config.demos.filter_key).env_args)
 
 
-def _rows(episode: Played, gamma: float) -> Iterable[tuple[float, ...]]:
-    for moment, earned in zip(episode.moments, episode.returns(gamma), strict=True):
+def _returns(episode: Played, config: TrainConfig) -> Sequence[float | None]:
+    """What came of each moment; not known where critics learn of other rewards (SQIL)."""
+    if config.replay.demo_reward is not None or config.replay.online_reward is not None:
+        return [None] * len(episode.moments)
+    return episode.returns(config.algo.gamma)
+
+
+def _rows(episode: Played, returns: Sequence[float | None]) -> Iterable[tuple[object, ...]]:
+    for moment, earned in zip(episode.moments, returns, strict=True):
         yield (
             episode.seed,
             moment.step,
@@ -71,13 +79,16 @@ def _rows(episode: Played, gamma: float) -> Iterable[tuple[float, ...]]:
         )
 
 
-def _say_what_it_means(played: list[Played], gamma: float, found: list[Restart]) -> None:
+def _say_what_it_means(
+    played: Sequence[Played], returns: Sequence[Sequence[float | None]], found: Sequence[Restart]
+) -> None:
     for success, told in ((True, "solved"), (False, "failed")):
         gaps = [
             moment.values[moment.proposal] - earned
-            for episode in played
+            for episode, earnings in zip(played, returns, strict=True)
             if episode.success == success
-            for moment, earned in zip(episode.moments, episode.returns(gamma), strict=True)
+            for moment, earned in zip(episode.moments, earnings, strict=True)
+            if earned is not None
         ]
         count = sum(episode.success == success for episode in played)
         if gaps:
@@ -103,5 +114,5 @@ def _say_what_it_means(played: list[Played], gamma: float, found: list[Restart])
 
 
 def _written(row: Sequence[object]) -> list[object]:
-    """A row as the files have it: numbers with six digits."""
+    """A row as the files have it: numbers with six digits, nothing for what is not known."""
     return [f"{value:.6g}" if isinstance(value, float) else value for value in row]
