@@ -32,9 +32,9 @@ _COLUMNS: dict[str, _Columns] = {
         ("episodes", "episodes", "d"),
         ("success", "success", "estimate"),
         ("while_learning", "while learning", "estimate"),
-        ("rl_alone", "its RL actor alone", ".2f"),
-        ("bc_policy", "its BC policy", ".2f"),
-        ("il_share", "imitation actions", ".2f"),
+        ("rl_alone", "RL alone", ".2f"),
+        ("bc_policy", "BC", ".2f"),
+        ("il_share", "imitation", ".2f"),
     ],
     "speed": [
         ("method", "method", "text"),
