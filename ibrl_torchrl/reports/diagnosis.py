@@ -16,6 +16,7 @@ from ibrl_torchrl.reports.runs import read_rows
 MOMENTS_FILE = "diagnosis_moments.csv"
 RESTARTS_FILE = "diagnosis_restarts.csv"
 PARTS = 10  # of an episode
+_OF_MOMENTS = ("step", "length", "proposal", "value", "rl_value", "il_value")
 
 Row = dict[str, Any]
 
@@ -37,7 +38,12 @@ def diagnoses(comparison: Comparison) -> list[Diagnosis]:
         UsageError: a table cannot be read.
     """
     return [
-        Diagnosis(method, run.seed, _rows(run.path / MOMENTS_FILE), _rows(run.path / RESTARTS_FILE))
+        Diagnosis(
+            method,
+            run.seed,
+            _rows(run.path / MOMENTS_FILE, numbers=_OF_MOMENTS, untold=["return"]),
+            _rows(run.path / RESTARTS_FILE, numbers=["step"], untold=["error"]),
+        )
         for method, runs in comparison.methods.items()
         for run in runs
         if (run.path / MOMENTS_FILE).is_file() and (run.path / RESTARTS_FILE).is_file()
@@ -103,8 +109,15 @@ def _mean(
     return float(np.mean(told)) if told else None
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def _rows(file: Path, *, numbers: Sequence[str], untold: Sequence[str]) -> list[dict[str, str]]:
+    """A table whose ``numbers`` are numbers, and whose ``untold`` ones may be missing in a row."""
     try:
-        return read_rows(file)
+        rows = read_rows(file)
+        for row in rows:
+            for name in (*numbers, *filter(row.get, untold)):
+                float(row[name])
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file}: not a table of ibrl diagnose, or a damaged one") from error
+    return rows

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from synthetic_runs import write_diagnosis, write_run
 
+from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports.comparison import compare
 from ibrl_torchrl.reports.diagnosis import (
     advantage,
@@ -45,3 +46,14 @@ def test_who_proposes_where_in_the_episode(found):
     where, share = by_part(each, is_imitation)
     assert where == pytest.approx([0.05, 0.55]) and share == [0.5, 0.0]
     assert by_part(each, advantage)[1] == pytest.approx([(0.1 - 0.1) / 2, (-0.5 - 0.1) / 2])
+
+
+@pytest.mark.parametrize("name", ["diagnosis_moments.csv", "diagnosis_restarts.csv"])
+def test_damaged_tables_are_named(tmp_path, name):
+    table = write_diagnosis(write_run(tmp_path / "a")) / name
+    (comparison,) = compare(find_runs([tmp_path]))
+    whole = table.read_text()
+    for damaged in (whole.replace("0.3", "many"), whole.replace("step", "leap")):
+        table.write_text(damaged)
+        with pytest.raises(UsageError, match=f"{name}: not a table of ibrl diagnose"):
+            diagnoses(comparison)
