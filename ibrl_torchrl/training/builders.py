@@ -245,22 +245,19 @@ def build_agent(
     return Agent(loss, learner, explore, policies, warmup, scored)
 
 
-def build_rollouts(
-    workers: int, task: TaskConfig, env: EnvBase, agent: Agent, device: torch.device
-) -> Rollouts:
+def build_rollouts(workers: int, task: TaskConfig, env: EnvBase, agent: Agent) -> Rollouts:
     """Who plays the episodes of an agent, those it collects and those it is evaluated by.
 
     Args:
         workers: how many processes; 0: this one.
         task: of the workers' environments.
-        env: the environment of this process, for want of workers.
+        env: the environment of this process, for want of workers; theirs are on its device.
         agent: whose policies are played.
-        device: where workers' policies live.
     """
     policies = {**agent.policies, WARMUP: agent.warmup, EXPLORE: agent.explore}
     if workers == 0:
         return LocalRollouts(env, policies)
-    return RolloutWorkers(partial(build_env, task, device), policies, workers)
+    return RolloutWorkers(partial(build_env, task, env.device), policies, workers)
 
 
 def uniform_policy(env: EnvBase) -> TensorDictModuleBase:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.training.builders import Agent, bc_policy, build_agent, build_env
@@ -26,14 +25,12 @@ class Restored:
         env: a new environment of its task.
         agent: with the networks of its last checkpoint.
         frames: when that was written.
-        device: where they are.
     """
 
     config: TrainConfig
     env: EnvBase
     agent: Agent
     frames: int
-    device: torch.device
 
 
 def restore(
@@ -66,4 +63,4 @@ def restore(
         recorded_proposals=config.replay.record_proposals,
     )
     load_state(agent.loss, state["loss"], checkpoint)
-    return Restored(config, env, agent, meta["frames"], place)
+    return Restored(config, env, agent, meta["frames"])

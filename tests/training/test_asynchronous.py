@@ -35,7 +35,7 @@ class Pixels:
 
 SETTINGS = {
     "states": (States, []),
-    "soft": (States, ["algo=ibrl_soft", "algo.bootstrap=soft"]),
+    "soft": (States, ["algo=ibrl_soft"]),
     "rft": (States, ["algo=rft_dynamic"]),
     "pixels": (Pixels, ["experiment=small_pixels"]),
     "drq": (Pixels, ["experiment=paper_pixels_basic", "task.image_size=64"]),

@@ -36,7 +36,7 @@ def run(config: EvalRunConfig) -> None:
     )
     video = chosen_file(config.video, run_dir / "video.mp4")
     seeds = range(config.seed, config.seed + config.episodes)
-    rollouts = build_rollouts(config.workers, run.config.task, run.env, run.agent, run.device)
+    rollouts = build_rollouts(config.workers, run.config.task, run.env, run.agent)
     with closing(rollouts):
         results = RunningEvaluation(rollouts, [*run.agent.policies], seeds).results()
     say(format_table(results))

@@ -101,7 +101,7 @@ def _run(config: TrainConfig) -> None:
             frame_stack=config.task.frame_stack,
             state_stack=config.task.state_stack,
         )
-        rollouts = build_rollouts(config.collector.workers, config.task, env, agent, device)
+        rollouts = build_rollouts(config.collector.workers, config.task, env, agent)
         with closing(rollouts):
             _learn(config, run_dir, agent, replay, log, rollouts, device, saved)
 
