@@ -150,10 +150,10 @@ class IBRLSelector(TensorDictModuleBase):
         Returns:
             float [*, N]: the minimum over the asked critics.
         """
-        inputs = tensordict.select(*self.critic.observation_keys).unsqueeze(-1)
-        inputs.batch_size = tensordict.batch_size  # observations [*, 1], candidates [*, N]
-        inputs.set(ACTION, candidates)
-        values = self.critic(inputs, members=members).get(self.critic.out_keys[0])  # [*, N, E]
+        # Not by a TensorDict of the inputs, which costs as much as a small network does.
+        at = tensordict.ndim
+        observed = [tensordict.get(key).unsqueeze(at) for key in self.critic.observation_keys]
+        values = self.critic.module(*observed, candidates, members=members)  # [*, N, E]
         return values.amin(-1)
 
     def _draw(self, like: Tensor) -> Tensor | None:

@@ -1,15 +1,19 @@
 """Environment steps a second of workers that only act, beside what the simulator could give.
 
-    python tests/benchmarks/collection_speed.py [--csv FILE] [--seconds 10] [SETTING ...]
+    python tests/benchmarks/collection_speed.py [--csv FILE] [--seconds 40] [SETTING ...]
 
 Settings are those of ``ibrl train``, such as ``experiment=small_can``. For 1 to 4 processes:
 
-``simulator``: each steps its simulator in a plain loop, by the environment's own step function,
-    without observations for a policy, resets counted.
-``rollouts``: workers play episodes of the exploring policy, one ahead each.
+``package``: each steps robosuite or Meta-World as it comes, in a plain loop, and lets it render
+    what the task's observations have images of, with its own quality.
+``simulator``: the same with the lean control and the fast images of this project's environments,
+    and nothing that a policy would need. The stricter yardstick.
+``rollouts``: workers play episodes of the exploring policy, as a run's do.
 ``collector``: TorchRL's collector over a ``ParallelEnv``, all acting together.
 
-Frames are steps after action repeat. The last column is the share of ``simulator``.
+All are started at once and take turns of some seconds while the others are held, so that a machine
+that is faster now than later is so for all of them. Frames are steps after action repeat, resets
+are counted. The last two columns are shares of as many packages and simulators.
 """
 
 from __future__ import annotations
@@ -17,89 +21,131 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
-import multiprocessing
+import os
+import signal
 import sys
 import time
 import warnings
 from functools import partial
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 from torchrl.collectors import Collector
 from torchrl.envs import ParallelEnv
 
-from ibrl_torchrl.modules import StateActor
 from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.collection import EXPLORE, WARMUP, Collection
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
+from ibrl_torchrl.training.networks import build_policy
 from ibrl_torchrl.training.rollout_workers import RolloutWorkers
 from ibrl_torchrl.training.scales import placeholder_scales
 
+TURN = 4.0  # seconds
+WARM_FRAMES = 100  # of each process
+SPAWN = get_context("spawn")
 
-def step_simulator(task, seconds, barrier, results):
-    """Steps a second of one simulator in a plain loop."""
+
+def packages(config, count, frames):
+    side_by_side(step_package, config.task, count, frames)
+
+
+def simulators(config, count, frames):
+    side_by_side(step_simulator, config.task, count, frames)
+
+
+def side_by_side(step, task, count, frames):
+    processes = [SPAWN.Process(target=step, args=(task, frames, place)) for place in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+
+def step_package(task, frames, place):
     quiet()
-    torch.set_num_threads(1)
+    os.environ["MUJOCO_GL"] = "egl"
+    size = build_env(task).action_spec.shape  # and an import of robosuite without its warnings
+    make = {"robosuite": robosuite_alone, "metaworld": metaworld_alone}[task.suite]
+    simulator, render = make(task)
+    simulator.reset()
+    action = np.random.default_rng(0).uniform(-1, 1, size)
+    while True:
+        simulator.reset()
+        for _ in range(task.horizon):
+            for _ in range(task.action_repeat):
+                simulator.step(action)
+            render()
+            frames[place] += 1
+
+
+def robosuite_alone(task):
+    import robosuite
+
+    simulator = robosuite.make(
+        task.name,
+        robots="Panda",
+        has_renderer=False,
+        has_offscreen_renderer=bool(task.cameras),
+        use_camera_obs=False,
+        ignore_done=True,
+        hard_reset=False,
+        lite_physics=True,
+    )
+    size = task.image_size
+
+    def render():
+        for camera in task.cameras:
+            simulator.sim.render(camera_name=camera, width=size, height=size)
+
+    return simulator, render
+
+
+def metaworld_alone(task):
+    import metaworld
+
+    name, size = f"{task.name}-v3", task.image_size
+    kind = metaworld.ALL_V3_ENVIRONMENTS[name]
+    if task.cameras:  # of several, one
+        simulator = kind("rgb_array", task.cameras[0], width=size, height=size)
+    else:
+        simulator = kind()
+    simulator.set_task(metaworld.MT1(name, seed=0).train_tasks[0])
+    return simulator, simulator.render if task.cameras else lambda: None
+
+
+def step_simulator(task, frames, place):
+    quiet()
     env = build_env(task)
     base = getattr(env, "base_env", env)
     env.reset()
     action = base.action_spec.rand().numpy()
-    barrier.wait()
-    frames, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
+    while True:
         base._begin_episode()
         for _ in range(base.horizon):
             for _ in range(base.action_repeat):
                 base._advance(action)
             if base._rig:
                 base._rig.render(base._simulation[1])
-            frames += 1
-            if time.perf_counter() - started >= seconds:
-                break
-    results.put(frames / (time.perf_counter() - started))
+            frames[place] += 1
 
 
-def simulators(config, count, seconds):
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(count), context.Queue()
-    work = partial(step_simulator, config.task, seconds, barrier, results)
-    processes = [context.Process(target=work) for _ in range(count)]
-    for process in processes:
-        process.start()
-    total = sum(results.get() for _ in processes)
-    for process in processes:
-        process.join()
-    return total
-
-
-def rollouts(config, count, seconds):
+def rollouts(config, count, frames):
     agent = build(config)
     policies = {WARMUP: agent.warmup, EXPLORE: agent.explore}
     workers = RolloutWorkers(partial(build_env, config.task), policies, count)
-    collection = Collection(workers, seed=1, warmup_episodes=0, overlap=True)
-    for _ in range(2 * count):  # all are at it
-        next(collection)
-    frames, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
-        frames += len(next(collection).episode)
-    workers.close()
-    return frames / passed
+    for collected in Collection(workers, seed=1, warmup_episodes=0, overlap=True):
+        frames[0] += len(collected.episode)
 
 
-def collector(config, count, seconds):
+def collector(config, count, frames):
     env = ParallelEnv(count, partial(build_env, config.task), mp_start_method="spawn")
-    frames_per_batch = count * config.task.horizon
-    collecting = Collector(
-        env, build(config).explore, frames_per_batch=frames_per_batch, total_frames=-1
-    )
-    batches = iter(collecting)
-    next(batches)
-    frames, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
-        frames += next(batches).numel()
-    collecting.shutdown()
-    return frames / passed
+    policy = build(config).explore
+    for batch in Collector(env, policy, frames_per_batch=10 * count, total_frames=-1):
+        frames[0] += batch.numel()
 
 
 def build(config):
@@ -108,43 +154,102 @@ def build(config):
     env = build_env(config.task)
     scales = placeholder_scales(config.task, env)
     size = env.action_spec.shape[-1]
-    bc = StateActor(scales["state"], size, hidden=config.bc.network.hidden, dropout=0.0)
-    return build_agent(config.algo, bc_policy(bc), scales, env, torch.device("cpu"))
+    eyes = config.bc.encoder
+    network = build_policy(config.bc.network, eyes, scales, env.observation_spec, size)
+    bc = bc_policy(network.eval(), eyes)
+    return build_agent(config.algo, bc, scales, env, torch.device("cpu"))
 
 
 def quiet():
+    torch.set_num_threads(1)
     logging.getLogger("torchrl").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
 
 
-KINDS = {"simulator": simulators, "rollouts": rollouts, "collector": collector}
+KINDS = {
+    "package": packages,
+    "simulator": simulators,
+    "rollouts": rollouts,
+    "collector": collector,
+}
+
+
+class Crew:
+    """Processes of one kind that count their frames, and what they did in their turns."""
+
+    def __init__(self, config, count, kind):
+        self._counts = SPAWN.RawArray("q", count)  # without a lock that one who is held could hold
+        self._process = SPAWN.Process(target=lead, args=(config, count, kind, self._counts))
+        self._process.start()
+        self.frames, self.seconds = 0, 0.0
+
+    def warm_up(self):
+        """Wait until all are at it, and hold them."""
+        while sum(self._counts) < WARM_FRAMES * len(self._counts):
+            if not self._process.is_alive():
+                raise RuntimeError("a process has ended")
+            time.sleep(0.1)
+        self._tell(signal.SIGSTOP)
+
+    def take_turn(self):
+        before, started = sum(self._counts), time.perf_counter()
+        self._tell(signal.SIGCONT)
+        time.sleep(TURN)
+        self._tell(signal.SIGSTOP)
+        self.frames += sum(self._counts) - before
+        self.seconds += time.perf_counter() - started
+
+    def dismiss(self):
+        self._tell(signal.SIGKILL)
+
+    def _tell(self, what):
+        os.killpg(self._process.pid, what)
+
+
+def lead(config, count, kind, frames):
+    """A process whose children can be held and let go with it."""
+    os.setpgrp()
+    quiet()
+    KINDS[kind](config, count, frames)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=40.0, help="of each, default 40")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
     parser.add_argument("settings", nargs="*")
     options = parser.parse_args()
-    quiet()
-    torch.set_num_threads(1)
     config = parse(TrainConfig, composed("train", [*options.settings, "run_dir=none"]))
-    rows = []
-    for count in options.processes:
-        limit = None
-        for kind in options.kinds:
-            speed = KINDS[kind](config, count, options.seconds)
-            limit = limit or speed
-            row = (config.task.label, count, kind, f"{speed:.1f}", f"{speed / limit:.3f}")
-            rows.append(row)
-            print(*row, sep="\t", flush=True)
+    crews = {}
+    try:
+        for count, kind in product(options.processes, options.kinds):
+            crews[count, kind] = Crew(config, count, kind)
+            crews[count, kind].warm_up()
+        for _ in range(round(options.seconds / TURN)):
+            for crew in crews.values():
+                crew.take_turn()
+    finally:
+        for crew in crews.values():
+            crew.dismiss()
+    speeds = {who: crew.frames / crew.seconds for who, crew in crews.items()}
+    rows = [
+        (config.task.label, *who, f"{speed:.1f}", *shares(speeds, *who))
+        for who, speed in speeds.items()
+    ]
+    head = "task", "processes", "kind", "frames_per_s", "of_package", "of_simulator"
+    for row in [head, *rows]:
+        print(*row, sep="\t")
     if options.csv is not None:
         with options.csv.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["task", "processes", "kind", "frames_per_s", "of_simulator"])
-            writer.writerows(rows)
+            csv.writer(file).writerows([head, *rows])
+
+
+def shares(speeds, count, kind):
+    for yardstick in ("package", "simulator"):
+        limit = speeds.get((count, yardstick))
+        yield f"{speeds[count, kind] / limit:.3f}" if limit else ""
 
 
 if __name__ == "__main__":
