@@ -11,9 +11,9 @@ Settings are those of ``ibrl train``, such as ``experiment=small_can``. For 1 to
 ``rollouts``: workers play episodes of the exploring policy, as a run's do.
 ``collector``: TorchRL's collector over a ``ParallelEnv``, all acting together.
 
-All are started at once and take turns of some seconds while the others are held, so that a machine
-that is faster now than later is so for all of them. Frames are steps after action repeat, resets
-are counted. The last two columns are shares of as many packages and simulators.
+All of a number take turns of some seconds while the others are held, so that a machine that is
+faster now than later is so for all of them. Frames are steps after action repeat, resets are
+counted. The last two columns are shares of as many packages and simulators.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import sys
 import time
 import warnings
 from functools import partial
-from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -222,34 +221,38 @@ def main():
     parser.add_argument("settings", nargs="*")
     options = parser.parse_args()
     config = parse(TrainConfig, composed("train", [*options.settings, "run_dir=none"]))
-    crews = {}
-    try:
-        for count, kind in product(options.processes, options.kinds):
-            crews[count, kind] = Crew(config, count, kind)
-            crews[count, kind].warm_up()
-        for _ in range(round(options.seconds / TURN)):
-            for crew in crews.values():
-                crew.take_turn()
-    finally:
-        for crew in crews.values():
-            crew.dismiss()
-    speeds = {who: crew.frames / crew.seconds for who, crew in crews.items()}
-    rows = [
-        (config.task.label, *who, f"{speed:.1f}", *shares(speeds, *who))
-        for who, speed in speeds.items()
-    ]
+    rows = []
+    for count in options.processes:
+        speeds = in_turns(config, count, options.kinds, round(options.seconds / TURN))
+        for kind, speed in speeds.items():
+            row = config.task.label, count, kind, f"{speed:.1f}", *shares(speeds, kind)
+            print(*row, sep="\t", flush=True)
+            rows.append(row)
     head = "task", "processes", "kind", "frames_per_s", "of_package", "of_simulator"
-    for row in [head, *rows]:
-        print(*row, sep="\t")
     if options.csv is not None:
         with options.csv.open("w", newline="") as file:
             csv.writer(file).writerows([head, *rows])
 
 
-def shares(speeds, count, kind):
+def in_turns(config, count, kinds, turns):
+    """Frames a second of each kind."""
+    crews = {}
+    try:
+        for kind in kinds:
+            crews[kind] = Crew(config, count, kind)
+            crews[kind].warm_up()
+        for _ in range(turns):
+            for crew in crews.values():
+                crew.take_turn()
+    finally:
+        for crew in crews.values():
+            crew.dismiss()
+    return {kind: crew.frames / crew.seconds for kind, crew in crews.items()}
+
+
+def shares(speeds, kind):
     for yardstick in ("package", "simulator"):
-        limit = speeds.get((count, yardstick))
-        yield f"{speeds[count, kind] / limit:.3f}" if limit else ""
+        yield f"{speeds[kind] / speeds[yardstick]:.3f}" if yardstick in speeds else ""
 
 
 if __name__ == "__main__":
