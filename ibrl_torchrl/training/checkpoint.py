@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import replacing
 
 FORMAT = 1
-_DAMAGE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError)
 
 
 def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str, Any]) -> None:
@@ -55,9 +53,11 @@ def load_checkpoint(
         raise UsageError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        found, meta, state = content["kind"], content["meta"], content["state"]
+        found, meta, state = content["kind"], dict(content["meta"]), dict(content["state"])
         version = content["format"]
-    except _DAMAGE as error:
+    except OSError:
+        raise
+    except Exception as error:  # what PyTorch raises depends on which byte is damaged
         raise UsageError(
             f"{path}: not a checkpoint of this program, or a damaged one; train it again"
         ) from error
@@ -84,11 +84,17 @@ def load_state(module: nn.Module, state: dict[str, Any], path: Path) -> None:
     for name, value in own.items():
         if not isinstance(value, torch.Tensor):
             continue
-        if name not in state:
+        if not isinstance(state.get(name), torch.Tensor):
             raise UsageError(f"{path}: has no {name}; it is of another network")
         if state[name].shape != value.shape:
             raise UsageError(
                 f"{path}: {name} has shape {[*state[name].shape]}, this network needs "
                 f"{[*value.shape]}; use the configuration it was trained with"
+            )
+    for name in state:
+        if name not in own:
+            raise UsageError(
+                f"{path}: has {name}, which this network lacks; use the configuration it was "
+                "trained with"
             )
     module.load_state_dict(state)

@@ -2,6 +2,8 @@
 
 import errno
 import pickle
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,9 +72,39 @@ def test_refusals_name_what_differs(saved, tmp_path):
         load_checkpoint(saved, "bc", {})
 
 
+@pytest.mark.parametrize("text", ["", "task,median", "junk", "{}", "0"])
+def test_other_files_are_no_checkpoints(text, tmp_path):
+    (path := tmp_path / "other.pt").write_text(text)
+    with pytest.raises(UsageError, match="not a checkpoint"):
+        load_checkpoint(path, "bc", {})
+
+
+def test_any_damage_is_refused_in_one_line(saved, tmp_path):
+    """Bytes of the pickled part are changed, with a right checksum."""
+    with zipfile.ZipFile(saved) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    pickled = next(name for name in parts if name.endswith("data.pkl"))
+    draw, path = random.Random(0), tmp_path / "damaged.pt"
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(parts[pickled])
+        for _ in range(draw.choice([1, 2, 5])):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in (parts | {pickled: bytes(damaged)}).items():
+                archive.writestr(name, content)
+        try:
+            load_checkpoint(path, "bc", {})
+        except UsageError:
+            refused += 1
+    assert refused > 200  # the others have another name or number somewhere
+
+
 def test_shapes_and_names_must_fit(saved):
     _, state = load_checkpoint(saved, "bc", {})
     with pytest.raises(UsageError, match=r"weight has shape \[2, 3\].*\[2, 4\]"):
         load_state(nn.Linear(4, 2), state["policy"], saved)
     with pytest.raises(UsageError, match=r"has no 0\.weight"):
         load_state(nn.Sequential(nn.Linear(3, 2)), state["policy"], saved)
+    with pytest.raises(UsageError, match="has bias, which this network lacks"):
+        load_state(nn.Linear(3, 2, bias=False), state["policy"], saved)
