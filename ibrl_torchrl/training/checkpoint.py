@@ -55,8 +55,6 @@ def load_checkpoint(
         content = torch.load(path, map_location="cpu", weights_only=True)
         found, meta, state = content["kind"], dict(content["meta"]), dict(content["state"])
         version = content["format"]
-    except OSError:
-        raise
     except Exception as error:  # what PyTorch raises depends on which byte is damaged
         raise UsageError(
             f"{path}: not a checkpoint of this program, or a damaged one; train it again"

@@ -79,6 +79,15 @@ def test_other_files_are_no_checkpoints(text, tmp_path):
         load_checkpoint(path, "bc", {})
 
 
+@pytest.mark.parametrize("length", [1, 200, 20_000, 300_000, 355_000])
+def test_truncated_files_are_refused(length, tmp_path):
+    path = tmp_path / "net.pt"
+    save_checkpoint(path, "bc", {}, {"policy": nn.Linear(300, 300).state_dict()})
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UsageError, match="damaged"):
+        load_checkpoint(path, "bc", {})
+
+
 def test_any_damage_is_refused_in_one_line(saved, tmp_path):
     """Bytes of the pickled part are changed, with a right checksum."""
     with zipfile.ZipFile(saved) as archive:
