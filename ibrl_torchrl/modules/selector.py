@@ -152,8 +152,11 @@ class IBRLSelector(TensorDictModuleBase):
         """
         # Not by a TensorDict of the inputs, which costs as much as a small network does.
         at = tensordict.ndim
-        observed = [tensordict.get(key).unsqueeze(at) for key in self.critic.observation_keys]
-        values = self.critic.module(*observed, candidates, members=members)  # [*, N, E]
+        inputs = [
+            candidates if key == ACTION else tensordict.get(key).unsqueeze(at)
+            for key in self.critic.in_keys
+        ]
+        values = self.critic.module(*inputs, members=members)  # [*, N, E]
         return values.amin(-1)
 
     def _draw(self, like: Tensor) -> Tensor | None:

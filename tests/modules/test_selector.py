@@ -3,6 +3,7 @@
 import pytest
 import torch
 from parts import LinearCritics, candidates, critics, networks
+from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.modules import CriticEnsemble, ExecuteProposal, IBRLSelector
@@ -129,6 +130,23 @@ def test_arguments_out_of_range_are_refused(settings, message):
 def test_a_critic_must_read_an_action():
     with pytest.raises(ValueError, match="'action'"):
         CriticEnsemble(LinearCritics([1.0]), ["state"])
+
+
+def test_a_critic_gets_its_inputs_in_the_order_of_its_keys():
+    class ActionFirst(torch.nn.Module):
+        num_critics = 2
+
+        def forward(self, action, state, members=None):
+            return (state.sum(-1, keepdim=True) - action.abs().sum(-1, keepdim=True)).expand(
+                *action.shape[:-1], 2
+            )
+
+    selector = IBRLSelector(CriticEnsemble(ActionFirst(), ["action", "state"]))
+    td = TensorDict(
+        state=torch.full((3,), 1.0), rl_action=torch.ones(2), bc_action=torch.full((2,), 0.25)
+    )
+    assert selector(td)["proposal_values"].tolist() == [1.0, 2.5]
+    assert td["proposal"].item() == 1
 
 
 def test_execute_proposal_copies_one():
