@@ -47,12 +47,17 @@ def load_checkpoint(
         Its ``meta`` and its ``state``.
 
     Raises:
-        UsageError: the file is missing, damaged, of another kind, or belongs to something else.
+        UsageError: the file is missing, unreadable, damaged, of another kind, or belongs to
+            something else.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(path.read_bytes())  # so that what fails below is its content
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
         found, meta, state = content["kind"], dict(content["meta"]), dict(content["state"])
         version = content["format"]
     except Exception as error:  # what PyTorch raises depends on which byte is damaged

@@ -79,6 +79,15 @@ def test_other_files_are_no_checkpoints(text, tmp_path):
         load_checkpoint(path, "bc", {})
 
 
+def test_a_file_that_cannot_be_read_is_not_called_damaged(saved, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UsageError, match=r"cannot be read \(Input/output error\)"):
+        load_checkpoint(saved, "bc", {})
+
+
 @pytest.mark.parametrize("length", [1, 200, 20_000, 300_000, 355_000])
 def test_truncated_files_are_refused(length, tmp_path):
     path = tmp_path / "net.pt"
