@@ -26,6 +26,7 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,14 +35,13 @@ import numpy as np
 import torch
 from torchrl.collectors import Collector
 from torchrl.envs import ParallelEnv
+from untrained import untrained_agent
 
-from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
+from ibrl_torchrl.training.builders import build_env
 from ibrl_torchrl.training.collection import EXPLORE, WARMUP, Collection
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.networks import build_policy
 from ibrl_torchrl.training.rollout_workers import RolloutWorkers
-from ibrl_torchrl.training.scales import placeholder_scales
 
 TURN = 4.0  # seconds
 WARM_FRAMES = 100  # of each process
@@ -66,12 +66,11 @@ def side_by_side(step, task, count, frames):
 
 def step_package(task, frames, place):
     quiet()
-    os.environ["MUJOCO_GL"] = "egl"
-    size = build_env(task).action_spec.shape  # and an import of robosuite without its warnings
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    env = build_env(task)  # an import of robosuite without its warnings, too
     make = {"robosuite": robosuite_alone, "metaworld": metaworld_alone}[task.suite]
-    simulator, render = make(task)
-    simulator.reset()
-    action = np.random.default_rng(0).uniform(-1, 1, size)
+    simulator, render = make(task, getattr(env, "base_env", env).env_args["env_kwargs"])
+    action = np.random.default_rng(0).uniform(-1, 1, env.action_spec.shape)
     while True:
         simulator.reset()
         for _ in range(task.horizon):
@@ -81,12 +80,12 @@ def step_package(task, frames, place):
             frames[place] += 1
 
 
-def robosuite_alone(task):
+def robosuite_alone(task, settings):
     import robosuite
 
     simulator = robosuite.make(
         task.name,
-        robots="Panda",
+        **settings,
         has_renderer=False,
         has_offscreen_renderer=bool(task.cameras),
         use_camera_obs=False,
@@ -103,7 +102,7 @@ def robosuite_alone(task):
     return simulator, render
 
 
-def metaworld_alone(task):
+def metaworld_alone(task, _):
     import metaworld
 
     name, size = f"{task.name}-v3", task.image_size
@@ -133,7 +132,7 @@ def step_simulator(task, frames, place):
 
 
 def rollouts(config, count, frames):
-    agent = build(config)
+    agent = untrained_agent(config)
     policies = {WARMUP: agent.warmup, EXPLORE: agent.explore}
     workers = RolloutWorkers(partial(build_env, config.task), policies, count)
     for collected in Collection(workers, seed=1, warmup_episodes=0, overlap=True):
@@ -142,21 +141,9 @@ def rollouts(config, count, frames):
 
 def collector(config, count, frames):
     env = ParallelEnv(count, partial(build_env, config.task), mp_start_method="spawn")
-    policy = build(config).explore
+    policy = untrained_agent(config).explore
     for batch in Collector(env, policy, frames_per_batch=10 * count, total_frames=-1):
         frames[0] += batch.numel()
-
-
-def build(config):
-    """An agent of untrained networks; acting costs the same."""
-    torch.manual_seed(0)
-    env = build_env(config.task)
-    scales = placeholder_scales(config.task, env)
-    size = env.action_spec.shape[-1]
-    eyes = config.bc.encoder
-    network = build_policy(config.bc.network, eyes, scales, env.observation_spec, size)
-    bc = bc_policy(network.eval(), eyes)
-    return build_agent(config.algo, bc, scales, env, torch.device("cpu"))
 
 
 def quiet():
@@ -199,7 +186,8 @@ class Crew:
         self.seconds += time.perf_counter() - started
 
     def dismiss(self):
-        self._tell(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            self._tell(signal.SIGKILL)
 
     def _tell(self, what):
         os.killpg(self._process.pid, what)

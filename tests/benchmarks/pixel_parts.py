@@ -2,12 +2,10 @@
 
 import torch
 from tensordict import TensorDict
+from untrained import untrained_agent
 
-from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
 from ibrl_torchrl.training.compose import composed
 from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.networks import build_policy
-from ibrl_torchrl.training.scales import placeholder_scales
 
 IMAGE = "corner2_image"
 # The paper's networks with 32 of its 256 transitions: a whole batch takes 10 s on one core.
@@ -27,12 +25,7 @@ def pixel_setting(name):
 
 
 def pixel_learner(setting):
-    env = build_env(setting.task)
-    scales = placeholder_scales(setting.task, env)
-    network = build_policy(setting.bc.network, setting.bc.encoder, scales, env.observation_spec, 4)
-    bc = bc_policy(network, setting.bc.encoder)
-    device = torch.device("cpu")
-    return build_agent(setting.algo, bc, scales, env, device, recorded_proposals=True).learner
+    return untrained_agent(setting, recorded_proposals=True).learner
 
 
 def pixel_batch(setting):
