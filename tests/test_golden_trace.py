@@ -1,0 +1,32 @@
+"""Two tiny runs compute what they computed when their traces were stored."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+from support import golden
+
+pytest.importorskip("metaworld")
+
+
+@pytest.mark.parametrize("name", golden.SETTINGS)
+def test_numbers_are_those_of_the_stored_trace(name, tmp_path):
+    found = dict(leaves(golden.trace(name, tmp_path / "run")))
+    expected = dict(leaves(golden.stored(name)))
+    assert found.keys() == expected.keys()
+    for place, value in expected.items():
+        if isinstance(value, float):
+            value = pytest.approx(value, rel=1e-4, abs=1e-5, nan_ok=True)
+        assert found[place] == value, place
+
+
+def leaves(content: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """Every value of nested lists and dicts by its place, such as ``/train/0/frames``."""
+    if isinstance(content, Mapping):
+        items = content.items()
+    elif isinstance(content, Sequence) and not isinstance(content, str):
+        items = enumerate(content)
+    else:
+        yield place, content
+        return
+    for key, value in items:
+        yield from leaves(value, f"{place}/{key}")
