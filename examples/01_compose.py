@@ -10,7 +10,7 @@ import ibrl_torchrl as ibrl
 
 env = ibrl.make_env("metaworld", "box-close", seed=0)
 demos = list(ibrl.record_demos(env, ibrl.scripted_expert("metaworld", "box-close"), episodes=2))
-scale = ibrl.Standardize.from_data(torch.cat([demo["state"] for demo in demos]))
+scale = ibrl.Normalize.from_data(torch.cat([demo["state"] for demo in demos]))
 actor = TensorDictModule(ibrl.StateActor(scale, 4, hidden=[64]), ["state"], ["rl_action"])
 clone = ibrl.StateActor(scale, 4, hidden=[64])  # train it on the demonstrations first
 bc = ibrl.FrozenPolicy(TensorDictModule(clone, ["state"], ["bc_action"]))
@@ -21,7 +21,7 @@ targets = SoftUpdate(loss, tau=0.01)
 optimizer = torch.optim.Adam([p for p in loss.parameters() if p.requires_grad], lr=3e-4)
 
 noise = AdditiveGaussianModule(env.action_spec, sigma_init=0.1, action_key="rl_action")
-policy = TensorDictSequential(ibrl.shared_twin(actor).eval(), noise, bc, ibrl.IBRLSelector(critic))
+policy = TensorDictSequential(ibrl.tied_copy(actor).eval(), noise, bc, ibrl.IBRLSelector(critic))
 replay = ibrl.episode_buffer(10_000, 64, ibrl.EpisodeToTransitions(["state"], n_steps=3))
 _ = [replay.extend(demo) for demo in demos]
 how = {"frames_per_batch": 10, "total_frames": 200, "trajs_per_batch": 1}

@@ -21,32 +21,34 @@ def vit() -> ibrl.CameraEncoder:
 
 # The imitation policy has an encoder of its own; train it on the demonstrations first.
 eyes = vit()
-clone = ibrl.PixelPolicy(eyes, ibrl.FeatureActor(ibrl.Flat(eyes.feature_shape), 4, hidden=[64]))
+clone = ibrl.PixelPolicy(
+    eyes, ibrl.FeatureActor(ibrl.FlattenHead(eyes.feature_shape), 4, hidden=[64])
+)
 bc = ibrl.FrozenPolicy(TensorDictModule(clone, [image], ["bc_action"]))
 
 # Actor and critics share one, trained by the critic loss alone.
 eyes = vit()
 shape = eyes.feature_shape  # (patches, features)
 encoder = TensorDictModule(eyes, [image], ["features"])
-head = ibrl.Compressed(shape, size=32)
+head = ibrl.LinearHead(shape, size=32)
 actor = TensorDictModule(ibrl.FeatureActor(head, 4, hidden=[64]), ["features"], ["rl_action"])
 critics = ibrl.SpatialCriticEnsemble(shape, 4, embedding=64, hidden=[64])
 critic = ibrl.CriticEnsemble(critics, ["features", "action"])
-loss = ibrl.IBRLTD3Loss(actor, critic, [ibrl.RecordedProposal("bc_action")], encoder=encoder)
+loss = ibrl.IBRLTD3Loss(actor, critic, [ibrl.CachedProposal("bc_action")], encoder=encoder)
 loss.make_value_estimator(gamma=0.99)
 targets = SoftUpdate(loss, tau=0.01)
 optimizer = torch.optim.Adam([p for p in loss.parameters() if p.requires_grad], lr=3e-4)
 
 # Random shift and dropout are on in the loss's networks and off in their twins, which act.
-seeing, acting = ibrl.shared_twin(encoder).eval(), ibrl.shared_twin(actor).eval()
+seeing, acting = ibrl.tied_copy(encoder).eval(), ibrl.tied_copy(actor).eval()
 noise = AdditiveGaussianModule(env.action_spec, sigma_init=0.1, action_key="rl_action")
 policy = TensorDictSequential(seeing, acting, noise, bc, ibrl.IBRLSelector(critic))
 
 # Each frame is stored once, and so is what the imitation policy would do there.
 store = Compose(
-    ibrl.StoreFramesOnce([image], capacity=10_000),
+    ibrl.DeduplicateImages([image], capacity=10_000),
     ibrl.EpisodeToTransitions([image, "bc_action"]),
-    ibrl.RecordProposals(bc),
+    ibrl.CacheProposals(bc),
 )
 replay = ibrl.episode_buffer(10_000, 16, store)
 _ = [replay.extend(demo) for demo in demos]

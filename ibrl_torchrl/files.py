@@ -17,7 +17,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and move it there when the block succeeds.
 
     What was at ``path`` stays until all of the new content is on the disk, whatever happens.
@@ -51,7 +51,7 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[obje
     Raises:
         UsageError: the folder cannot be written to.
     """
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -63,5 +63,5 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         UsageError: the folder cannot be written to.
     """
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

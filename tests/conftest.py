@@ -14,8 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def box_close_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of three scripted box-close episodes, recorded once per session."""
     pytest.importorskip("metaworld")
-    from ibrl_torchrl.data import record_demos, save_demos, scripted_expert
+    from ibrl_torchrl.data.demos import record_demos, save_demos
     from ibrl_torchrl.envs import make_env
+    from ibrl_torchrl.experts import scripted_expert
 
     env = make_env("metaworld", "box-close")
     path = tmp_path_factory.mktemp("demos") / "box-close.hdf5"
@@ -27,8 +28,9 @@ def box_close_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lift_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of three scripted Lift episodes, recorded once per session."""
     pytest.importorskip("robosuite")
-    from ibrl_torchrl.data import record_demos, save_demos, scripted_expert
+    from ibrl_torchrl.data.demos import record_demos, save_demos
     from ibrl_torchrl.envs import make_env
+    from ibrl_torchrl.experts import scripted_expert
 
     env = make_env("robosuite", "Lift")
     path = tmp_path_factory.mktemp("demos") / "lift.hdf5"
@@ -39,7 +41,7 @@ def lift_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ibrl(monkeypatch, capsys):
     """Run a command in this process; returns its exit code, output and error output."""
-    from ibrl_torchrl import cli
+    from ibrl_torchrl.cli import main as cli
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["ibrl", *map(str, arguments)])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ibrl_torchrl.env_args import ROBOSUITE, robosuite_settings
+from ibrl_torchrl.envs.base import SparseRewardEnv
+from ibrl_torchrl.envs.env_args import ROBOSUITE, robosuite_settings
 from ibrl_torchrl.envs.metaworld import MetaWorldEnv
 from ibrl_torchrl.envs.robosuite import RobosuiteEnv
-from ibrl_torchrl.envs.sparse import SparseRewardEnv
 from ibrl_torchrl.errors import UsageError, unknown_name
 
 # A suite's module imports its simulator when the first environment is made, not before.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from ibrl_torchrl.envs.sparse import SparseRewardEnv
+from ibrl_torchrl.envs.base import SparseRewardEnv
 from ibrl_torchrl.errors import require_extra, unknown_name
 from ibrl_torchrl.keys import PROPRIO, STATE
 

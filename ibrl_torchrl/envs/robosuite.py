@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
-from ibrl_torchrl.env_args import ROBOSUITE, is_before_1_5
-from ibrl_torchrl.envs.sparse import SparseRewardEnv
+from ibrl_torchrl.envs.base import SparseRewardEnv
+from ibrl_torchrl.envs.env_args import ROBOSUITE, is_before_1_5
 from ibrl_torchrl.errors import require_extra, unknown_name
 from ibrl_torchrl.keys import PROPRIO, STATE
 
@@ -101,7 +101,7 @@ class RobosuiteEnv(SparseRewardEnv):
             device=device,
         )
         robosuite = _robosuite()
-        from ibrl_torchrl.envs.robosuite_control import LeanControl
+        from ibrl_torchrl.envs.robosuite_control import FastOSC
 
         if task not in robosuite.ALL_ENVIRONMENTS:
             raise unknown_name("robosuite task", task, robosuite.ALL_ENVIRONMENTS)
@@ -126,7 +126,7 @@ class RobosuiteEnv(SparseRewardEnv):
             seed=_MODEL_SEED,
         )
         # Of one instance, not of classes that others use, too. Observations are read by `_sense`.
-        self._simulator._pre_action = LeanControl(self._simulator)
+        self._simulator._pre_action = FastOSC(self._simulator)
         self._simulator._update_observables = lambda force=False: None
         self._simulator._get_observations = lambda force_update=False: {}
         self._simulator.reset()

@@ -21,7 +21,7 @@ from robosuite.utils.control_utils import nullspace_torques, opspace_matrices, o
 _IS_KNOWN = version("robosuite") == "1.5.2"
 
 
-class LeanControl:
+class FastOSC:
     """What robosuite does before every physics step, without what it repeats in vain.
 
     A control step is 25 physics steps, before each of which robosuite computes the torques of the

@@ -2,44 +2,38 @@
 
 from ibrl_torchrl.modules.actors import FeatureActor, PixelPolicy, StateActor
 from ibrl_torchrl.modules.augment import GaussianNoise, RandomShift
-from ibrl_torchrl.modules.compression import Compressed, Flat, SpatiallyEmbedded
-from ibrl_torchrl.modules.critics import CriticEnsemble, StateCriticEnsemble
-from ibrl_torchrl.modules.encoders import (
-    CameraEncoder,
-    DrQConvolutions,
-    ResNet18,
-    ResNet96,
-    ViT,
-)
-from ibrl_torchrl.modules.frozen import FrozenPolicy, RecordedProposal, shared_twin
-from ibrl_torchrl.modules.lean import LeanTensorDictModule
-from ibrl_torchrl.modules.pixel_critics import CompressedCriticEnsemble, SpatialCriticEnsemble
+from ibrl_torchrl.modules.critics.pixels import DrQCriticEnsemble, SpatialCriticEnsemble
+from ibrl_torchrl.modules.critics.state import CriticEnsemble, StateCriticEnsemble
+from ibrl_torchrl.modules.encoders import CameraEncoder, DrQConvolutions, ResNet18, ResNet96, ViT
+from ibrl_torchrl.modules.fast_module import FastTensorDictModule
+from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy, tied_copy
+from ibrl_torchrl.modules.heads import FlattenHead, LinearHead, SpatialHead
+from ibrl_torchrl.modules.normalize import Normalize
 from ibrl_torchrl.modules.selector import ExecuteProposal, IBRLSelector
-from ibrl_torchrl.modules.standardize import Standardize
 
 __all__ = [
+    "CachedProposal",
     "CameraEncoder",
-    "Compressed",
-    "CompressedCriticEnsemble",
     "CriticEnsemble",
     "DrQConvolutions",
+    "DrQCriticEnsemble",
     "ExecuteProposal",
+    "FastTensorDictModule",
     "FeatureActor",
-    "Flat",
+    "FlattenHead",
     "FrozenPolicy",
     "GaussianNoise",
     "IBRLSelector",
-    "LeanTensorDictModule",
+    "LinearHead",
+    "Normalize",
     "PixelPolicy",
     "RandomShift",
-    "RecordedProposal",
     "ResNet18",
     "ResNet96",
     "SpatialCriticEnsemble",
-    "SpatiallyEmbedded",
-    "Standardize",
+    "SpatialHead",
     "StateActor",
     "StateCriticEnsemble",
     "ViT",
-    "shared_twin",
+    "tied_copy",
 ]

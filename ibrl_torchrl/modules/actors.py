@@ -10,7 +10,7 @@ from torchrl.modules import MLP
 
 from ibrl_torchrl.modules.encoders import CameraEncoder
 from ibrl_torchrl.modules.initialize import orthogonal_
-from ibrl_torchrl.modules.standardize import Standardize
+from ibrl_torchrl.modules.normalize import Normalize
 
 
 class StateActor(nn.Module):
@@ -29,7 +29,7 @@ class StateActor(nn.Module):
 
     def __init__(
         self,
-        standardize: Standardize,
+        standardize: Normalize,
         action_size: int,
         *,
         hidden: Sequence[int] = (1024, 1024, 1024),
@@ -58,9 +58,9 @@ class FeatureActor(nn.Module):
 
     Args:
         embedding: features [*, P, D] and proprioception [*, Y], if used, to a vector of its
-            ``size``: :class:`Flat`, :class:`Compressed` or :class:`SpatiallyEmbedded`.
+            ``size``: :class:`FlattenHead`, :class:`LinearHead` or :class:`SpatialHead`.
         action_size: number of action dimensions A.
-        proprio: what is done to the proprioception first, :class:`Standardize` for instance, with
+        proprio: what is done to the proprioception first, :class:`Normalize` for instance, with
             ``proprio_size``; None (default) if not used.
         proprio_size: size Y of the proprioception, default 0.
         hidden: width of each hidden layer, default two of 1024.

@@ -46,11 +46,11 @@ class FrozenPolicy(TensorDictModuleBase):
         return self.policy(tensordict)
 
 
-class RecordedProposal(TensorDictModuleBase):
+class CachedProposal(TensorDictModuleBase):
     """A frozen policy's action that the batch already holds.
 
     What a frozen policy proposes at an observation never changes, so a replay can keep it
-    (``RecordProposals``) and updates need not run the policy again: with a ResNet-18 that is most
+    (``CacheProposals``) and updates need not run the policy again: with a ResNet-18 that is most
     of their cost.
 
     Args:
@@ -67,7 +67,7 @@ class RecordedProposal(TensorDictModuleBase):
         return tensordict
 
 
-def shared_twin(module: ModuleT) -> ModuleT:
+def tied_copy(module: ModuleT) -> ModuleT:
     """Copy a module but not its tensors.
 
     The twin has train and eval flags of its own and sees every in-place update of the original's
@@ -76,7 +76,7 @@ def shared_twin(module: ModuleT) -> ModuleT:
     Example:
         >>> import torch
         >>> actor = torch.nn.Linear(3, 2)
-        >>> twin = shared_twin(actor).eval()
+        >>> twin = tied_copy(actor).eval()
         >>> actor.training, twin.training, twin.weight is actor.weight
         (True, False, True)
     """

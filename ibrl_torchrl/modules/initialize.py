@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ibrl_torchrl.modules.ensemble import EnsembleLinear
+from ibrl_torchrl.modules.critics.ensemble import EnsembleLinear
 
 
 def orthogonal_(module: nn.Module) -> None:

@@ -11,15 +11,8 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, exploration_type
 
-from ibrl_torchrl.keys import (
-    ACTION,
-    BC_ACTION,
-    CHOSEN_VALUE,
-    PROPOSAL,
-    PROPOSAL_VALUES,
-    RL_ACTION,
-)
-from ibrl_torchrl.modules.critics import CriticEnsemble
+from ibrl_torchrl.keys import ACTION, BC_ACTION, CHOSEN_VALUE, PROPOSAL, PROPOSAL_VALUES, RL_ACTION
+from ibrl_torchrl.modules.critics.state import CriticEnsemble
 
 SelectionMode = Literal["greedy", "soft", "epsilon"]
 

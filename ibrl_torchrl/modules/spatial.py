@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ibrl_torchrl.modules.ensemble import EnsembleLayerNorm, EnsembleLinear
+from ibrl_torchrl.modules.critics.ensemble import EnsembleLayerNorm, EnsembleLinear
 
 ChannelWeights = Literal["softmax", "free"]
 

@@ -12,7 +12,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 
 from ibrl_torchrl import keys
-from ibrl_torchrl.modules import CriticEnsemble, FrozenPolicy, RecordedProposal, shared_twin
+from ibrl_torchrl.modules import CachedProposal, CriticEnsemble, FrozenPolicy, tied_copy
 from ibrl_torchrl.objectives.ibrl_td3 import IBRLTD3Loss
 
 
@@ -25,8 +25,9 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
     higher than the actor's, by the minimum of all critics (the soft Q-filter, equation 4); both
     act without noise and dropout there.
 
-    A batch [B] carries demonstration transitions [B] under ``"demo"``, where ``WithDemos`` puts
-    them. From pixels they are encoded without a gradient, as all features of the actor are.
+    A batch [B] carries demonstration transitions [B] under ``"demo"``, where
+    ``ReplayWithDemos`` puts them. From pixels they are encoded without a gradient, as all
+    features of the actor are.
 
     Args:
         actor_network, qvalue_network, proposals: as for :class:`IBRLTD3Loss`.
@@ -47,7 +48,7 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         self,
         actor_network: TensorDictModuleBase,
         qvalue_network: CriticEnsemble,
-        proposals: Sequence[FrozenPolicy | RecordedProposal] = (),
+        proposals: Sequence[FrozenPolicy | CachedProposal] = (),
         *,
         bc_weight: float = 0.1,
         reference: FrozenPolicy | None = None,
@@ -59,7 +60,7 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         self.bc_weight = bc_weight
         self.reference = reference
         # Kept out of the registered children: its parameters are this loss's, given on each use.
-        self.__dict__["_still_actor"] = shared_twin(actor_network).eval()
+        self.__dict__["_eval_actor"] = tied_copy(actor_network).eval()
 
     def _keys_read(self) -> list[NestedKey]:
         demos = [(keys.DEMO, key) for key in [self.tensor_keys.action, *self._keys_now]]
@@ -85,7 +86,7 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         if self.reference is None:
             return torch.ones((), device=tensordict.device)
         seen = self._encoded(tensordict)
-        own = self._act(self._still_actor, seen)
+        own = self._act(self._eval_actor, seen)
         held = self.reference(tensordict.select(*self.reference.in_keys))
         held = held.get(self.reference.out_keys[0])
-        return (self._least_value(seen, held) > self._least_value(seen, own)).float().mean()
+        return (self._min_q(seen, held) > self._min_q(seen, own)).float().mean()

@@ -17,8 +17,8 @@ from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 
 from ibrl_torchrl import keys
-from ibrl_torchrl.modules.critics import CriticEnsemble
-from ibrl_torchrl.modules.frozen import FrozenPolicy, RecordedProposal
+from ibrl_torchrl.modules.critics.state import CriticEnsemble
+from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy
 from ibrl_torchrl.modules.selector import IBRLSelector, SelectionMode
 
 
@@ -139,7 +139,7 @@ class IBRLTD3Loss(LossModule):
         self,
         actor_network: TensorDictModuleBase,
         qvalue_network: CriticEnsemble,
-        proposals: Sequence[FrozenPolicy | RecordedProposal] = (),
+        proposals: Sequence[FrozenPolicy | CachedProposal] = (),
         *,
         encoder: TensorDictModuleBase | None = None,
         bootstrap: SelectionMode = "greedy",
@@ -163,7 +163,7 @@ class IBRLTD3Loss(LossModule):
         self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
         self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
         self.proposals = nn.ModuleList(proposals)
-        self.encoder = encoder or _AsTheyAre()
+        self.encoder = encoder or _IdentityEncoder()
         # Kept out of the registered children, as TorchRL keeps the networks themselves: the
         # selector refers to the critic module, whose parameters are owned by this loss.
         self.__dict__["selector"] = IBRLSelector(
@@ -231,7 +231,7 @@ class IBRLTD3Loss(LossModule):
             tensordict.set(key, seen.get(key).detach())
         critic_input = seen.select(*self.qvalue_network.observation_keys)
         critic_input.set(keys.ACTION, tensordict.get(names.action))
-        with _using(self.qvalue_network_params, self.qvalue_network):
+        with _with_params(self.qvalue_network_params, self.qvalue_network):
             predicted = self._values(critic_input)  # [B, E]
         error = predicted - target
         tensordict.set(names.priority, error.detach().abs().mean(-1))
@@ -259,7 +259,7 @@ class IBRLTD3Loss(LossModule):
         action = self._act(self.actor_network, seen)
         if self._noisy_actor:
             action = self._noisy(action)
-        value = self._least_value(seen, action)
+        value = self._min_q(seen, action)
         loss = self._reduce_loss(-value, tensordict=tensordict)
         return loss, {"actor_value": value.detach()}
 
@@ -276,7 +276,7 @@ class IBRLTD3Loss(LossModule):
         """Propose actions at s', let the target critics choose, and return the choice [B]."""
         next_td = self.encoder(tensordict.get(keys.NEXT).select(*self._keys_next))
         actor_key = self.actor_network.out_keys[0]
-        with _using(self.target_actor_network_params, self.actor_network):
+        with _with_params(self.target_actor_network_params, self.actor_network):
             self.actor_network(next_td)
         next_td.set(actor_key, self._noisy(next_td.get(actor_key)))
         for policy in self.proposals:
@@ -284,7 +284,7 @@ class IBRLTD3Loss(LossModule):
         # TorchRL runs losses under DETERMINISTIC; the target's subset and soft choice are random.
         with (
             set_exploration_type(ExplorationType.RANDOM),
-            _using(self.target_qvalue_network_params, self.qvalue_network),
+            _with_params(self.target_qvalue_network_params, self.qvalue_network),
         ):
             return self.selector(next_td)
 
@@ -305,14 +305,14 @@ class IBRLTD3Loss(LossModule):
 
     def _act(self, network: TensorDictModuleBase, seen: TensorDictBase) -> Tensor:
         """The action [B, A] of ``network``, the actor or a twin of it."""
-        with _using(self.actor_network_params, network):
+        with _with_params(self.actor_network_params, network):
             return network(seen.select(*network.in_keys)).get(network.out_keys[0])
 
-    def _least_value(self, seen: TensorDictBase, action: Tensor) -> Tensor:
+    def _min_q(self, seen: TensorDictBase, action: Tensor) -> Tensor:
         """The minimum of all critics [B]; no gradient reaches them."""
         critic_input = seen.select(*self.qvalue_network.observation_keys)
         critic_input.set(keys.ACTION, action)
-        with _using(self.qvalue_network_params.detach(), self.qvalue_network):
+        with _with_params(self.qvalue_network_params.detach(), self.qvalue_network):
             return self._values(critic_input).amin(-1)
 
     def _values(self, critic_input: TensorDictBase) -> Tensor:
@@ -352,7 +352,7 @@ class IBRLTD3Loss(LossModule):
         return self
 
 
-class _AsTheyAre(TensorDictModuleBase):
+class _IdentityEncoder(TensorDictModuleBase):
     """The encoder of observations that need none."""
 
     in_keys: list[NestedKey] = []
@@ -362,7 +362,7 @@ class _AsTheyAre(TensorDictModuleBase):
         return tensordict
 
 
-def _using(params: TensorDictBase, network: nn.Module) -> AbstractContextManager:
+def _with_params(params: TensorDictBase, network: nn.Module) -> AbstractContextManager:
     """Run ``network`` with other parameters for a while.
 
     By default tensordict would turn the plain tensors of targets into trainable parameters.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from ibrl_torchrl.reports.runs import Run
+from ibrl_torchrl.runs.reader import Run
 
 # The policy that a method is judged by.
 JUDGED = "hybrid"

@@ -9,8 +9,8 @@ from operator import attrgetter
 import numpy as np
 
 from ibrl_torchrl.reports.comparison import Comparison
-from ibrl_torchrl.reports.runs import Point, Run
 from ibrl_torchrl.reports.statistics import Estimate, bootstrap, interquartile_mean
+from ibrl_torchrl.runs.reader import EvalPoint, Run
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def curve(
     comparison: Comparison,
     runs: Sequence[Run],
     policy: str,
-    figure: Callable[[Point], float] = attrgetter("success"),
+    figure: Callable[[EvalPoint], float] = attrgetter("success"),
 ) -> Curve | None:
     """A method's curve of a policy; None where a run has no evaluation of it.
 
@@ -52,7 +52,7 @@ def on_common_frames(
     comparison: Comparison,
     run: Run,
     policy: str,
-    figure: Callable[[Point], float] = attrgetter("success"),
+    figure: Callable[[EvalPoint], float] = attrgetter("success"),
 ) -> dict[int, float]:
     """A run's evaluations of a policy, by frames that the runs of a comparison have in common.
 
@@ -62,7 +62,7 @@ def on_common_frames(
     return {_on_grid(point, comparison): figure(point) for point in run.curves.get(policy, ())}
 
 
-def _on_grid(point: Point, comparison: Comparison) -> int:
+def _on_grid(point: EvalPoint, comparison: Comparison) -> int:
     if point.frames >= comparison.frames:
         return comparison.frames
     return point.frames // comparison.every * comparison.every

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from ibrl_torchrl.reports.comparison import JUDGED, Comparison
 from ibrl_torchrl.reports.curves import Curve, curve
-from ibrl_torchrl.reports.diagnosis import Diagnosis, advantage, by_part, is_imitation
-from ibrl_torchrl.reports.runs import Point
+from ibrl_torchrl.reports.diagnosis_tables import Diagnosis, advantage, by_part, is_imitation
+from ibrl_torchrl.runs.reader import EvalPoint
 
 # What of an evaluation is drawn.
 _SUCCESS, _IL_SHARE = attrgetter("success"), attrgetter("il_share")
@@ -91,7 +91,7 @@ def as_svg(figure: Figure) -> str:
 def _of_proposing(
     comparison: Comparison,
     label: str,
-    lines: list[tuple[str, str, Callable[[Point], float]]],
+    lines: list[tuple[str, str, Callable[[EvalPoint], float]]],
 ) -> Figure | None:
     """Lines of each method that lets the BC policy propose while acting; None without one."""
     figure, axes = _canvas(label)

@@ -11,13 +11,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.files import replacing, write_table
+from ibrl_torchrl.files import atomic_path, write_table
 from ibrl_torchrl.reports import figures, tables
 from ibrl_torchrl.reports.comparison import Comparison, compare
-from ibrl_torchrl.reports.diagnosis import diagnoses, diagnosis_table
-from ibrl_torchrl.reports.runs import Run
+from ibrl_torchrl.reports.diagnosis_tables import diagnoses, diagnosis_table
 from ibrl_torchrl.reports.statistics import RESAMPLES
 from ibrl_torchrl.reports.tables import Row
+from ibrl_torchrl.runs.reader import Run
 
 _TABLES = ("final", "runs", "speed", "lengths", "improvement", "diagnosis", "settings")
 # Methods that lack a part of IBRL; where there are others, too, they are drawn apart.
@@ -102,7 +102,7 @@ def write_report(runs: Sequence[Run], out: Path, title: str) -> list[Comparison]
         parts.append(_part(comparison))
         _write_tables(parts[-1], out, name)
         if comparison.methods:
-            with replacing(out / f"{name}-curves.png") as temporary:
+            with atomic_path(out / f"{name}-curves.png") as temporary:
                 figures.learning_curves(comparison).savefig(temporary, format="png")
     environment = Environment(
         loader=PackageLoader("ibrl_torchrl.reports", "."), autoescape=select_autoescape()
@@ -116,7 +116,7 @@ def write_report(runs: Sequence[Run], out: Path, title: str) -> list[Comparison]
         columns=_COLUMNS,
         parts=parts,
     )
-    with replacing(out / "index.html") as temporary:
+    with atomic_path(out / "index.html") as temporary:
         temporary.write_text(page)
     return comparisons
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ibrl_torchrl.reports.comparison import JUDGED, Comparison
 from ibrl_torchrl.reports.curves import on_common_frames
-from ibrl_torchrl.reports.runs import Point, Run
 from ibrl_torchrl.reports.statistics import (
     Estimate,
     Scores,
@@ -18,6 +17,7 @@ from ibrl_torchrl.reports.statistics import (
     interquartile_mean,
     probability_of_improvement,
 )
+from ibrl_torchrl.runs.reader import EvalPoint, Run
 
 Row = dict[str, Any]
 LEVELS = (0.5, 0.9)
@@ -162,9 +162,9 @@ def _columns(name: str, estimate: Estimate) -> Row:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def _frames(point: Point) -> float:
+def _frames(point: EvalPoint) -> float:
     return point.frames
 
 
-def _minutes(point: Point) -> float:
+def _minutes(point: EvalPoint) -> float:
     return point.seconds / 60

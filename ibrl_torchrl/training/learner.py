@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.objectives import IBRLTD3Loss, PartialSoftUpdate
-from ibrl_torchrl.training.checkpoint import load_state
+from ibrl_torchrl.runs.checkpoint import load_state
 
 
-class Replay(Protocol):
-    """What the learner and the loop need of a replay buffer."""
-
-    def __len__(self) -> int: ...
-
-    def extend(self, episode: TensorDictBase, /) -> object: ...
-
-    def sample(self) -> TensorDictBase: ...
-
-    def update_tensordict_priority(self, batch: TensorDictBase, /) -> None: ...
-
-
-class IBRLLearner:
+class Learner:
     """The update round of the paper's Algorithm 1, lines 11 to 20.
 
     G critic updates, each on a fresh batch and followed by a step of the critic targets; then one

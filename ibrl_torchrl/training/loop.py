@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 import torch
 from tensordict import TensorDictBase
 
+from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
-from ibrl_torchrl.training.collection import Collected
-from ibrl_torchrl.training.learner import IBRLLearner, Replay
+from ibrl_torchrl.rollouts.collector import CollectedEpisode
+from ibrl_torchrl.training.learner import Learner
 
 
 @dataclass
-class Progress:
+class Counters:
     """Where a run stands; frames are environment steps after action repeat."""
 
     frames: int = 0
@@ -42,10 +43,10 @@ class NotFinite(UsageError):
 
 
 def train(
-    collection: Iterator[Collected],
-    learner: IBRLLearner,
+    collection: Iterator[CollectedEpisode],
+    learner: Learner,
     replay: Replay,
-    progress: Progress,
+    progress: Counters,
     *,
     frames: int,
     update_every: int,
@@ -112,7 +113,7 @@ class _Clock:
         self._last = now
 
 
-def _means(rounds: list[list[dict[str, torch.Tensor]]], progress: Progress) -> dict[str, float]:
+def _means(rounds: list[list[dict[str, torch.Tensor]]], progress: Counters) -> dict[str, float]:
     """Means over all updates of some rounds, in one transfer from the device.
 
     Raises:
@@ -136,7 +137,7 @@ def _means(rounds: list[list[dict[str, torch.Tensor]]], progress: Progress) -> d
     return {name: sum(each) / len(each) for name, each in values.items()}
 
 
-def _require_finite_episode(episode: TensorDictBase, progress: Progress) -> None:
+def _require_finite_episode(episode: TensorDictBase, progress: Counters) -> None:
     for key, values in episode.items(True, True):
         if values.is_floating_point() and not bool((finite := values.isfinite()).all()):
             step = int(torch.nonzero(~finite)[0, 0])

@@ -12,7 +12,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.files import replacing
+from ibrl_torchrl.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def plot_runs(
     )
     axes.grid(alpha=0.2)
     axes.legend(frameon=False)
-    with replacing(out) as temporary:
+    with atomic_path(out) as temporary:
         figure.savefig(temporary, format="png")
 
 

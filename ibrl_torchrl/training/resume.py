@@ -8,12 +8,13 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
+from ibrl_torchrl.config.compose import composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.console import echo
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.reports.runs import flattened
-from ibrl_torchrl.training.compose import composed
-from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.progress import say
-from ibrl_torchrl.training.run_folder import CHECKPOINT, OF_THE_CALL, is_finished, read_config
+from ibrl_torchrl.runs.folder import CHECKPOINT, OF_THE_CALL, is_finished, read_config
+from ibrl_torchrl.runs.tables import flatten_settings
 
 
 def settings_of(call: TrainConfig) -> TrainConfig:
@@ -24,10 +25,10 @@ def settings_of(call: TrainConfig) -> TrainConfig:
     """
     run = str(call.resume)
     began = parse(TrainConfig, read_config(run))
-    defaults = dict(flattened(asdict(parse(TrainConfig, composed("train")))))
-    has = dict(flattened(asdict(began)))
+    defaults = dict(flatten_settings(asdict(parse(TrainConfig, composed("train")))))
+    has = dict(flatten_settings(asdict(began)))
     named = tuple(_named())
-    for key, value in flattened(asdict(call)):
+    for key, value in flatten_settings(asdict(call)):
         if key in OF_THE_CALL or value == has.get(key):
             continue
         if value != defaults.get(key) or f"{key}.".startswith(named):
@@ -36,7 +37,7 @@ def settings_of(call: TrainConfig) -> TrainConfig:
                 "keeps its settings"
             )
     if not is_finished(run) and not (Path(run) / CHECKPOINT).exists():
-        say(f"{run}: has no checkpoint yet; it begins anew")
+        echo(f"{run}: has no checkpoint yet; it begins anew")
     return replace(began, run_dir=run, if_exists="go_on", quiet=call.quiet)
 
 

@@ -6,7 +6,7 @@ from pixel_parts import IMAGE, UPDATES, images, pixel_batch, pixel_learner, pixe
 from tensordict import TensorDict
 from torchrl.envs import Compose
 
-from ibrl_torchrl.data import EpisodeToTransitions, StoreFramesOnce, episode_buffer
+from ibrl_torchrl.data.replay import DeduplicateImages, EpisodeToTransitions, episode_buffer
 from ibrl_torchrl.envs.rendering import QUALITIES
 from ibrl_torchrl.modules import (
     CameraEncoder,
@@ -87,7 +87,7 @@ CAPACITY, EPISODE, BATCH = 2000, 100, 256
 @pytest.mark.parametrize("once", [True, False], ids=["frames once", "images of s and s'"])
 def bench_sample_images(benchmark, once, storage, tmp_path):
     place = {"storage": storage, "scratch_dir": tmp_path}
-    storing = [StoreFramesOnce([IMAGE], CAPACITY, **place)] if once else []
+    storing = [DeduplicateImages([IMAGE], CAPACITY, **place)] if once else []
     replay = episode_buffer(
         CAPACITY, BATCH, Compose(*storing, EpisodeToTransitions([IMAGE])), **place
     )

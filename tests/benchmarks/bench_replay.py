@@ -4,7 +4,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from ibrl_torchrl.data import DemoShareReplay, EpisodeToTransitions, episode_buffer
+from ibrl_torchrl.data.replay import EpisodeToTransitions, MixedReplay, episode_buffer
 
 SIZE, BATCH = 100_000, 256
 
@@ -45,5 +45,5 @@ def bench_memory_map(benchmark, tmp_path):
 
 @pytest.mark.benchmark(group="sample")
 def bench_demo_share(benchmark):
-    replay = DemoShareReplay(filled(), filled(), demo_share=0.5, batch_size=BATCH)
+    replay = MixedReplay(filled(), filled(), demo_share=0.5, batch_size=BATCH)
     benchmark(replay.sample)

@@ -37,11 +37,12 @@ from torchrl.collectors import Collector
 from torchrl.envs import ParallelEnv
 from untrained import untrained_agent
 
-from ibrl_torchrl.training.builders import build_env
-from ibrl_torchrl.training.collection import EXPLORE, WARMUP, Collection
-from ibrl_torchrl.training.compose import composed
-from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.rollout_workers import RolloutWorkers
+from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.config.compose import composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.rollouts.collector import EXPLORE, WARMUP, EpisodeCollector
+from ibrl_torchrl.rollouts.processes import RolloutWorkers
 
 TURN = 4.0  # seconds
 WARM_FRAMES = 100  # of each process
@@ -135,7 +136,7 @@ def rollouts(config, count, frames):
     agent = untrained_agent(config)
     policies = {WARMUP: agent.warmup, EXPLORE: agent.explore}
     workers = RolloutWorkers(partial(build_env, config.task), policies, count)
-    for collected in Collection(workers, seed=1, warmup_episodes=0, overlap=True):
+    for collected in EpisodeCollector(workers, seed=1, warmup_episodes=0, overlap=True):
         frames[0] += len(collected.episode)
 
 

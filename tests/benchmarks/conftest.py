@@ -10,7 +10,7 @@ from tensordict.nn import TensorDictSequential
 from torchrl.data import Bounded
 from torchrl.modules import AdditiveGaussianModule
 
-from ibrl_torchrl.modules import IBRLSelector, shared_twin
+from ibrl_torchrl.modules import IBRLSelector, tied_copy
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def explore(parts):
     noise = AdditiveGaussianModule(
         Bounded(-1, 1, shape=(ACTION,)), sigma_init=0.1, action_key="rl_action"
     )
-    return TensorDictSequential(shared_twin(actor).eval(), noise, bc, IBRLSelector(critic))
+    return TensorDictSequential(tied_copy(actor).eval(), noise, bc, IBRLSelector(critic))
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import torch
 from torchrl.envs import InitTracker, TransformedEnv
 
-from ibrl_torchrl.data import scripted_expert
 from ibrl_torchrl.envs import make_env
+from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.keys import NEXT, SUCCESS
 
 HORIZONS = {"Lift": 100, "PickPlaceCan": 200, "NutAssemblySquare": 300}  # environment steps

@@ -20,20 +20,19 @@ import torch
 from plain_ibrl import PlainIBRL
 from sizes import as_tensors
 
-from ibrl_torchrl.data import record_demos, scripted_expert
+from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.builders.normalization import observation_scales
+from ibrl_torchrl.builders.replay import build_replay
+from ibrl_torchrl.config.compose import composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.data.demos import record_demos
+from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.modules import StateActor
-from ibrl_torchrl.training.builders import (
-    bc_policy,
-    build_agent,
-    build_env,
-)
-from ibrl_torchrl.training.collection import EXPLORE, WARMUP, Collection
-from ibrl_torchrl.training.compose import composed
-from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.loop import Progress, train
-from ibrl_torchrl.training.replays import build_replay
-from ibrl_torchrl.training.rollouts import LocalRollouts
-from ibrl_torchrl.training.scales import observation_scales
+from ibrl_torchrl.rollouts.collector import EXPLORE, WARMUP, EpisodeCollector
+from ibrl_torchrl.rollouts.episode import LocalRollouts
+from ibrl_torchrl.training.loop import Counters, train
 
 
 class Timed:
@@ -68,10 +67,10 @@ def main(frames: int) -> None:
     reset = env._begin_episode = Timed(env._begin_episode)
 
     started = time.perf_counter()
-    progress = Progress()
+    progress = Counters()
     rollouts = LocalRollouts(env, {WARMUP: agent.warmup, EXPLORE: agent.explore})
     train(
-        Collection(rollouts, seed=0, warmup_episodes=max(1, frames // 1000)),
+        EpisodeCollector(rollouts, seed=0, warmup_episodes=max(1, frames // 1000)),
         agent.learner,
         replay,
         progress,

@@ -4,8 +4,9 @@ import torch
 from tensordict import TensorDict
 from untrained import untrained_agent
 
-from ibrl_torchrl.training.compose import composed
-from ibrl_torchrl.training.config import TrainConfig, parse
+from ibrl_torchrl.config.compose import composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
 
 IMAGE = "corner2_image"
 # The paper's networks with 32 of its 256 transitions: a whole batch takes 10 s on one core.

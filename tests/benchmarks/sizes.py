@@ -5,14 +5,14 @@ from tensordict import TensorDict
 
 from ibrl_torchrl.modules import (
     CriticEnsemble,
+    FastTensorDictModule,
     FrozenPolicy,
-    LeanTensorDictModule,
-    Standardize,
+    Normalize,
     StateActor,
     StateCriticEnsemble,
 )
 from ibrl_torchrl.objectives import IBRLTD3Loss
-from ibrl_torchrl.training.learner import IBRLLearner
+from ibrl_torchrl.training.learner import Learner
 
 STATE, ACTION = 39, 4
 SIZES = {
@@ -23,12 +23,12 @@ SIZES = {
 
 def make_parts(size):
     """Actor, critic ensemble and frozen policy of a size."""
-    scale = Standardize.identity(STATE)
+    scale = Normalize.identity(STATE)
     hidden = size["hidden"]
 
     def policy(key, dropout):
         network = StateActor(scale, ACTION, hidden=hidden, dropout=dropout)
-        return LeanTensorDictModule(network, ["state"], [key])
+        return FastTensorDictModule(network, ["state"], [key])
 
     critic = CriticEnsemble(
         StateCriticEnsemble(scale, ACTION, num_critics=size["number"], hidden=hidden),
@@ -40,7 +40,7 @@ def make_parts(size):
 def make_learner(parts, size):
     actor, critic, bc = parts
     loss = IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=0.99)
-    return IBRLLearner(loss, lr=3e-4, tau=0.01, critic_updates=size["critic_updates"])
+    return Learner(loss, lr=3e-4, tau=0.01, critic_updates=size["critic_updates"])
 
 
 class OneBatch:

@@ -2,9 +2,10 @@
 
 import torch
 
-from ibrl_torchrl.training.builders import bc_policy, build_agent, build_env
-from ibrl_torchrl.training.networks import build_policy
-from ibrl_torchrl.training.scales import placeholder_scales
+from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.builders.networks import build_policy
+from ibrl_torchrl.builders.normalization import placeholder_scales
 
 
 def untrained_agent(config, **settings):

@@ -9,9 +9,9 @@ from torchrl.collectors import Collector
 from torchrl.envs import ParallelEnv, SerialEnv
 from torchrl.envs.utils import check_env_specs, step_mdp
 
-from ibrl_torchrl.data import scripted_expert
 from ibrl_torchrl.envs import MetaWorldEnv, make_env
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.keys import (
     ACTION,
     DONE,

@@ -10,11 +10,11 @@ from torchrl.envs import ParallelEnv, check_env_specs
 
 pytest.importorskip("metaworld")
 
-from ibrl_torchrl.data import check_demos_match, load_demos, record_demos, save_demos
-from ibrl_torchrl.data.experts import scripted_expert
+from ibrl_torchrl.data.demos import check_demos_match, load_demos, record_demos, save_demos
 from ibrl_torchrl.envs import make_env
 from ibrl_torchrl.envs.rendering import QUALITIES
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.experts import scripted_expert
 
 
 def camera_env(task="box-close", **settings):
@@ -92,14 +92,14 @@ def test_pictures_are_right_side_up(camera):
     model = env._simulator.model
     marker = model.site("goal")
 
-    def picture(height, alpha):
+    def render(height, alpha):
         marker.pos[:] = (0.0, 0.7, height)
         marker.rgba[3] = alpha
         mujoco.mj_forward(model, env._simulator.data)
         return env._observation(success=False)[f"{camera}_image"].int()
 
     def row(height):
-        changed = (picture(height, 1.0) - picture(height, 0.0)).abs().sum(0) > 50
+        changed = (render(height, 1.0) - render(height, 0.0)).abs().sum(0) > 50
         assert changed.any()
         return changed.nonzero()[:, 0].float().mean()
 
@@ -140,7 +140,7 @@ def test_large_pictures_leave_the_model_as_it_was():
     env = make_env("metaworld", "reach", seed=0)
     own = env._simulator.model.vis.global_.offheight
     env.reset()
-    assert env.picture(size=own + 32, quality="fast").shape == (own + 32, own + 32, 3)
+    assert env.render(size=own + 32, quality="fast").shape == (own + 32, own + 32, 3)
     assert env._simulator.model.vis.global_.offheight == own
 
 

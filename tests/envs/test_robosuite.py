@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs, step_mdp
 
-from ibrl_torchrl.env_args import robosuite_settings
 from ibrl_torchrl.envs import RobosuiteEnv, make_env, make_env_like
+from ibrl_torchrl.envs.env_args import robosuite_settings
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, NEXT, PROPRIO, REWARD, STATE, SUCCESS, TERMINATED, TRUNCATED
 
@@ -288,7 +288,7 @@ def test_images_are_right_side_up_and_reproducible():
     assert image[:, -10:].min() > 200  # the white table in front
     assert image[:, :5].mean() < 150  # the robot and the wall behind it
     assert torch.equal(reset_with(env, 1)["agentview_image"].float(), image)
-    assert env.picture(size=32).shape == (32, 32, 3)
+    assert env.render(size=32).shape == (32, 32, 3)
 
 
 def test_robosuite_leaves_the_choice_of_a_renderer_and_is_imported_late():

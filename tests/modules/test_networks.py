@@ -3,24 +3,24 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from parts import networks
+from support.parts import networks
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
 
 from ibrl_torchrl.modules import (
+    FastTensorDictModule,
     FrozenPolicy,
-    LeanTensorDictModule,
-    Standardize,
+    Normalize,
     StateActor,
     StateCriticEnsemble,
-    shared_twin,
+    tied_copy,
 )
 
 
 def test_standardisation_by_hand_and_its_floor():
     data = torch.tensor([[0.0, 1.0, 5.0], [4.0, 1.1, 5.0]])
-    scale = Standardize.from_data(data, min_std=0.1)
+    scale = Normalize.from_data(data, min_std=0.1)
     # Means 2, 1.05, 5; standard deviations 2, 0.05 -> 0.1, 0 -> 0.1.
     assert torch.allclose(scale(torch.tensor([6.0, 1.15, 5.2])), torch.tensor([2.0, 1.0, 2.0]))
     assert not [*scale.parameters()] and set(scale.state_dict()) == {"mean", "std"}
@@ -29,7 +29,7 @@ def test_standardisation_by_hand_and_its_floor():
 def test_standardisation_of_chosen_entries_with_a_floor_for_each():
     data = torch.tensor([[0.0, 1.0, 5.0], [4.0, 1.1, 5.0]])
     floors, entries = torch.tensor([3.0, 0.01, 1.0]), torch.tensor([2, 0])
-    scale = Standardize.from_data(data, floors, entries)
+    scale = Normalize.from_data(data, floors, entries)
     # Of the third number, mean 5 and deviation 0 -> 1; of the first, mean 2 and 2 -> 3.
     assert torch.allclose(scale(torch.tensor([[8.0, 9.0, 5.5]])), torch.tensor([[0.5, 2.0]]))
     assert scale.size == 2 and set(scale.state_dict()) == {"mean", "std", "entries"}
@@ -41,12 +41,12 @@ def test_standardisation_of_chosen_entries_with_a_floor_for_each():
 )
 def test_impossible_statistics_are_refused(mean, std, message):
     with pytest.raises(ValueError, match=message):
-        Standardize(mean, std)
+        Normalize(mean, std)
 
 
 def test_the_ensemble_equals_separate_networks():
     torch.manual_seed(0)
-    ensemble = StateCriticEnsemble(Standardize.identity(5), 2, num_critics=4, hidden=[7, 6])
+    ensemble = StateCriticEnsemble(Normalize.identity(5), 2, num_critics=4, hidden=[7, 6])
     for parameter in ensemble.parameters():
         parameter.data.normal_()
     state, action = torch.randn(3, 2, 5), torch.randn(3, 2, 2)
@@ -61,7 +61,7 @@ def test_the_ensemble_equals_separate_networks():
 
 
 def test_members_start_independent_within_the_bounds_of_linear():
-    ensemble = StateCriticEnsemble(Standardize.identity(62), 2, num_critics=3, hidden=[64])
+    ensemble = StateCriticEnsemble(Normalize.identity(62), 2, num_critics=3, hidden=[64])
     weight = ensemble.mlp.layers[0].weight
     assert not torch.equal(weight[0], weight[1]) and not torch.equal(weight[1], weight[2])
     # nn.Linear draws from +-1/sqrt(64) = +-0.125; so does each unit's own bias.
@@ -71,7 +71,7 @@ def test_members_start_independent_within_the_bounds_of_linear():
 
 @pytest.mark.parametrize("batch", [(), (3,), (40,), (2, 3)])
 def test_a_subset_of_members_gives_their_columns_in_order(batch):
-    ensemble = StateCriticEnsemble(Standardize.identity(5), 2, num_critics=4, hidden=[7])
+    ensemble = StateCriticEnsemble(Normalize.identity(5), 2, num_critics=4, hidden=[7])
     state, action = torch.randn(*batch, 5), torch.randn(*batch, 2)
     members = torch.tensor([3, 1])
     assert ensemble(state, action).shape == (*batch, 4)
@@ -80,7 +80,7 @@ def test_a_subset_of_members_gives_their_columns_in_order(batch):
 
 
 def test_actor_output_is_bounded_and_dropout_follows_the_mode():
-    network = StateActor(Standardize.identity(3), 2, hidden=[32, 32], layer_norm=True)
+    network = StateActor(Normalize.identity(3), 2, hidden=[32, 32], layer_norm=True)
     state = torch.randn(5, 3) * 100
     assert network(state).abs().max() <= 1
     assert not torch.equal(network(state), network(state))
@@ -108,7 +108,7 @@ def test_a_policy_writes_one_action():
 
 def test_a_twin_shares_tensors_but_not_modes():
     actor, _, _ = networks()
-    twin = shared_twin(actor).eval()
+    twin = tied_copy(actor).eval()
     assert actor.training and not twin.training
     for own, other in zip(actor.parameters(), twin.parameters(), strict=True):
         assert own.data_ptr() == other.data_ptr()
@@ -122,10 +122,10 @@ def test_a_twin_shares_tensors_but_not_modes():
 def test_the_lean_module_does_what_tensordicts_does():
     network = nn.Linear(3, 2)
     td = TensorDict(state=torch.randn(4, 3), batch_size=[4])
-    for lean in (LeanTensorDictModule, TensorDictModule):
+    for lean in (FastTensorDictModule, TensorDictModule):
         assert torch.equal(lean(network, ["state"], ["a"])(td.clone())["a"], network(td["state"]))
     out = TensorDict(batch_size=[4])
-    LeanTensorDictModule(network, ["state"], ["a"])(td, tensordict_out=out)
+    FastTensorDictModule(network, ["state"], ["a"])(td, tensordict_out=out)
     assert set(out.keys()) == {"a"}
 
 
@@ -140,5 +140,5 @@ def test_tensordict_still_searches_for_pandas(monkeypatch):
     TensorDictModule(nn.Linear(3, 2), ["state"], ["a"])(td)
     assert "pandas" in asked
     asked.clear()
-    LeanTensorDictModule(nn.Linear(3, 2), ["state"], ["a"])(td)
+    FastTensorDictModule(nn.Linear(3, 2), ["state"], ["a"])(td)
     assert not asked

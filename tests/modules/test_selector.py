@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from parts import LinearCritics, candidates, critics, networks
+from support.parts import LinearCritics, candidates, critics, networks
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 

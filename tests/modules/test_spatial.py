@@ -9,17 +9,17 @@ from torch import nn
 
 from ibrl_torchrl.modules import (
     CameraEncoder,
-    Compressed,
-    CompressedCriticEnsemble,
+    DrQCriticEnsemble,
     FeatureActor,
-    Flat,
+    FlattenHead,
+    LinearHead,
+    Normalize,
     PixelPolicy,
     SpatialCriticEnsemble,
-    SpatiallyEmbedded,
-    Standardize,
+    SpatialHead,
     ViT,
 )
-from ibrl_torchrl.modules.ensemble import EnsembleLinear
+from ibrl_torchrl.modules.critics.ensemble import EnsembleLinear
 from ibrl_torchrl.modules.initialize import orthogonal_
 from ibrl_torchrl.modules.spatial import SpatialEmbedding
 
@@ -39,7 +39,7 @@ def count(module):
 
 
 def scale(size=2):
-    return Standardize(torch.arange(size).float(), torch.full((size,), 0.5))
+    return Normalize(torch.arange(size).float(), torch.full((size,), 0.5))
 
 
 # The embedding
@@ -151,7 +151,7 @@ def spatial(weights="softmax", **settings):
 
 
 def compressed(**settings):
-    return CompressedCriticEnsemble(SHAPE, 2, **{"embedding": 6, "hidden": [7, 8], **settings})
+    return DrQCriticEnsemble(SHAPE, 2, **{"embedding": 6, "hidden": [7, 8], **settings})
 
 
 ALL_CRITICS = pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_parameters_of_the_papers_critics(weights, expected):
 def test_parameters_of_the_basic_critics():
     # A critic: 1681 * 32 * 64 + 64 = 3442752, norm 2 * 64 = 128, MLP (64 + 4) * 1024 + 1024 =
     # 70656, 1049600, norms 4096, head 1025: 1125377. Two of 4568257.
-    assert count(CompressedCriticEnsemble((1681, 32), 4)) == 9136514
+    assert count(DrQCriticEnsemble((1681, 32), 4)) == 9136514
 
 
 @ALL_CRITICS
@@ -323,10 +323,10 @@ def test_gradients_reach_features_and_actions_of_every_row(make):
 
 def embeddings(proprio_size=0):
     return [
-        Flat(SHAPE),
-        Compressed(SHAPE, 16),
-        SpatiallyEmbedded(SHAPE, 16, proprio_size=proprio_size),
-        SpatiallyEmbedded(SHAPE, 16, proprio_size=proprio_size, weights="free"),
+        FlattenHead(SHAPE),
+        LinearHead(SHAPE, 16),
+        SpatialHead(SHAPE, 16, proprio_size=proprio_size),
+        SpatialHead(SHAPE, 16, proprio_size=proprio_size, weights="free"),
     ]
 
 
@@ -336,8 +336,8 @@ EVERY_EMBEDDING = pytest.mark.parametrize("which", range(4))
 def test_flat_and_compressed_written_out():
     features = torch.randn(4, *SHAPE)
     flat = features.reshape(4, 15)
-    assert torch.equal(Flat(SHAPE)(features), flat) and Flat(SHAPE).size == 15
-    embedding = randomise(Compressed(SHAPE, 6)).eval()
+    assert torch.equal(FlattenHead(SHAPE)(features), flat) and FlattenHead(SHAPE).size == 15
+    embedding = randomise(LinearHead(SHAPE, 6)).eval()
     linear, norm = embedding.layers[:2]
     hidden = F.layer_norm(flat @ linear.weight.T + linear.bias, (6,), norm.weight, norm.bias)
     assert torch.allclose(embedding(features), hidden.relu(), atol=1e-5)
@@ -346,7 +346,7 @@ def test_flat_and_compressed_written_out():
 @BOTH_WEIGHTS
 @torch.no_grad()
 def test_spatially_embedded_written_out(weights):
-    module = SpatiallyEmbedded(SHAPE, 6, proprio_size=2, weights=weights)
+    module = SpatialHead(SHAPE, 6, proprio_size=2, weights=weights)
     module = randomise(module).eval()
     features, sensed = torch.randn(2, 3, *SHAPE), torch.randn(2, 3, 2)
     result = module(features, sensed)
@@ -398,7 +398,7 @@ def test_the_embedding_drops_units_too(embedding):
 
 
 def test_no_dropout_where_none_is_asked():
-    actor = FeatureActor(Compressed(SHAPE, 16, dropout=0.0), 3, hidden=[8], dropout=0.0)
+    actor = FeatureActor(LinearHead(SHAPE, 16, dropout=0.0), 3, hidden=[8], dropout=0.0)
     features = torch.randn(4, *SHAPE)
     assert torch.equal(actor(features), actor(features))
 
@@ -417,7 +417,7 @@ def test_actors_start_orthogonal_where_asked(which):
 def test_parameters_of_the_original_codes_actor():
     # Embedding 144 * 128 * 128 + 128 = 2359424 and norm 256; MLP 128 * 1024 + 1024 = 132096,
     # 1024 * 1024 + 1024 = 1049600, two norms 4096, head 1024 * 4 + 4 = 4100.
-    actor = FeatureActor(Compressed((144, 128)), 4)
+    actor = FeatureActor(LinearHead((144, 128)), 4)
     assert count(actor) == 2359424 + 256 + 132096 + 1049600 + 4096 + 4100
 
 
@@ -425,7 +425,7 @@ def pixel_policy(proprio):
     settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
     networks = [ViT(8, patch=4, depth=1, dim=8) for _ in range(2)]
     encoder = CameraEncoder(networks, [(3, 8, 8)] * 2)
-    embedding = Compressed(encoder.feature_shape, 16)
+    embedding = LinearHead(encoder.feature_shape, 16)
     return PixelPolicy(encoder, FeatureActor(embedding, 3, hidden=[8], **settings))
 
 

@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 from benchmarks.plain_ibrl import OriginalArithmetic, PlainIBRL
-from parts import networks, transitions
+from support.parts import networks, transitions
 from torch import nn
 
 from ibrl_torchrl.objectives import IBRLTD3Loss
-from ibrl_torchrl.training.learner import IBRLLearner
+from ibrl_torchrl.training.learner import Learner
 
 GAMMA, LR, TAU, CRITIC_UPDATES = 0.9, 1e-2, 0.1, 2
 
@@ -21,7 +21,7 @@ def both(kind=PlainIBRL):
     """
     actor, critic, bc = networks(dropout=0.0)
     loss = IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=GAMMA)
-    learner = IBRLLearner(loss, lr=LR, tau=TAU, critic_updates=CRITIC_UPDATES)
+    learner = Learner(loss, lr=LR, tau=TAU, critic_updates=CRITIC_UPDATES)
     plain = kind(6, 2, hidden=[8, 8], number=3, dropout=0.0, gamma=GAMMA, tau=TAU, lr=LR)
     pairs = [
         (actor, plain.actor),

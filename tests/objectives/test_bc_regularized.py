@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from parts import Constant, actor, critics, networks, proposal, transitions
+from support.parts import Constant, actor, critics, networks, proposal, transitions
 from tensordict.nn import TensorDictModule
 
 from ibrl_torchrl.modules import CriticEnsemble

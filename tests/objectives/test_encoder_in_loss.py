@@ -2,26 +2,26 @@
 
 import pytest
 import torch
-from parts import actor, critics, transitions
+from support.parts import actor, critics, transitions
 from tensordict.nn import TensorDictModule
 
 from ibrl_torchrl.modules import (
+    CachedProposal,
     CameraEncoder,
-    Compressed,
-    CompressedCriticEnsemble,
     CriticEnsemble,
     DrQConvolutions,
+    DrQCriticEnsemble,
     FeatureActor,
-    Flat,
+    FlattenHead,
     FrozenPolicy,
+    LinearHead,
     PixelPolicy,
-    RecordedProposal,
     ResNet96,
     SpatialCriticEnsemble,
     ViT,
 )
 from ibrl_torchrl.objectives import IBRLTD3Loss
-from ibrl_torchrl.training.learner import IBRLLearner
+from ibrl_torchrl.training.learner import Learner
 
 CPU = torch.device("cpu")
 IMAGE = "camera_image"
@@ -42,7 +42,7 @@ def drq():
 
 def imitation():
     encoder = CameraEncoder([ResNet96(16)], [SHAPE])
-    policy = PixelPolicy(encoder, FeatureActor(Flat(encoder.feature_shape), 2, hidden=[8]))
+    policy = PixelPolicy(encoder, FeatureActor(FlattenHead(encoder.feature_shape), 2, hidden=[8]))
     return FrozenPolicy(TensorDictModule(policy, [IMAGE], ["bc_action"]))
 
 
@@ -51,7 +51,7 @@ def make_loss(network=vit, ensemble=SpatialCriticEnsemble, proposals=None, seed=
     torch.manual_seed(seed)
     encoder = camera(network())
     shape = encoder.module.feature_shape
-    policy = FeatureActor(Compressed(shape, 8), 2, hidden=[8])
+    policy = FeatureActor(LinearHead(shape, 8), 2, hidden=[8])
     critic = ensemble(shape, 2, embedding=8, hidden=[8], head_gain=1.0)
     bc = imitation()
     loss = IBRLTD3Loss(
@@ -84,7 +84,7 @@ def has_gradient(parameters):
 
 
 BOTH = pytest.mark.parametrize(
-    ("network", "ensemble"), [(vit, SpatialCriticEnsemble), (drq, CompressedCriticEnsemble)]
+    ("network", "ensemble"), [(vit, SpatialCriticEnsemble), (drq, DrQCriticEnsemble)]
 )
 
 
@@ -227,7 +227,7 @@ def test_a_batch_is_asked_for_images_and_not_for_features():
     expected = {"action", IMAGE, ("next", IMAGE), *step}
     assert set(make_loss().in_keys) == expected
     assert len(make_loss().in_keys) == len(expected)
-    recorded = make_loss(proposals=[RecordedProposal("bc_action")]).in_keys
+    recorded = make_loss(proposals=[CachedProposal("bc_action")]).in_keys
     assert set(recorded) == expected | {("next", "bc_action")}
 
 
@@ -276,7 +276,7 @@ def tensors(loss):
 
 def test_the_critic_optimiser_owns_the_encoder():
     loss = make_loss()
-    learner = IBRLLearner(loss, lr=1e-3, tau=0.1, critic_updates=1)
+    learner = Learner(loss, lr=1e-3, tau=0.1, critic_updates=1)
     of_critics, of_actor = (
         [id(p) for group in optimizer.param_groups for p in group["params"]]
         for optimizer in (learner.critic_optimizer, learner.actor_optimizer)
@@ -291,7 +291,7 @@ def test_the_critic_optimiser_owns_the_encoder():
 @BOTH
 def test_a_round_from_pixels_moves_all_but_the_imitation_policy(network, ensemble):
     loss = make_loss(network, ensemble)
-    learner = IBRLLearner(loss, lr=1e-2, tau=0.25, critic_updates=2)
+    learner = Learner(loss, lr=1e-2, tau=0.25, critic_updates=2)
     before, replay = tensors(loss), Batches()
     torch.manual_seed(2)
     reports = learner.round(replay, CPU)
@@ -312,7 +312,7 @@ def test_a_round_from_pixels_moves_all_but_the_imitation_policy(network, ensembl
 
 def test_the_actor_update_leaves_the_encoder_alone():
     loss = make_loss()
-    learner = IBRLLearner(loss, lr=1e-2, tau=0.25, critic_updates=1)
+    learner = Learner(loss, lr=1e-2, tau=0.25, critic_updates=1)
     batch = make_batch()
     learner.update_critics(batch)
     before = tensors(loss)
@@ -326,7 +326,7 @@ def test_rounds_fit_the_critics_to_what_they_are_told():
     # Every transition ends with reward 1: after some updates all critics say about 1.
     loss = make_loss()
     loss.encoder.eval()
-    learner = IBRLLearner(loss, lr=1e-2, tau=0.25, critic_updates=1)
+    learner = Learner(loss, lr=1e-2, tau=0.25, critic_updates=1)
     batch = make_batch(reward=1.0, terminated=True)
     first = learner.update_critics(batch)["loss_qvalue"]
     for _ in range(60):
@@ -340,7 +340,7 @@ def test_rounds_fit_the_critics_to_what_they_are_told():
 @pytest.mark.parametrize("settings", [{}, {"num_min": 1}, {"bootstrap": "soft"}], ids=str)
 def test_a_recorded_proposal_is_the_policys_own(settings):
     own = make_loss(**settings)
-    recorded = make_loss(proposals=[RecordedProposal("bc_action")], **settings)
+    recorded = make_loss(proposals=[CachedProposal("bc_action")], **settings)
     batch = make_batch(32)
     policy = own.proposals[0]
     with_actions = batch.clone()
@@ -362,7 +362,7 @@ def test_a_recorded_proposal_is_the_policys_own(settings):
 def test_a_recorded_proposal_by_hand(proposed, target):
     # Q = a and the actor says 0.2: y = 0.9 * max(0.2, proposal at s'); the one at s is not asked.
     loss = IBRLTD3Loss(
-        actor(0.2), critics([1.0]), [RecordedProposal("bc_action")], num_min=1, policy_noise=0.0
+        actor(0.2), critics([1.0]), [CachedProposal("bc_action")], num_min=1, policy_noise=0.0
     )
     batch = transitions(4)
     batch["bc_action"] = torch.full((4, 1), 0.8)
@@ -373,16 +373,16 @@ def test_a_recorded_proposal_by_hand(proposed, target):
 
 
 def test_a_recorded_proposal_has_nothing_to_train_or_save():
-    loss = make_loss(proposals=[RecordedProposal("bc_action")])
+    loss = make_loss(proposals=[CachedProposal("bc_action")])
     assert not [*loss.proposals.parameters()]
     assert not any(name.startswith("proposals") for name in loss.state_dict())
 
 
 def test_recorded_proposals_need_keys_of_their_own():
     with pytest.raises(ValueError, match="distinct keys"):
-        make_loss(proposals=[RecordedProposal("rl_action")])
+        make_loss(proposals=[CachedProposal("rl_action")])
     with pytest.raises(KeyError, match="bc_action"):
-        make_loss(proposals=[RecordedProposal("bc_action")]).qvalue_loss(make_batch())
+        make_loss(proposals=[CachedProposal("bc_action")]).qvalue_loss(make_batch())
 
 
 # Saving
@@ -407,14 +407,14 @@ def test_a_saved_loss_sees_as_before():
 def test_a_saved_learner_goes_on_as_if_never_stopped():
     results = []
     for stopped in (False, True):
-        learner = IBRLLearner(make_loss(), lr=1e-2, tau=0.25, critic_updates=1)
+        learner = Learner(make_loss(), lr=1e-2, tau=0.25, critic_updates=1)
         replay = Batches()
         torch.manual_seed(2)
         learner.round(replay, CPU)
         if stopped:
             saved = learner.state_dict()
             state = torch.get_rng_state()
-            learner = IBRLLearner(make_loss(seed=9), lr=1e-2, tau=0.25, critic_updates=1)
+            learner = Learner(make_loss(seed=9), lr=1e-2, tau=0.25, critic_updates=1)
             learner.loss.load_state_dict(saved["loss"])
             learner.critic_optimizer.load_state_dict(saved["critic_optimizer"])
             learner.actor_optimizer.load_state_dict(saved["actor_optimizer"])

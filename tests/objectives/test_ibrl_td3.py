@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from parts import actor, critics, networks, proposal, transitions
+from support.parts import actor, critics, networks, proposal, transitions
 from torch import nn
 from torchrl.objectives import HardUpdate, SoftUpdate
 
-from ibrl_torchrl.modules import IBRLSelector, shared_twin
+from ibrl_torchrl.modules import IBRLSelector, tied_copy
 from ibrl_torchrl.objectives import IBRLTD3Loss
 
 
@@ -179,7 +179,7 @@ def test_trainable_are_actor_and_critics():
 def test_one_owner_per_parameter():
     actor_network, critic, frozen = networks()
     loss = make_loss(actor_network, critic, [frozen], num_min=2)
-    acting = IBRLSelector(shared_twin(critic).eval())
+    acting = IBRLSelector(tied_copy(critic).eval())
     owned = {p.data_ptr() for p in loss.qvalue_network_params.parameters()}
     assert {p.data_ptr() for p in acting.critic.parameters()} == owned
     assert {p.data_ptr() for p in loss.selector.critic.parameters()} == owned
@@ -194,7 +194,7 @@ def test_dropout_follows_the_actor_that_was_passed():
     loss = make_loss(actor_network, critic, [frozen], num_min=3)
     batch = real_batch()
     assert loss.actor_loss(batch)[0] != loss.actor_loss(batch)[0]
-    shared_twin(actor_network).eval()
+    tied_copy(actor_network).eval()
     assert loss.actor_loss(batch)[0] != loss.actor_loss(batch)[0]
     actor_network.eval()
     assert loss.actor_loss(batch)[0] == loss.actor_loss(batch)[0]

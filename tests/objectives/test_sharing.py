@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from parts import actor, critics, networks, transitions
+from support.parts import actor, critics, networks, transitions
 
-from ibrl_torchrl.modules import IBRLSelector, shared_twin
+from ibrl_torchrl.modules import IBRLSelector, tied_copy
 from ibrl_torchrl.objectives import IBRLTD3Loss
 
 
@@ -61,7 +61,7 @@ def test_a_used_loss_can_be_restored(assign):
 def test_acting_parts_follow_the_optimiser_and_a_restored_state():
     actor_network, critic, frozen = networks()
     loss = IBRLTD3Loss(actor_network, critic, [frozen]).make_value_estimator(gamma=0.9)
-    acting_actor, selector = shared_twin(actor_network), IBRLSelector(shared_twin(critic))
+    acting_actor, selector = tied_copy(actor_network), IBRLSelector(tied_copy(critic))
 
     def shared():
         pairs = [(acting_actor, "actor_network"), (selector.critic, "qvalue_network")]

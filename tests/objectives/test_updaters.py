@@ -1,7 +1,7 @@
 """Targets at two rates."""
 
 import pytest
-from parts import actor, critics
+from support.parts import actor, critics
 
 from ibrl_torchrl.objectives import IBRLTD3Loss, PartialSoftUpdate
 

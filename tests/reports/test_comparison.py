@@ -1,12 +1,11 @@
 """What may be averaged, and what the reader is told."""
 
 import pytest
-from synthetic_runs import write_run
+from support.synthetic_runs import write_run
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports.comparison import compare
 from ibrl_torchrl.reports.curves import curve
-from ibrl_torchrl.reports.runs import find_runs
 from ibrl_torchrl.reports.tables import (
     final_table,
     improvement_table,
@@ -14,6 +13,7 @@ from ibrl_torchrl.reports.tables import (
     settings_table,
     speed_table,
 )
+from ibrl_torchrl.runs.reader import find_runs
 
 
 def compared(folder):

@@ -3,18 +3,18 @@
 from dataclasses import replace
 
 import pytest
-from synthetic_runs import write_diagnosis, write_run
+from support.synthetic_runs import write_diagnosis, write_run
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports.comparison import compare
-from ibrl_torchrl.reports.diagnosis import (
+from ibrl_torchrl.reports.diagnosis_tables import (
     advantage,
     by_part,
     diagnoses,
     diagnosis_table,
     is_imitation,
 )
-from ibrl_torchrl.reports.runs import find_runs
+from ibrl_torchrl.runs.reader import find_runs
 
 
 @pytest.fixture

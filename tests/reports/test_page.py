@@ -7,11 +7,11 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from synthetic_runs import write_diagnosis, write_run
+from support.synthetic_runs import write_diagnosis, write_run
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports.page import write_report
-from ibrl_torchrl.reports.runs import find_runs
+from ibrl_torchrl.runs.reader import find_runs
 
 
 @pytest.fixture

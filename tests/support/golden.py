@@ -61,7 +61,7 @@ EVAL = {
 
 def trace(name: str, folder: Path) -> dict[str, Any]:
     """Run one of ``SETTINGS`` in a folder and collect its numbers."""
-    from ibrl_torchrl import cli
+    from ibrl_torchrl.cli import main as cli
 
     argv, sys.argv = sys.argv, ["ibrl", "train", f"run_dir={folder}", *SETTINGS[name]]
     try:

@@ -11,11 +11,12 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, Unbounded
 
-from ibrl_torchrl.modules import Standardize, StateActor
-from ibrl_torchrl.training.builders import bc_policy, build_agent
-from ibrl_torchrl.training.compose import composed
-from ibrl_torchrl.training.config import TrainConfig, parse
-from ibrl_torchrl.training.networks import build_policy
+from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.networks import build_policy
+from ibrl_torchrl.config.compose import composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.modules import Normalize, StateActor
 
 META = torch.device("meta")
 IMAGE = "corner2_image"
@@ -45,7 +46,7 @@ SETTINGS = {
 def make_learner(specs, overrides):
     config = parse(TrainConfig, composed("train", ["run_dir=none", *overrides]))
     scales = {
-        key: Standardize.identity(spec.shape[-1])
+        key: Normalize.identity(spec.shape[-1])
         for key, spec in specs.observation_spec.items()
         if key != IMAGE
     }

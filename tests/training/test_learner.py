@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from parts import actor, critics, episode, proposal, transitions
+from support.parts import actor, critics, episode, proposal, transitions
 
-from ibrl_torchrl.data import EpisodeToTransitions, episode_buffer
+from ibrl_torchrl.data.replay import EpisodeToTransitions, episode_buffer
 from ibrl_torchrl.objectives import IBRLTD3Loss
-from ibrl_torchrl.training.learner import IBRLLearner
+from ibrl_torchrl.training.learner import Learner
 
 CPU = torch.device("cpu")
 LR, TAU = 0.01, 0.25
@@ -43,7 +43,7 @@ def weights(loss):
 def make(critic_updates, proposals=()):
     loss = IBRLTD3Loss(actor(0.5), critics([1.0]), proposals, num_min=1, policy_noise=0.0)
     loss.make_value_estimator(gamma=0.9)
-    return IBRLLearner(loss, lr=LR, tau=TAU, critic_updates=critic_updates)
+    return Learner(loss, lr=LR, tau=TAU, critic_updates=critic_updates)
 
 
 @pytest.mark.parametrize("critic_updates", [1, 3])

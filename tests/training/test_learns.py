@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ibrl_torchrl import cli
+from ibrl_torchrl.cli import main as cli
 
 pytest.importorskip("metaworld")
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from parts import Countdown, executing
+from support.parts import Countdown, executing
 
-from ibrl_torchrl.training.collection import EXPLORE, WARMUP, Collection
-from ibrl_torchrl.training.loop import NotFinite, Progress, train
-from ibrl_torchrl.training.rollouts import LocalRollouts
+from ibrl_torchrl.rollouts.collector import EXPLORE, WARMUP, EpisodeCollector
+from ibrl_torchrl.rollouts.episode import LocalRollouts
+from ibrl_torchrl.training.loop import Counters, NotFinite, train
 
 POLICIES = {WARMUP: executing(-0.5, 1), EXPLORE: executing(0.5, 0)}
 
@@ -50,12 +50,12 @@ def run(
     overlap=False,
 ):
     """Train on episodes of these lengths; returns all that there is to see."""
-    replay, seen, progress = Episodes(), [], Progress()
+    replay, seen, progress = Episodes(), [], Counters()
     learner = learner or CountingLearner()
     rollouts = LocalRollouts(InOrder(*lengths), POLICIES)
-    rollouts.number = number
+    rollouts.num_workers = number
     train(
-        Collection(rollouts, seed=1, warmup_episodes=warmup_episodes, overlap=overlap),
+        EpisodeCollector(rollouts, seed=1, warmup_episodes=warmup_episodes, overlap=overlap),
         learner,
         replay,
         progress,
@@ -138,8 +138,8 @@ def test_an_observation_that_is_not_finite_never_reaches_the_replay():
         def _state(self):
             return super()._state() / (self.number < 3 or self.elapsed != 2)
 
-    replay, progress = Episodes(), Progress()
-    collection = Collection(LocalRollouts(Unstable(4), POLICIES), seed=1, warmup_episodes=1)
+    replay, progress = Episodes(), Counters()
+    collection = EpisodeCollector(LocalRollouts(Unstable(4), POLICIES), seed=1, warmup_episodes=1)
     with pytest.raises(NotFinite, match=r"^state of episode 4 is not finite at step 2; the sim"):
         train(
             collection,
@@ -155,6 +155,6 @@ def test_an_observation_that_is_not_finite_never_reaches_the_replay():
 
 
 def test_recent_success_looks_at_the_last_twenty_episodes():
-    assert Progress(successes=[True] * 5 + [False] * 15 + [True] * 5).recent_success == 0.25
-    assert Progress(successes=[True, False]).recent_success == 0.5
-    assert Progress().recent_success == 0
+    assert Counters(successes=[True] * 5 + [False] * 15 + [True] * 5).recent_success == 0.25
+    assert Counters(successes=[True, False]).recent_success == 0.5
+    assert Counters().recent_success == 0

@@ -9,33 +9,32 @@ import torch
 
 pytest.importorskip("metaworld")
 
-from ibrl_torchrl.data import load_demos
+from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.builders.imitation import restore_bc, save_bc
+from ibrl_torchrl.builders.networks import build_policy, observed_keys
+from ibrl_torchrl.builders.normalization import observation_scales, placeholder_scales
+from ibrl_torchrl.builders.replay import build_replay, replay_bytes, require_replay_fits
+from ibrl_torchrl.cli import bc as bc_job
+from ibrl_torchrl.cli import eval as eval_job
+from ibrl_torchrl.cli import train as train_job
+from ibrl_torchrl.config.commands import BCRunConfig, EvalRunConfig
+from ibrl_torchrl.config.compose import composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.data.demos import load_demos
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.imitation.train import TopKWeights
 from ibrl_torchrl.modules import (
-    CompressedCriticEnsemble,
+    CachedProposal,
     DrQConvolutions,
+    DrQCriticEnsemble,
     PixelPolicy,
     RandomShift,
-    RecordedProposal,
     ResNet18,
     SpatialCriticEnsemble,
     ViT,
 )
-from ibrl_torchrl.training.bc import BestWeights
-from ibrl_torchrl.training.builders import (
-    bc_policy,
-    build_agent,
-    build_env,
-)
-from ibrl_torchrl.training.compose import composed
-from ibrl_torchrl.training.config import BCRunConfig, EvalRunConfig, TrainConfig, parse
-from ibrl_torchrl.training.jobs import bc as bc_job
-from ibrl_torchrl.training.jobs import eval as eval_job
-from ibrl_torchrl.training.jobs import train as train_job
-from ibrl_torchrl.training.networks import build_policy, observed_keys
-from ibrl_torchrl.training.prepare import restore_bc, save_bc
-from ibrl_torchrl.training.replays import build_replay, replay_bytes, require_replay_fits
-from ibrl_torchrl.training.scales import observation_scales, placeholder_scales
 
 CPU = torch.device("cpu")
 IMAGE = "corner2_image"
@@ -169,7 +168,7 @@ def test_bc_keeps_its_best_stage(tmp_path, capsys):
 
 def test_best_weights_are_copies_and_one_of_the_best_is_drawn():
     network = torch.nn.Linear(1, 1)
-    best = BestWeights(keep=2)
+    best = TopKWeights(keep=2)
     for step, score in [(1, 0.2), (2, 0.9), (3, 0.5), (4, 0.5)]:
         torch.nn.init.constant_(network.weight, step)
         best.consider(network, step, score)
@@ -182,7 +181,7 @@ def test_best_weights_are_copies_and_one_of_the_best_is_drawn():
     ("experiment", "eyes", "critics", "bc_eyes"),
     [
         ("paper_pixels", ViT, SpatialCriticEnsemble, ResNet18),
-        ("paper_pixels_basic", DrQConvolutions, CompressedCriticEnsemble, ResNet18),
+        ("paper_pixels_basic", DrQConvolutions, DrQCriticEnsemble, ResNet18),
         ("small_pixels", ViT, SpatialCriticEnsemble, ViT),
     ],
 )
@@ -203,7 +202,7 @@ def test_experiments_become_the_parts_they_name(experiment, eyes, critics, bc_ey
     assert isinstance(network.encoder.networks[0], bc_eyes)
     assert isinstance(agent.loss.encoder.module.networks[0], eyes)
     assert isinstance(agent.loss.qvalue_network.module, critics)
-    assert isinstance(agent.loss.proposals[0], RecordedProposal)
+    assert isinstance(agent.loss.proposals[0], CachedProposal)
     assert agent.policies["hybrid"](env.reset())["action"].shape == (4,)
     random = [
         module

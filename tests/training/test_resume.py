@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tables import timeless
+from support.tables import timeless
 
-from ibrl_torchrl.training.checkpoint import load_checkpoint
-from ibrl_torchrl.training.origin import read_origin
+from ibrl_torchrl.runs.checkpoint import load_checkpoint
+from ibrl_torchrl.runs.provenance import read_provenance
 
 pytest.importorskip("metaworld")
 
-KILLED_RUNS = Path(__file__).parent.parent / "killed_runs.py"
+KILLED_RUNS = Path(__file__).parent.parent / "support/killed_runs.py"
 # Two buffers, priorities, and episodes that are kept in both.
 SHARED_BATCHES = ["algo=rlpd_plus", "replay.prioritized=true"]
 
@@ -31,7 +31,7 @@ def test_kills_at_any_moment_change_nothing(tmp_path, kills, settings):
     killed_runs(tmp_path, kills, *settings)
     for name in ("train.csv", "eval.csv", "evaluation.csv"):
         assert timeless(tmp_path / "killed" / name) == timeless(tmp_path / "whole" / name)
-    assert len(read_origin(tmp_path / "killed")["resumed"]) >= kills // 4
+    assert len(read_provenance(tmp_path / "killed")["resumed"]) >= kills // 4
     networks = [
         load_checkpoint(tmp_path / run / "checkpoint.pt", "ibrl", {})[1]["loss"]
         for run in ("whole", "killed")

@@ -1,0 +1,5 @@
+"""``python -m ibrl_torchrl``: the command line where its script is not on the path."""
+
+from ibrl_torchrl.cli.main import main
+
+main()

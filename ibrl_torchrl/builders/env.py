@@ -1,0 +1,41 @@
+"""From configuration to environments."""
+
+from __future__ import annotations
+
+import torch
+from torchrl.envs import CatFrames, Compose, EnvBase, TransformedEnv
+
+from ibrl_torchrl.config.task import TaskConfig
+from ibrl_torchrl.envs import make_env
+from ibrl_torchrl.errors import UsageError, unknown_name
+from ibrl_torchrl.keys import PROPRIO, STATE, image_key
+
+
+def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
+    """The task's environment; its tensors live where the policies are.
+
+    Raises:
+        UsageError: the task or a part of its state is unknown, or its settings do not suit the
+            simulator.
+    """
+    settings = {"action_repeat": task.action_repeat, "horizon": task.horizon}
+    if task.cameras:
+        settings |= {
+            "cameras": task.cameras,
+            "image_size": task.image_size,
+            "render_quality": task.render_quality,
+        }
+    try:
+        env = make_env(task.suite, task.name, device=device, **settings)
+    except ValueError as error:
+        raise UsageError(f"task: {error}") from error
+    for name in task.state_parts or ():
+        if name not in env.state_parts:
+            raise unknown_name(f"part of the state of {task.name}", name, env.state_parts)
+    stacks = []
+    if task.cameras and task.frame_stack > 1:
+        stacks.append(CatFrames(task.frame_stack, -3, [*map(image_key, task.cameras)]))
+    if task.state_stack > 1:
+        numbers = [STATE, PROPRIO]
+        stacks.append(CatFrames(task.state_stack, -1, numbers, padding="constant"))
+    return TransformedEnv(env, Compose(*stacks)) if stacks else env

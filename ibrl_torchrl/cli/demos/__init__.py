@@ -1,0 +1,1 @@
+"""``ibrl demos``: record, download, describe, check and render demonstrations."""

@@ -1,0 +1,31 @@
+"""``ibrl report FOLDER ...``: the runs in some folders, compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ibrl_torchrl.config.commands import ReportConfig
+from ibrl_torchrl.console import echo
+from ibrl_torchrl.reports.page import write_report
+from ibrl_torchrl.reports.tables import final_table
+from ibrl_torchrl.runs.reader import find_runs
+
+
+def run(config: ReportConfig) -> None:
+    """Write the report and say what it found, notes included.
+
+    Raises:
+        UsageError: there is no run, one cannot be read, or ``out`` cannot be written to.
+    """
+    runs = find_runs(map(Path, config.runs))
+    for comparison in write_report(runs, Path(config.out), config.title):
+        echo(f"{comparison.task}, {comparison.frames} frames")
+        for row in final_table(comparison):
+            echo(
+                f"  {row['method']:24} {row['success']:.2f} "
+                f"({row['success_low']:.2f} to {row['success_high']:.2f}) of {row['runs']} runs, "
+                f"{row['while_learning']:.2f} while learning"
+            )
+        for note in comparison.notes:
+            echo(f"  note: {note}")
+    echo(f"report: {Path(config.out) / 'index.html'}")

@@ -1,0 +1,15 @@
+"""Demonstrations: reading, writing, recording, playback."""
+
+from ibrl_torchrl.data.demos.dataset import Demos, check_demos_match, simulator_difference
+from ibrl_torchrl.data.demos.read import load_demos
+from ibrl_torchrl.data.demos.record import record_demos
+from ibrl_torchrl.data.demos.write import save_demos
+
+__all__ = [
+    "Demos",
+    "check_demos_match",
+    "load_demos",
+    "record_demos",
+    "save_demos",
+    "simulator_difference",
+]

@@ -1,0 +1,81 @@
+"""Demonstrations as the simulator needs them to play them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ibrl_torchrl.data.demos.hdf5 import (
+    data_group,
+    episode_names,
+    open_demos,
+    read_actions,
+    read_env_args,
+    read_observation,
+    read_rewards,
+    read_states,
+)
+from ibrl_torchrl.data.demos.robomimic import stored_parts
+from ibrl_torchrl.keys import STATE
+
+
+@dataclass(frozen=True)
+class DemoTrajectory:
+    """One episode of a file.
+
+    Attributes:
+        name: in the file, such as ``"demo_0"``.
+        actions: float32 [T, A].
+        simulator_states: float64 [T, n], each before its action.
+        rewards: float32 [T]; None where the file has none, as robomimic's raw files.
+        states: observations ``state``, float32 [T, S]; None where the file has none.
+        model_xml: the simulator's model; None where the file has none.
+    """
+
+    name: str
+    actions: np.ndarray
+    simulator_states: np.ndarray
+    rewards: np.ndarray | None
+    states: np.ndarray | None
+    model_xml: str | None
+
+
+def read_trajectories(
+    path: str | Path, *, filter_key: str | None = None, max_episodes: int | None = None
+) -> Iterator[DemoTrajectory]:
+    """Yield the episodes of a file, each read when it is asked for.
+
+    Args:
+        path: the file; robomimic's raw files will do.
+        filter_key: name of a list of episodes in the file; None reads all.
+        max_episodes: at most so many; None reads all.
+
+    Raises:
+        UsageError: the file is missing or damaged, or an episode lacks simulator states.
+    """
+    path = Path(path)
+    with open_demos(path) as file:
+        env_args = read_env_args(data_group(file, path), path)
+        for name in episode_names(file, path, filter_key)[:max_episodes]:
+            where, group = f"{path}: {name}", file["data"][name]
+            actions = read_actions(group, where)
+            length = len(actions)
+            yield DemoTrajectory(
+                name,
+                actions,
+                read_states(group, where, length),
+                read_rewards(group, where, length) if "rewards" in group else None,
+                read_observation(group, "obs", STATE, env_args, where, length)
+                if _has_state(group)
+                else None,
+                group.attrs.get("model_file"),
+            )
+
+
+def _has_state(group: h5py.Group) -> bool:
+    stored = [*group.get("obs", ())]
+    return STATE in stored or stored_parts(STATE, stored) != [STATE]

@@ -1,0 +1,66 @@
+"""Demonstrations to robomimic's HDF5 layout, which ``demos.py`` describes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+from tensordict import TensorDictBase
+
+from ibrl_torchrl.data.demos.robomimic import split_parts
+from ibrl_torchrl.episodes import observation_keys
+from ibrl_torchrl.files import atomic_path
+from ibrl_torchrl.keys import ACTION, DONE, MODEL_XML, NEXT, REWARD, SIMULATOR_STATE
+
+
+def save_demos(
+    path: str | Path,
+    episodes: Iterable[TensorDictBase],
+    env_args: Mapping[str, Any],
+) -> None:
+    """Write episodes to a file, which appears only once it is complete.
+
+    Args:
+        path: file to write; an existing one is replaced, missing folders are made.
+        episodes: as ``record_demos`` yields them; the file grows with each, so a generator will
+            do.
+        env_args: what rebuilds the environment, such as ``env.env_args``.
+
+    Raises:
+        ValueError: there are no episodes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as unfinished, h5py.File(unfinished, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps(dict(env_args))
+        total = 0
+        for index, episode in enumerate(episodes):
+            _write_episode(data.create_group(f"demo_{index}"), episode, env_args)
+            total += len(episode)
+        data.attrs["total"] = total
+        if total == 0:
+            raise ValueError(f"no episodes to save to {path}")
+
+
+def _write_episode(group: h5py.Group, episode: TensorDictBase, env_args: Mapping[str, Any]) -> None:
+    episode = episode.cpu()
+    group.attrs["num_samples"] = len(episode)
+    if (model_xml := episode.get_non_tensor(MODEL_XML, default=None)) is not None:
+        group.attrs["model_file"] = model_xml
+    for key in observation_keys(episode):
+        if episode[key].dtype == torch.uint8:
+            images = episode[key].permute(0, 2, 3, 1).numpy()
+            group.create_dataset(f"obs/{key}", data=images, compression="gzip")
+        else:
+            for folder, values in (("obs", episode[key]), ("next_obs", episode[NEXT, key])):
+                for name, part in split_parts(key, values.numpy(), env_args).items():
+                    group[f"{folder}/{name}"] = part
+    group["actions"] = episode[ACTION].numpy()
+    group["rewards"] = episode[NEXT, REWARD].squeeze(-1).numpy()
+    group["dones"] = episode[NEXT, DONE].squeeze(-1).long().numpy()
+    group["states"] = episode[SIMULATOR_STATE].numpy()

@@ -1,5 +1,0 @@
-"""Scripted policies of robosuite tasks: one plan a task, and what follows it."""
-
-from ibrl_torchrl.data.experts.robosuite.expert import RobosuiteExpert
-
-__all__ = ["RobosuiteExpert"]

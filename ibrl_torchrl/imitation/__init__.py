@@ -1,0 +1,1 @@
+"""Imitation policies and their training."""

@@ -1,0 +1,83 @@
+"""From patch features to one vector, for policies."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ibrl_torchrl.modules.spatial import ChannelWeights, SpatialEmbedding
+
+
+class FlattenHead(nn.Module):
+    """All features side by side (the original code's imitation policy on Meta-World).
+
+    Args:
+        feature_shape: (P, D) of the patch features.
+    """
+
+    def __init__(self, feature_shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = feature_shape[0] * feature_shape[1]
+
+    def forward(self, features: Tensor, *proprio: Tensor) -> Tensor:
+        """Map features [*, P, D] to [*, P * D]."""
+        return features.flatten(-2)
+
+
+class LinearHead(nn.Module):
+    """Features flattened and compressed: linear, layer norm, dropout, ReLU.
+
+    Args:
+        feature_shape: (P, D) of the patch features.
+        size: size H of the result; original code: 128, "basic" 64.
+        dropout: probability of zeroing a unit in train mode, default 0.5.
+    """
+
+    def __init__(
+        self, feature_shape: tuple[int, int], size: int = 128, *, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.layers = nn.Sequential(
+            nn.Linear(feature_shape[0] * feature_shape[1], size),
+            nn.LayerNorm(size),
+            nn.Dropout(dropout),
+            nn.ReLU(),
+        )
+
+    def forward(self, features: Tensor, *proprio: Tensor) -> Tensor:
+        """Map features [*, P, D] to [*, H]."""
+        return self.layers(features.flatten(-2))
+
+
+class SpatialHead(nn.Module):
+    """Features fused across patches channel by channel, as in the Q-network, with dropout.
+
+    Args:
+        feature_shape: (P, D) of the patch features.
+        size: size H of the result, default 1024.
+        proprio_size: size Y of the proprioception, appended to each channel; default 0.
+        dropout: probability of zeroing a unit in train mode, default 0.5.
+        weights: of the sum over channels, see :class:`SpatialEmbedding`.
+    """
+
+    def __init__(
+        self,
+        feature_shape: tuple[int, int],
+        size: int = 1024,
+        *,
+        proprio_size: int = 0,
+        dropout: float = 0.5,
+        weights: ChannelWeights = "softmax",
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.embedding = SpatialEmbedding(1, feature_shape, proprio_size, size, weights=weights)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor, *proprio: Tensor) -> Tensor:
+        """Map features [*, P, D] and proprioception [*, Y], if used, to [*, H]."""
+        batch = features.shape[:-2]
+        extra = proprio[0] if proprio else features.new_empty(*batch, 0)
+        flat = features.reshape(-1, *features.shape[-2:])
+        embedded = self.embedding(flat, extra.reshape(len(flat), 1, -1))
+        return self.dropout(embedded.reshape(*batch, self.size))

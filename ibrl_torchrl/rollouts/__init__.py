@@ -1,0 +1,1 @@
+"""Episodes of policies: in this process or in workers."""

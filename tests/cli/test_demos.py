@@ -1,0 +1,257 @@
+"""What users do with files of robosuite's demonstrations, on the real simulator."""
+
+import json
+import re
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from ibrl_torchrl.data.demos import check_demos_match, load_demos
+from ibrl_torchrl.envs import make_env
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.keys import NEXT, REWARD, STATE
+
+pytest.importorskip("robosuite")
+
+
+@pytest.fixture
+def copy(lift_demos, tmp_path):
+    """A file that a test may damage."""
+    return shutil.copy(lift_demos, tmp_path / "copy.hdf5")
+
+
+def edit_env_args(path, edit):
+    with h5py.File(path, "r+") as file:
+        args = json.loads(file["data"].attrs["env_args"])
+        edit(args)
+        file["data"].attrs["env_args"] = json.dumps(args)
+
+
+def make_raw(path):
+    """What is left in robomimic's raw files."""
+    with h5py.File(path, "r+") as file:
+        for group in file["data"].values():
+            for key in ("obs", "next_obs", "rewards", "dones"):
+                del group[key]
+
+
+def make_old(path):
+    """As robosuite 1.4.1 would have recorded it: object order, controller, and model."""
+    arm = {"type": "OSC_POSE", "kp": 150, "control_delta": True, "input_max": 1, "input_min": -1}
+    arm |= {"output_max": [0.05] * 3 + [0.5] * 3, "output_min": [-0.05] * 3 + [-0.5] * 3}
+    arm |= {"impedance_mode": "fixed", "interpolation": None, "ramp_ratio": 0.2, "damping": 1}
+
+    def edit(args):
+        args["env_version"] = "1.4.1"
+        args["env_kwargs"] = {"robots": ["Panda"], "control_freq": 20, "controller_configs": arm}
+        del args["ibrl_torchrl"]
+
+    edit_env_args(path, edit)
+    with h5py.File(path, "r+") as file:
+        for group in file["data"].values():
+            for folder in ("obs", "next_obs"):
+                group[f"{folder}/object"][:, 7:] *= -1
+            xml = group.attrs["model_file"]
+            # 1.5 cannot load what 1.4 names; the size of the cube is all that is wanted.
+            xml = re.sub(r'(name="cube_g0" [^>]*size=")[^"]*', r"\g<1>0.03 0.03 0.03", xml)
+            group.attrs["model_file"] = xml.replace("gripper0_right", "gripper0")
+
+
+def test_recordings_are_in_robomimics_layout(lift_demos):
+    with h5py.File(lift_demos) as file:
+        args = json.loads(file["data"].attrs["env_args"])
+        group = file["data/demo_0"]
+        assert args["type"] == 1 and args["env_kwargs"]["robots"] == ["Panda"]
+        assert set(group["obs"]) == {
+            *("object", "robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"),
+        }
+        assert set(group["next_obs"]) == set(group["obs"])
+        assert group["states"].shape == (len(group["actions"]), 32)
+        assert group.attrs["model_file"].startswith("<mujoco")
+
+
+def test_info_describes_files_of_every_kind(ibrl, lift_demos, copy, box_close_demos):
+    code, out, _ = ibrl("demos", "info", lift_demos)
+    assert code == 0
+    for part in ("Lift (recorded with version 1.5", "OSC_POSE", "['Panda']", "[10] float32"):
+        assert part in out
+    assert re.search(r"success +3 episodes", out) and re.search(r"models +yes", out)
+
+    make_raw(copy)
+    with h5py.File(copy, "r+") as file:
+        file["mask/train"] = np.array(["demo_0", "demo_1"], dtype="S")
+    _, out, _ = ibrl("demos", "info", copy)
+    assert re.search(r"filter key train +2 episodes", out) and "no rewards" in out
+    assert f"ibrl demos render {copy}" in out
+
+    _, out, _ = ibrl("demos", "info", box_close_demos)
+    assert "box-close-v3" in out and re.search(r"models +no", out)
+
+
+def test_check_counts_the_episodes_that_succeed_again(ibrl, copy, box_close_demos):
+    code, out, _ = ibrl("demos", "check", copy)
+    assert code == 0 and "3 of 3 episodes succeed again" in out
+    with h5py.File(copy, "r+") as file:
+        file["data/demo_1/actions"][:, -1] = -1  # an open hand lifts nothing
+    _, out, _ = ibrl("demos", "check", copy)
+    assert "2 of 3 episodes succeed again" in out and "demo_1: no success in" in out
+    _, out, _ = ibrl("demos", "check", copy, "episodes=1")
+    assert "1 of 1 episodes succeed again" in out
+    _, out, _ = ibrl("demos", "check", box_close_demos)
+    assert "3 of 3 episodes succeed again; positions are at most 0 " in out
+
+
+def test_raw_files_get_their_observations_and_rewards(ibrl, lift_demos, copy, tmp_path):
+    make_raw(copy)
+    with pytest.raises(UsageError, match=r"no observations under 'obs'.*ibrl demos render"):
+        load_demos(copy)
+    code, _, err = ibrl("demos", "render", copy, f"out={tmp_path / 'new.hdf5'}", "cameras=[]")
+    assert (code, err.count("error")) == (0, 0)
+    before, after = load_demos(lift_demos).episodes, load_demos(tmp_path / "new.hdf5").episodes
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one[STATE], other[STATE], atol=1e-6, rtol=0)
+        torch.testing.assert_close(one[NEXT, STATE], other[NEXT, STATE], atol=2e-3, rtol=0)
+        assert torch.equal(one[NEXT, REWARD], other[NEXT, REWARD])
+
+
+def test_images_are_added_to_what_was_recorded(ibrl, copy, tmp_path):
+    out = tmp_path / "images.hdf5"
+    camera = "robot0_eye_in_hand"
+    code, _, _ = ibrl(
+        *("demos", "render", copy, f"out={out}", f"cameras=[{camera}]", "image_size=24"),
+        "episodes=2",
+    )
+    assert code == 0
+    demos = load_demos(out)
+    assert len(demos.episodes) == 2
+    env = make_env("robosuite", "Lift", cameras=[camera], image_size=24)
+    check_demos_match(demos, env)
+    env.set_seed(0)  # the fixture's first start state
+    image = env.reset()[f"{camera}_image"]
+    assert (demos.episodes[0][f"{camera}_image"][0].float() - image.float()).abs().mean() < 0.5
+    assert "3 of 3" in ibrl("demos", "check", copy)[1]
+    blurred = make_env("robosuite", "Lift", cameras=[camera], image_size=24, render_quality="full")
+    with pytest.raises(UsageError, match="render_quality fast, the environment has full"):
+        check_demos_match(demos, blurred)
+    code, _, err = ibrl("demos", "render", copy, f"out={out}")
+    assert code == 2 and "exists already; choose another out=" in err
+
+
+def test_files_of_robosuite_1_4_are_understood(ibrl, lift_demos, copy, tmp_path):
+    make_old(copy)
+    old, new = load_demos(copy).episodes, load_demos(lift_demos).episodes
+    torch.testing.assert_close(old[0][STATE], new[0][STATE])
+    out = tmp_path / "new.hdf5"
+    code, _, err = ibrl("demos", "render", copy, f"out={out}", "cameras=[agentview]")
+    assert (code, err.count("error")) == (0, 0), err
+    assert "version 1.4.1" in ibrl("demos", "info", copy)[1]
+
+
+def _other_observation(file):
+    file["data/demo_1/obs/object"][5, 2] += 0.5
+
+
+def _short_states(file):
+    states = file["data/demo_1/states"][:, :-3]
+    del file["data/demo_1/states"]
+    file["data/demo_1/states"] = states
+
+
+def _no_states(file):
+    del file["data/demo_1/states"]
+
+
+def _other_model(file):
+    file["data/demo_1"].attrs["model_file"] = "<mujoco><asset/></mujoco>"
+
+
+def _broken_model(file):
+    file["data/demo_1"].attrs["model_file"] = "<mujoco><asset>"
+
+
+def _other_task(file):
+    args = json.loads(file["data"].attrs["env_args"])
+    file["data"].attrs["env_args"] = json.dumps({**args, "env_name": "Door"})
+
+
+def _no_env_args(file):
+    del file["data"].attrs["env_args"]
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (
+            _other_observation,
+            r"demo_1: number 11 of the state at step 5 was .*tolerance",
+        ),
+        (_short_states, r"demo_1 does not fit .*Lift has shape \(32,\), found \(29,\)"),
+        (_no_states, "demo_1: no 'states', found"),
+        (_other_model, r"demo_1 does not fit .*Lift has sizes \(16, 15, 9\), found \(0, 0, 0\)"),
+        (_broken_model, "demo_1 does not fit .*not a model for robosuite 1.5"),
+        (_other_task, "demo_0 does not fit the environment: a model of Door has sizes"),
+        (_no_env_args, "env_args lacks env_name"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_written(ibrl, copy, tmp_path, damage, message):
+    with h5py.File(copy, "r+") as file:
+        damage(file)
+    code, _, err = ibrl(
+        *("demos", "render", copy, f"out={tmp_path / 'out.hdf5'}", "cameras=[]"),
+    )
+    (line,) = [line for line in err.splitlines() if line.startswith("error")]
+    assert code == 2 and re.search(message, line)
+    assert [path.name for path in tmp_path.iterdir()] == ["copy.hdf5"]
+
+
+def test_a_truncated_file_is_named(ibrl, copy):
+    data = copy.read_bytes()
+    copy.write_bytes(data[: len(data) // 2])
+    for command in ("info", "check"):
+        code, _, err = ibrl("demos", command, copy)
+        assert code == 2 and "not a readable HDF5 file" in err and err.count("\n") == 1
+
+
+def _slower(args):
+    args["env_kwargs"]["control_freq"] = 10
+
+
+def _other_robot(args):
+    args["env_kwargs"]["robots"] = ["Sawyer"]
+
+
+def _wider(args):
+    args["env_kwargs"]["controller_configs"]["body_parts"]["right"]["output_max"] = [0.1] * 6
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        (_slower, "control_freq 10, the environment has 20"),
+        (_other_robot, r"robots \['Sawyer'\], the environment has \['Panda'\]"),
+        (_wider, r"controller's output_max \[0.1.*, the environment has \[0.05"),
+    ],
+)
+def test_another_robot_or_controller_is_refused(copy, edit, message):
+    edit_env_args(copy, edit)
+    with pytest.raises(UsageError, match=message):
+        check_demos_match(load_demos(copy), make_env("robosuite", "Lift"))
+
+
+def test_a_robomimic_file_trains_a_policy(ibrl, copy, tmp_path):
+    make_old(copy)
+    tiny = ["frames=60", "algo.warmup_episodes=1", "algo.update_every=20", "task.horizon=25"]
+    tiny += ["algo.actor.hidden=[8]", "algo.critic.hidden=[8]", "bc.network.hidden=[8]"]
+    tiny += ["bc.steps=5", "eval.every=50", "eval.episodes=1", "eval.final_episodes=1"]
+    run = tmp_path / "run"
+    code, out, _ = ibrl(
+        *("train", "task=robosuite/lift", f"demos.path={copy}", "demos.episodes=2"),
+        *(f"run_dir={run}", *tiny),
+    )
+    assert code == 0 and "recorded with version 1.4.1 of the simulator, here is 1.5" in out
+    assert ibrl("eval", run, "episodes=1")[0] == 0
+    code, _, err = ibrl("train", "task=robosuite/can", f"demos.path={copy}", f"run_dir={run}2")
+    assert code == 2 and "recorded with task Lift, the environment has PickPlaceCan" in err
