@@ -40,6 +40,11 @@ PRIORITY = "td_error"  # mean absolute TD error over the critics, float32 [*]
 PRIORITY_WEIGHT = "priority_weight"  # importance weight of prioritised replay, float32 [*]
 
 
+def proposal_key(name: str) -> str:
+    """Key of the action that a named proposal writes, float32 [*, A], such as ``"bc_action"``."""
+    return f"{name}_action"
+
+
 def image_key(camera: str) -> str:
     """Key of a camera's images, uint8 [*, C, H, W]; the name robomimic's files use."""
     return f"{camera}_image"
