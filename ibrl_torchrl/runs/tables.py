@@ -1,12 +1,88 @@
-"""Tables of a run folder."""
+"""CSV tables of a run folder: file names, column names, reading, appending."""
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+TRAIN = "train.csv"
+EVAL = "eval.csv"
+EVALUATION = "evaluation.csv"
+DIAGNOSIS_STEPS = "diagnosis_steps.csv"
+DIAGNOSIS_ROLLOUTS = "diagnosis_rollouts.csv"
+
+DIAGNOSIS_ROLLOUT_COLUMNS = ("policy", "source", "episode", "step", "success", "error")
+
+
+def share_column(use: Literal["acting", "target"], proposal: str) -> str:
+    """Column of the share of actions, or of TD targets, that a proposal provides."""
+    return f"proposal_share/{use}/{proposal}"
+
+
+def frames_column(proposal: str) -> str:
+    """Column of the number of frames in which a proposal was executed."""
+    return f"proposal_frames/{proposal}"
+
+
+def value_column(proposal: str) -> str:
+    """Column of the critics' value of a proposal's action."""
+    return f"value/{proposal}"
+
+
+def distance_column(proposal: str) -> str:
+    """Column of the Euclidean distance of a proposal's action from the executed one."""
+    return f"distance/{proposal}"
+
+
+def train_columns(
+    acting: Sequence[str], target: Sequence[str], metrics: Iterable[str]
+) -> list[str]:
+    """Columns of ``train.csv``.
+
+    Args:
+        acting: names of the proposals while acting.
+        target: names of the proposals in the TD target.
+        metrics: scalars that the loss reports, such as ``"loss_qvalue"``.
+    """
+    return [
+        *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames"),
+        *(share_column("acting", name) for name in acting),
+        *metrics,
+        *(share_column("target", name) for name in target),
+    ]
+
+
+def eval_columns(proposals: Sequence[str]) -> list[str]:
+    """Columns of ``eval.csv``, one row a policy and evaluation."""
+    return [
+        *("frames", "wall_s", "policy", "episodes", "success", "success_low", "success_high"),
+        "success_length",
+        *(share_column("acting", name) for name in proposals),
+    ]
+
+
+def evaluation_columns(proposals: Sequence[str]) -> list[str]:
+    """Columns of ``evaluation.csv``, one row a policy and episode of the final evaluation."""
+    return [
+        *("frames", "policy", "seed", "success", "length"),
+        *(frames_column(name) for name in proposals),
+    ]
+
+
+def diagnosis_step_columns(proposals: Sequence[str]) -> list[str]:
+    """Columns of ``diagnosis_steps.csv``, one row a step of a scored episode.
+
+    Args:
+        proposals: names, the RL actor's first; the others have a distance from the executed action.
+    """
+    return [
+        *("seed", "step", "length", "success", "proposal", "value", "return"),
+        *(value_column(name) for name in proposals),
+        *(distance_column(name) for name in proposals[1:]),
+    ]
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
