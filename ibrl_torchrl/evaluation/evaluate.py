@@ -1,46 +1,59 @@
-"""Evaluation from named start states."""
+"""Evaluation of policies from seeded start states, without exploration."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.console import progress_bar
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
 from ibrl_torchrl.rollouts.episode import Rollouts, rollout_episode
+from ibrl_torchrl.runs.tables import share_column
 
 
 @dataclass(frozen=True)
 class EpisodeOutcome:
-    """How one episode went.
+    """Outcome of one episode.
 
     Attributes:
-        seed: names the start state.
+        seed: seed of the start state.
         success: whether the task was solved.
         frames: length in environment steps (after action repeat).
-        il_frames: steps in which an imitation policy's proposal was executed.
+        proposal_frames: number of frames in which each proposal was executed, by its name.
     """
 
     seed: int
     success: bool
     frames: int
-    il_frames: int
+    proposal_frames: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes of one policy."""
+    """Outcomes of one policy's episodes and their statistics.
+
+    Attributes:
+        episodes: at least one outcome; all of them count the same proposals.
+
+    Example:
+        >>> solved = EpisodeOutcome(0, True, frames=10, proposal_frames={"rl": 4, "bc": 6})
+        >>> failed = EpisodeOutcome(1, False, frames=30, proposal_frames={"rl": 30, "bc": 0})
+        >>> evaluation = Evaluation((solved, failed))
+        >>> evaluation.success_rate, evaluation.success_length, evaluation.proposal_shares
+        (0.5, 10.0, {'rl': 0.85, 'bc': 0.15})
+    """
 
     episodes: tuple[EpisodeOutcome, ...]
 
     @property
     def success_rate(self) -> float:
-        """Share of solved episodes."""
+        """Fraction of episodes that solved the task."""
         return sum(episode.success for episode in self.episodes) / len(self.episodes)
 
     @property
@@ -50,17 +63,21 @@ class Evaluation:
 
     @property
     def success_length(self) -> float:
-        """Mean length of the solved episodes in frames; NaN if there are none."""
+        """Mean length of the successful episodes in frames; NaN if there are none."""
         lengths = [episode.frames for episode in self.episodes if episode.success]
         return sum(lengths) / len(lengths) if lengths else math.nan
 
     @property
-    def il_share(self) -> float:
-        """Share of executed actions that an imitation policy proposed."""
-        return sum(e.il_frames for e in self.episodes) / sum(e.frames for e in self.episodes)
+    def proposal_shares(self) -> dict[str, float]:
+        """Fraction of all frames in which each proposal was executed, by its name."""
+        frames = sum(episode.frames for episode in self.episodes)
+        return {
+            name: sum(episode.proposal_frames[name] for episode in self.episodes) / frames
+            for name in self.episodes[0].proposal_frames
+        }
 
     def row(self) -> dict[str, float]:
-        """The figures as one table row."""
+        """Statistics by the column names of ``eval.csv``, see :func:`eval_columns`."""
         low, high = self.interval
         return {
             "episodes": len(self.episodes),
@@ -68,12 +85,21 @@ class Evaluation:
             "success_low": low,
             "success_high": high,
             "success_length": self.success_length,
-            "il_share": self.il_share,
+            **{share_column("acting", name): share for name, share in self.proposal_shares.items()},
         }
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson score interval of a proportion, at 95 % by default."""
+    """Wilson score interval of a binomial proportion.
+
+    Args:
+        successes: number of successes.
+        trials: number of trials, at least 1.
+        z: quantile of the standard normal distribution; the default gives 95 %.
+
+    Returns:
+        Lower and upper bound in [0, 1].
+    """
     rate = successes / trials
     centre = rate + z * z / (2 * trials)
     spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
@@ -82,74 +108,101 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 
 
 class EvaluationJob:
-    """Policies that are being played from the same start states, with a progress bar.
+    """Asynchronous evaluation of several policies from the same start states.
 
-    Nothing explores, and every start state is played exactly once, so that short episodes count no
-    more than long ones. The policies are those of the moment in which this is made, even where
-    workers play them later.
+    Policies act without exploration. Each start state is evaluated exactly once, so that short
+    episodes have the same weight as long ones. The policies' weights are copied when the job is
+    created, even where workers run the episodes later. Shows a progress bar.
 
     Args:
-        rollouts: plays.
-        policies: their names. A policy that has two is played once.
-        seeds: names of the start states.
+        rollouts: runs the episodes.
+        policies: names of the policies in ``rollouts``. A module with two names is run once.
+        seeds: seeds of the start states.
+        proposals: names of the proposals, in the order of the index ``proposal`` in an episode.
     """
 
-    def __init__(self, rollouts: Rollouts, policies: Sequence[str], seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        rollouts: Rollouts,
+        policies: Sequence[str],
+        seeds: Sequence[int],
+        proposals: Sequence[str],
+    ) -> None:
         weights = rollouts.snapshot()
         self._seeds = seeds
-        self._of_policy = {name: id(rollouts.policies[name]) for name in policies}
+        self._proposals = proposals
+        self._module_ids = {name: id(rollouts.policies[name]) for name in policies}
         distinct = {id(rollouts.policies[name]): name for name in policies}
         self._bar = progress_bar(
             total=len(distinct) * len(seeds), desc="evaluation", unit="episode", leave=False
         )
-        self._played: dict[int, list[Future[TensorDict]]] = {}
-        for policy, name in distinct.items():
-            self._played[policy] = []
+        self._episodes: dict[int, list[Future[TensorDict]]] = {}
+        for module_id, name in distinct.items():
+            self._episodes[module_id] = []
             for seed in seeds:
                 episode = rollouts.submit(name, seed, weights=weights)
                 episode.add_done_callback(lambda _: self._bar.update())
-                self._played[policy].append(episode)
+                self._episodes[module_id].append(episode)
 
     def is_done(self) -> bool:
-        """Whether :meth:`results` would not wait."""
-        return all(episode.done() for each in self._played.values() for episode in each)
+        """Whether all episodes have ended, so that :meth:`results` returns at once."""
+        return all(episode.done() for futures in self._episodes.values() for episode in futures)
 
     def results(self) -> dict[str, Evaluation]:
-        """What became of it, by policy; waits for what is still being played."""
-        of = {
-            policy: Evaluation(
+        """Evaluations by policy name; blocks until all episodes have ended."""
+        evaluations = {
+            module_id: Evaluation(
                 tuple(
-                    summarize_episode(seed, episode.result())
-                    for seed, episode in zip(self._seeds, episodes, strict=True)
+                    summarize_episode(seed, future.result(), self._proposals)
+                    for seed, future in zip(self._seeds, futures, strict=True)
                 )
             )
-            for policy, episodes in self._played.items()
+            for module_id, futures in self._episodes.items()
         }
         self._bar.close()
-        return {name: of[policy] for name, policy in self._of_policy.items()}
+        return {name: evaluations[module_id] for name, module_id in self._module_ids.items()}
 
 
-def summarize_episode(seed: int, episode: TensorDictBase) -> EpisodeOutcome:
-    """How an episode [T] went that began where ``seed`` says."""
-    proposals = episode.get(PROPOSAL, None)
+def summarize_episode(
+    seed: int, episode: TensorDictBase, proposals: Sequence[str]
+) -> EpisodeOutcome:
+    """Outcome of an episode.
+
+    Args:
+        seed: seed of the start state.
+        episode: steps [T] with ``("next", "success")`` and, if the policy chooses among proposals,
+            ``proposal``, int64 [T], an index into ``proposals``.
+        proposals: names of the proposals. Without ``proposal`` in the episode all have 0 frames.
+    """
+    executed = episode.get(PROPOSAL, None)
     return EpisodeOutcome(
         seed=seed,
         success=bool(episode[NEXT, SUCCESS].any()),
         frames=len(episode),
-        il_frames=0 if proposals is None else int((proposals > 0).sum()),
+        proposal_frames={
+            name: 0 if executed is None else int((executed == index).sum())
+            for index, name in enumerate(proposals)
+        },
     )
 
 
 def evaluate(
-    env: EnvBase, policy: Callable[[TensorDictBase], TensorDictBase], seeds: Iterable[int]
+    env: EnvBase,
+    policy: TensorDictModuleBase,
+    seeds: Iterable[int],
+    proposals: Sequence[str] = (),
 ) -> Evaluation:
-    """Play a policy once from the start state of each seed, here and without exploration.
+    """Evaluate a policy in this process, once from each seed's start state, without exploration.
 
     Args:
-        env: see :func:`rollout_episode`.
-        policy: see :func:`rollout_episode`.
-        seeds: names of the start states.
+        env: unbatched environment, see :func:`rollout_episode`.
+        policy: writes ``action``, see :func:`rollout_episode`.
+        seeds: seeds of the start states, at least one.
+        proposals: names of the proposals that the policy chooses among, in the order of the index
+            ``proposal`` that it writes; default none.
     """
     return Evaluation(
-        tuple(summarize_episode(seed, rollout_episode(env, policy, seed)) for seed in seeds)
+        tuple(
+            summarize_episode(seed, rollout_episode(env, policy, seed), proposals) for seed in seeds
+        )
     )

@@ -1,36 +1,69 @@
-"""Evaluations as a table for people and as CSV files."""
+"""Evaluations as a text table and as a CSV file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.files import write_table
+from ibrl_torchrl.runs.tables import evaluation_columns
+
+_RL = "rl"  # its share is what the imitation policies leave
 
 
 def format_table(results: Mapping[str, Evaluation]) -> str:
-    """The figures of several policies, one line each."""
-    lines = [f"{'policy':8} {'success':>8} {'95 % interval':>15} {'length':>7} {'IL share':>9}"]
-    for name, result in results.items():
+    """Text table with one line a policy.
+
+    Args:
+        results: evaluations by policy name; all count the same proposals.
+
+    Returns:
+        Lines with the policy's name, success rate, 95 % interval, mean length of the successful
+        episodes, and the share of each imitation policy among the executed actions.
+    """
+    proposals = dict.fromkeys(name for each in results.values() for name in each.proposal_shares)
+    imitation = [name for name in proposals if name != _RL]
+    header = ["policy", "success", "95 % interval", "length", *(f"{n} share" for n in imitation)]
+    rows = [header]
+    for policy, result in results.items():
         low, high = result.interval
         length = "-" if math.isnan(result.success_length) else f"{result.success_length:.1f}"
-        lines.append(
-            f"{name:8} {result.success_rate:8.2f} {f'{low:.2f} to {high:.2f}':>15} "
-            f"{length:>7} {result.il_share:9.2f}"
+        shares = (f"{result.proposal_shares[name]:.2f}" for name in imitation)
+        rows.append(
+            [policy, f"{result.success_rate:.2f}", f"{low:.2f} to {high:.2f}", length, *shares]
         )
-    return "\n".join(lines)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])])
+        for first, *others in rows
+    )
 
 
-def write_evaluation(path: Path, frames: int, results: Mapping[str, Evaluation]) -> None:
-    """Write every episode of several policies to a CSV file."""
+def write_evaluation(
+    path: Path, frames: int, results: Mapping[str, Evaluation], proposals: Sequence[str]
+) -> None:
+    """Write the episodes of several policies to a CSV file, one row each.
+
+    Args:
+        path: file to write, whole or not at all; columns as in :func:`evaluation_columns`.
+        frames: training frames of the evaluated policies.
+        results: evaluations by policy name.
+        proposals: names of the proposals to list.
+
+    Raises:
+        UsageError: the folder cannot be written to.
+    """
     write_table(
         path,
-        ["frames", "policy", "seed", "success", "length", "il_frames"],
+        evaluation_columns(proposals),
         (
-            (frames, name, each.seed, int(each.success), each.frames, each.il_frames)
-            for name, result in results.items()
-            for each in result.episodes
+            (
+                *(frames, policy, episode.seed, int(episode.success), episode.frames),
+                *(episode.proposal_frames[name] for name in proposals),
+            )
+            for policy, result in results.items()
+            for episode in result.episodes
         ),
     )
