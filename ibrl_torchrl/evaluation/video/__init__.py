@@ -1,1 +1,1 @@
-"""Videos of episodes."""
+"""Videos of episodes of a policy and of demonstrations."""

@@ -1,9 +1,8 @@
-"""What films show: episodes of a policy, and demonstrations."""
+"""Video frames of a policy's episodes and of demonstrations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from PIL import Image
@@ -13,95 +12,119 @@ from torchrl.envs import EnvBase
 
 from ibrl_torchrl.data.demos.playback import DemoPlayback, reset_to_trajectory
 from ibrl_torchrl.evaluation.evaluate import evaluate
+from ibrl_torchrl.evaluation.simulator import unwrapped
 from ibrl_torchrl.evaluation.video.overlay import (
-    BLUE,
     GREEN,
     GREY,
-    ORANGE,
     Caption,
     ValueBar,
     annotate,
+    proposal_colour,
 )
 from ibrl_torchrl.evaluation.video.writer import FPS
 from ibrl_torchrl.keys import ACTION, PROPOSAL, PROPOSAL_VALUES
 
-# In the order of the proposals' numbers.
-PROPOSERS = (("RL actor", BLUE), ("imitation", ORANGE))
-ENDING = FPS  # frames for which the end of an episode stays
+FINAL_FRAMES = FPS  # one second of the final state
 
 
 def policy_frames(
-    env: EnvBase, policy: TensorDictModuleBase, seeds: Iterable[int], size: int
+    env: EnvBase,
+    policy: TensorDictModuleBase,
+    seeds: Iterable[int],
+    size: int,
+    proposals: Sequence[str],
 ) -> Iterator[Image.Image]:
-    """Play episodes as :func:`evaluate` does and mark who decided, by which values.
+    """Render episodes as :func:`evaluate` runs them, annotated with the policy's selection.
 
-    A frame shows what the policy is about to act on. Its border has the colour of the proposal
-    that is executed; the bars are the critics' values of all proposals, empty for a policy that
-    asks no critics. The last picture of an episode has no decision and tells the outcome.
+    A frame shows the state before an action. Its border has the colour of the executed proposal;
+    the bars are the critics' values of all proposals, empty for a policy without critics. The final
+    frame of an episode shows the state after the last action, and whether the task is solved.
 
     Args:
-        env: an unbatched environment with ``render()``.
-        policy: writes ``action``, ``proposal`` (0 the RL actor, 1 the imitation policy) and, if it
-            has any, ``proposal_values``.
-        seeds: names of the start states.
-        size: height and width of the pictures.
+        env: unbatched environment of a simulator.
+        policy: writes ``action``, ``proposal``, an index into ``proposals``, and, if it has
+            critics, ``proposal_values`` [N] in the order of ``proposals``.
+        seeds: seeds of the start states.
+        size: height and width of the rendered images in pixels.
+        proposals: names of the N proposals, such as ``("rl", "bc")``.
 
     Yields:
-        One frame for each step, and ``ENDING`` equal ones after each episode.
+        One frame a step, and ``FINAL_FRAMES`` equal ones after each episode.
     """
+    simulator = unwrapped(env)
     for seed in seeds:
         title = f"seed {seed}"
         frames: list[Image.Image] = []
 
-        def watch(step, title=title, frames=frames):
-            caption = _decision(step, title, len(frames))
-            frames.append(annotate(env.render(size=size), caption))
+        def render_step(
+            step: TensorDictBase, title: str = title, frames: list[Image.Image] = frames
+        ) -> TensorDictBase:
+            caption = _selection_caption(step, title, len(frames), proposals)
+            frames.append(annotate(simulator.render(size=size), caption))
             return step
 
-        (outcome,) = evaluate(env, TensorDictSequential(policy, watch), [seed]).episodes
+        (outcome,) = evaluate(env, TensorDictSequential(policy, render_step), [seed]).episodes
         label, colour = ("success", GREEN) if outcome.success else ("no success", GREY)
-        end = Caption(title, len(frames), label, colour, _bars([], None))
+        final = Caption(title, len(frames), label, colour, _value_bars(proposals))
         yield from frames
-        yield from [annotate(env.render(size=size), end)] * ENDING
+        yield from [annotate(simulator.render(size=size), final)] * FINAL_FRAMES
 
 
-def _decision(step: TensorDictBase, title: str, frame: int) -> Caption:
-    acting = int(step.get(PROPOSAL))
+def _selection_caption(
+    step: TensorDictBase, title: str, frame: int, proposals: Sequence[str]
+) -> Caption:
+    executed = int(step[PROPOSAL])
     values = step.get(PROPOSAL_VALUES, None)
-    bars = _bars([] if values is None else values.tolist(), acting)
-    name, colour = PROPOSERS[acting]
-    return Caption(title, frame, f"{name} acts", colour, bars)
+    return Caption(
+        title,
+        frame,
+        f"proposal: {proposals[executed]}",
+        proposal_colour(executed),
+        _value_bars(proposals, None if values is None else values.tolist(), executed),
+    )
 
 
-def _bars(values: list[float], acting: int | None) -> tuple[ValueBar, ...]:
+def _value_bars(
+    proposals: Sequence[str], values: Sequence[float] | None = None, executed: int | None = None
+) -> tuple[ValueBar, ...]:
     return tuple(
-        ValueBar(f"Q({name})", colour, value, bright=index == acting)
-        for index, ((name, colour), value) in enumerate(zip_longest(PROPOSERS, values))
+        ValueBar(
+            f"Q({name})",
+            proposal_colour(index),
+            None if values is None else values[index],
+            bright=index == executed,
+        )
+        for index, name in enumerate(proposals)
     )
 
 
 def demo_frames(source: DemoPlayback, size: int) -> Iterator[Image.Image]:
-    """Replay demonstrations from their simulator states.
+    """Render demonstrations from their simulator states.
 
     Args:
         source: episodes with rewards, as ``save_demos`` writes them.
-        size: height and width of the pictures.
+        size: height and width of the rendered images in pixels.
 
     Yields:
-        One frame for each step, and ``ENDING`` equal ones after each episode, which show what its
-        last action led to.
+        One frame a step, and after each episode ``FINAL_FRAMES`` equal ones of the state after its
+        last action.
+
+    Raises:
+        ValueError: an episode has no rewards.
     """
     env = source.env
-    for episode, recording in enumerate(source.recordings):
-        reset_to_trajectory(env, recording, source.env_args)
-        rewards = [0.0, *recording.rewards]  # each came with the state that follows
-        for frame, state in enumerate(recording.simulator_states):
+    for episode, trajectory in enumerate(source.recordings):
+        reset_to_trajectory(env, trajectory, source.env_args)
+        if trajectory.rewards is None:
+            raise ValueError(f"{trajectory.name} has no rewards")
+        rewards: list[float] = [0.0, *trajectory.rewards]  # of the action that led to a state
+        for frame, state in enumerate(trajectory.simulator_states):
             observation = env.set_simulator_state(state)
-            yield annotate(env.render(size=size), _reward(episode, frame, rewards[frame]))
-        env.step(observation.set(ACTION, torch.from_numpy(recording.actions[-1])))
-        end = annotate(env.render(size=size), _reward(episode, frame + 1, rewards[-1]))
-        yield from [end] * ENDING
+            yield annotate(env.render(size=size), _reward_caption(episode, frame, rewards[frame]))
+        env.step(observation.set(ACTION, torch.from_numpy(trajectory.actions[-1])))
+        final = _reward_caption(episode, len(trajectory.simulator_states), rewards[-1])
+        yield from [annotate(env.render(size=size), final)] * FINAL_FRAMES
 
 
-def _reward(episode: int, frame: int, reward: float) -> Caption:
+def _reward_caption(episode: int, frame: int, reward: float) -> Caption:
     return Caption(f"episode {episode}", frame, f"reward {reward:g}", GREEN if reward else GREY)

@@ -1,4 +1,4 @@
-"""Films for people: what is drawn on each frame, and the files that frames become."""
+"""Video files in MP4 and GIF format."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ibrl_torchrl.evaluation.video.overlay import COLOURS
 from ibrl_torchrl.files import atomic_path
 
 FPS = 10
+GIF_COLOURS = 128
 
 
 def _write_mp4(path: Path, frames: Iterable[Image.Image]) -> None:
-    # The temporary name says nothing of the format. H.264 in 4:2:0 is what every browser plays.
+    # The temporary file has no suffix that names the container. Every browser decodes H.264 4:2:0.
     with iio.imopen(path, "w", plugin="pyav", container="mp4") as file:
         file.init_video_stream("libx264", fps=FPS, pixel_format="yuv420p")
         for frame in frames:
@@ -26,25 +27,29 @@ def _write_mp4(path: Path, frames: Iterable[Image.Image]) -> None:
 
 
 def _write_gif(path: Path, frames: Iterable[Image.Image]) -> None:
-    frames = [*frames]
-    # One palette for all frames keeps what does not move the same, and so the file small; the
-    # markings' own colours are in it, however few frames show them.
-    some = frames[:: max(1, len(frames) // 8)]
-    sheet = np.concatenate([np.asarray(frame) for frame in some])
-    seen = Image.fromarray(sheet).quantize(GIF_COLOURS - len(COLOURS)).getpalette()
+    images = [*frames]
+    # One palette for all frames keeps static regions identical, and so the file small. It contains
+    # the overlay's colours, however few frames show them.
+    sample = images[:: max(1, len(images) // 8)]
+    sheet = np.concatenate([np.asarray(image) for image in sample])
+    quantized = Image.fromarray(sheet).quantize(GIF_COLOURS - len(COLOURS))
     palette = Image.new("P", (1, 1))
-    palette.putpalette([*(part for colour in COLOURS for part in colour), *seen])
-    first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    palette.putpalette(
+        [*(channel for colour in COLOURS for channel in colour), *(quantized.getpalette() or [])]
+    )
+    first, *rest = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     duration = 1000 // FPS
     first.save(path, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
 
 
-GIF_COLOURS = 128
-
-
 @dataclass(frozen=True)
 class Format:
-    """A kind of film: the pictures' height and width in pixels, and what writes it."""
+    """Video file format.
+
+    Attributes:
+        size: height and width of the rendered image in pixels.
+        write: writes frames to a file.
+    """
 
     size: int
     write: Callable[[Path, Iterable[Image.Image]], None]
@@ -54,14 +59,14 @@ FORMATS = {".mp4": Format(384, _write_mp4), ".gif": Format(192, _write_gif)}
 
 
 def video_path(video: bool | str | None, default: Path) -> Path | None:
-    """The file that the setting ``video`` asks for.
+    """Path of the video that the setting ``video`` requests.
 
     Args:
-        video: a path; True for ``default``; False or None for none.
-        default: where the film goes unless told otherwise.
+        video: a path; True for ``default``; False or None for no video.
+        default: path of the video if the setting names none.
 
     Raises:
-        UsageError: it ends in neither .mp4 nor .gif, or its folder does not exist.
+        UsageError: the suffix is neither .mp4 nor .gif, or the folder does not exist.
     """
     if video is None or video is False:
         return None
@@ -74,19 +79,20 @@ def video_path(video: bool | str | None, default: Path) -> Path | None:
 
 
 def frame_size(path: Path) -> int:
-    """Height and width that pictures for a film in this file should have."""
+    """Height and width in pixels at which to render images for a video file."""
     return FORMATS[path.suffix].size
 
 
 def save_video(path: Path, frames: Iterable[Image.Image]) -> None:
-    """Write a film at ``FPS`` frames a second; the file appears only once it is complete.
+    """Write a video at ``FPS`` frames per second; the file appears only when it is complete.
 
     Args:
-        path: an .mp4 (H.264) or an animated .gif; an existing file is replaced.
-        frames: at least one, all of one size, both sides even; a generator will do.
+        path: file that ends in .mp4 (H.264) or .gif (animated); an existing file is replaced.
+        frames: at least one RGB image, all of the same size with even height and width; may be a
+            generator.
 
     Raises:
         UsageError: the folder cannot be written to.
     """
-    with atomic_path(path) as unfinished:
-        FORMATS[path.suffix].write(unfinished, frames)
+    with atomic_path(path) as temporary:
+        FORMATS[path.suffix].write(temporary, frames)
