@@ -1,6 +1,7 @@
-"""Why a run does what it does: its critics, its proposals, its BC policy off the demonstrations.
+"""Diagnosis of an agent: critic values, selection of proposals, covariate shift of imitation.
 
-Everything is measured on episodes of the evaluated policy from named start states.
+Covariate shift is measured by rollouts of the imitation policies from states that the agent
+visited, against rollouts from demonstrated states.
 """
 
 from __future__ import annotations
@@ -18,108 +19,133 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.data.demos.playback import reset_to_trajectory
 from ibrl_torchrl.data.demos.trajectories import DemoTrajectory
-from ibrl_torchrl.envs.base import SparseRewardEnv
 from ibrl_torchrl.evaluation.evaluate import evaluate
-from ibrl_torchrl.keys import ACTION, BC_ACTION, NEXT, PROPOSAL, PROPOSAL_VALUES, SUCCESS
+from ibrl_torchrl.evaluation.simulator import unwrapped
+from ibrl_torchrl.keys import ACTION, NEXT, PROPOSAL, PROPOSAL_VALUES, SUCCESS, proposal_key
 from ibrl_torchrl.rollouts.episode import MAX_STEPS
 
 ItemT = TypeVar("ItemT")
 
+VISITED, DEMONSTRATED = "visited", "demonstrated"
+
 
 @dataclass(frozen=True)
 class ScoredStep:
-    """A step of a played episode, before its action.
+    """Selection at one step of an episode, before its action.
 
     Attributes:
-        step: frames since the start.
-        proposal: the one that is executed; 0 is the RL actor.
-        values: of the RL actor's and the imitation policy's action, the minimum of all critics.
-        distance: between the imitation policy's action and the executed one (Euclidean).
-        simulator_state: from which :meth:`SparseRewardEnv.set_reset_state` continues.
+        step: frames since the start of the episode.
+        proposal: name of the executed proposal.
+        values: minimum over all critics of each proposal's action, by its name.
+        distances: Euclidean distance of each imitation policy's action from the executed one, by
+            the policy's name.
+        simulator_state: float64 [n], for :meth:`SparseRewardEnv.set_reset_state`.
     """
 
     step: int
-    proposal: int
-    values: tuple[float, float]
-    distance: float
+    proposal: str
+    values: Mapping[str, float]
+    distances: Mapping[str, float]
     simulator_state: np.ndarray
 
 
 @dataclass(frozen=True)
 class ScoredEpisode:
-    """An episode with everything that was thought in it."""
+    """Episode with the critics' values at every step.
+
+    Attributes:
+        seed: seed of the start state.
+        success: whether the task was solved.
+        steps: all steps, in order.
+    """
 
     seed: int
     success: bool
-    moments: tuple[ScoredStep, ...]
+    steps: tuple[ScoredStep, ...]
 
     def returns(self, gamma: float) -> list[float]:
-        """The discounted return from each moment on: gamma^k of a success k steps later, or 0.
+        """Discounted return from each step: gamma^k of a success k steps later, or 0.
 
-        Of an episode that the horizon ended it is what came within the horizon; what a policy would
-        have earned later is not known.
+        The return is truncated at the horizon: what an unsuccessful episode would have earned
+        beyond it is unknown.
+
+        Example:
+            >>> state = np.zeros(1)
+            >>> steps = [ScoredStep(i, "rl", {"rl": 0.0}, {}, state) for i in range(3)]
+            >>> ScoredEpisode(0, True, tuple(steps)).returns(0.5)
+            [0.25, 0.5, 1.0]
         """
-        last = len(self.moments) - 1
-        return [gamma ** (last - moment.step) * self.success for moment in self.moments]
-
-
-def simulator_of(env: EnvBase) -> SparseRewardEnv:
-    """The environment under all transforms."""
-    return getattr(env, "base_env", env)
+        last = len(self.steps) - 1
+        return [gamma ** (last - scored.step) * self.success for scored in self.steps]
 
 
 def score_episodes(
-    env: EnvBase, scored: TensorDictModuleBase, seeds: Iterable[int]
+    env: EnvBase,
+    scored: TensorDictModuleBase,
+    seeds: Iterable[int],
+    proposals: Sequence[str],
 ) -> Iterator[ScoredEpisode]:
-    """Play episodes as :func:`evaluate` does.
+    """Run episodes as :func:`evaluate` does and record the selection at every step.
 
     Args:
-        env: an unbatched environment of a simulator.
-        scored: the evaluated policy; it also writes the values of both proposals.
-        seeds: names of the start states.
+        env: unbatched environment of a simulator.
+        scored: evaluated policy. Writes ``action``, ``proposal``, ``proposal_values`` [N], and each
+            proposal's action.
+        seeds: seeds of the start states.
+        proposals: names of the N proposals, the RL actor's first.
     """
-    simulator = simulator_of(env)
+    simulator = unwrapped(env)
     for seed in seeds:
-        moments: list[ScoredStep] = []
+        steps: list[ScoredStep] = []
 
-        def watch(step: TensorDictBase, moments: list[ScoredStep] = moments) -> TensorDictBase:
-            rl, imitation = step[PROPOSAL_VALUES].tolist()
-            moments.append(
+        def record_step(step: TensorDictBase, steps: list[ScoredStep] = steps) -> TensorDictBase:
+            distances = {
+                name: (step[proposal_key(name)] - step[ACTION]).norm().item()
+                for name in proposals[1:]
+            }
+            steps.append(
                 ScoredStep(
-                    len(moments),
-                    int(step[PROPOSAL]),
-                    (rl, imitation),
-                    (step[BC_ACTION] - step[ACTION]).norm().item(),
+                    len(steps),
+                    proposals[int(step[PROPOSAL])],
+                    dict(zip(proposals, step[PROPOSAL_VALUES].tolist(), strict=True)),
+                    distances,
                     simulator.simulator_state(),
                 )
             )
             return step
 
-        (outcome,) = evaluate(env, TensorDictSequential(scored, watch), [seed]).episodes
-        yield ScoredEpisode(seed, outcome.success, tuple(moments))
+        (outcome,) = evaluate(env, TensorDictSequential(scored, record_step), [seed]).episodes
+        yield ScoredEpisode(seed, outcome.success, tuple(steps))
 
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Recorded episodes, and what their file says of its environment."""
+    """Demonstrated trajectories with their environment's metadata.
 
-    recordings: Sequence[DemoTrajectory]
+    Attributes:
+        trajectories: episodes with simulator states.
+        env_args: robomimic's metadata of their file.
+    """
+
+    trajectories: Sequence[DemoTrajectory]
     env_args: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class StateRollout:
-    """How the imitation policy fared from a state in mid-episode.
+    """Rollout of an imitation policy from a state within an episode.
 
     Attributes:
-        source: ``"visited"`` (by the evaluated policy) or ``"demonstrated"``.
-        episode: name of the episode that the state is of.
-        step: of that episode.
-        success: whether it solved the task within what was left of the horizon.
-        error: between its action there and the scripted expert's (Euclidean); None without one
-            that can be asked in mid-episode.
+        policy: name of the imitation policy.
+        source: ``"visited"`` (by the evaluated agent) or ``"demonstrated"``.
+        episode: name of the episode that contains the state.
+        step: index of the state in that episode.
+        success: whether the policy solved the task within the rest of the horizon.
+        error: Euclidean distance of its first action from the scripted expert's; None without a
+            memoryless expert.
     """
 
+    policy: str
     source: str
     episode: str
     step: int
@@ -130,63 +156,70 @@ class StateRollout:
 @torch.no_grad()
 def rollouts_from_states(
     env: EnvBase,
-    bc: TensorDictModuleBase,
+    policies: Mapping[str, TensorDictModuleBase],
     expert: TensorDictModuleBase | None,
     demos: Demonstrations,
-    played: Sequence[ScoredEpisode],
+    episodes: Sequence[ScoredEpisode],
     count: int,
     *,
     seed: int = 0,
 ) -> Iterator[StateRollout]:
-    """Let the imitation policy go on from visited and from demonstrated states.
+    """Roll out imitation policies from visited and from demonstrated states.
 
-    Of each kind ``count`` states, of random episodes at random parts of their length.
+    ``count`` states are drawn from each source, of random episodes at random steps. Every policy
+    starts from the same states.
 
     Args:
-        env: of the same task.
-        bc: executes the imitation policy.
-        expert: without memory, reads ``state``; None where there is none such.
-        demos: episodes that the imitation policy was trained on.
-        played: episodes of the evaluated policy.
-        count: states of each kind.
-        seed: of the choice.
+        env: unbatched environment of the same task.
+        policies: imitation policies by name; each writes ``action``.
+        expert: memoryless scripted expert that reads ``state``, or None.
+        demos: demonstrations that the imitation policies were trained on.
+        episodes: episodes of the evaluated agent.
+        count: number of states from each source.
+        seed: seed of the draws, default 0.
+
+    Yields:
+        ``2 * count * len(policies)`` rollouts, those from visited states first.
 
     Raises:
-        UsageError: a demonstration does not fit the environment.
+        UsageError: a demonstration does not match the environment.
     """
-    random = np.random.default_rng(seed)
-    simulator = simulator_of(env)
+    rng = np.random.default_rng(seed)
+    simulator = unwrapped(env)
 
-    def drawn(items: Sequence[ItemT]) -> ItemT:
-        return items[random.integers(len(items))]
+    def draw(items: Sequence[ItemT]) -> ItemT:
+        return items[rng.integers(len(items))]
 
-    # Visited states first: demonstrations may bring a model of their own.
+    def rollouts(source: str, episode: str, step: int, state: np.ndarray) -> Iterator[StateRollout]:
+        for name, policy in policies.items():
+            success, error = _rollout_from_state(env, policy, expert, state)
+            yield StateRollout(name, source, episode, step, success, error)
+
+    # Visited states first: a demonstration may replace the simulator's model by its own.
     for _ in range(count):
-        episode = drawn(played)
-        moment = drawn(episode.moments)
-        success, error = _go_on(env, bc, expert, moment.simulator_state)
-        yield StateRollout("visited", f"seed {episode.seed}", moment.step, success, error)
+        episode = draw(episodes)
+        scored = draw(episode.steps)
+        yield from rollouts(VISITED, f"seed {episode.seed}", scored.step, scored.simulator_state)
     for _ in range(count):
-        recording = drawn(demos.recordings)
-        step = int(random.integers(len(recording.simulator_states)))
-        reset_to_trajectory(simulator, recording, demos.env_args)
-        success, error = _go_on(env, bc, expert, recording.simulator_states[step])
-        yield StateRollout("demonstrated", recording.name, step, success, error)
+        trajectory = draw(demos.trajectories)
+        step = int(rng.integers(len(trajectory.simulator_states)))
+        reset_to_trajectory(simulator, trajectory, demos.env_args)
+        yield from rollouts(DEMONSTRATED, trajectory.name, step, trajectory.simulator_states[step])
 
 
-def _go_on(
+def _rollout_from_state(
     env: EnvBase,
-    bc: TensorDictModuleBase,
+    policy: TensorDictModuleBase,
     expert: TensorDictModuleBase | None,
     state: np.ndarray,
 ) -> tuple[bool, float | None]:
-    """Whether the policy solves the task from a state, and how far its action is the expert's."""
-    simulator = simulator_of(env)
+    """Success of a policy from a state, and distance of its first action from the expert's."""
+    simulator = unwrapped(env)
     simulator.set_reset_state(state)
     with set_exploration_type(ExplorationType.DETERMINISTIC):
-        steps = env.rollout(MAX_STEPS, bc)
+        steps = env.rollout(MAX_STEPS, policy)
     error = None
     if expert is not None:
-        asked = expert(simulator.set_simulator_state(state))[ACTION]
-        error = (asked - steps[0][ACTION]).norm().item()
+        reference = expert(simulator.set_simulator_state(state))[ACTION]
+        error = (reference - steps[0][ACTION]).norm().item()
     return bool(steps[NEXT, SUCCESS].any()), error

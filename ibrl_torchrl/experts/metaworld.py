@@ -29,6 +29,8 @@ class MetaWorldExpert(TensorDictModuleBase):
         ValueError: ``noise`` is negative.
     """
 
+    is_memoryless = True  # an action depends on the current state alone
+
     def __init__(self, task: str, noise: float = 0.0, *, seed: int = 0) -> None:
         super().__init__()
         self.in_keys = [STATE]

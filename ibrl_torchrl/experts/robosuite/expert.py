@@ -62,6 +62,8 @@ class RobosuiteExpert(TensorDictModuleBase):
         tensor([True])
     """
 
+    is_memoryless = False  # follows a plan from the episode's start
+
     def __init__(self, task: str, noise: float = 0.0, *, seed: int = 0) -> None:
         super().__init__()
         self.in_keys = [STATE, IS_INIT]
