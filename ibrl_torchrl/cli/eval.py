@@ -1,4 +1,4 @@
-"""``ibrl eval RUN``: how good are the hybrid, the RL actor alone and the BC policy?"""
+"""``ibrl eval RUN``: success rates of a run's hybrid, RL actor and imitation policies."""
 
 from __future__ import annotations
 
@@ -10,40 +10,49 @@ from ibrl_torchrl.config.commands import EvalRunConfig
 from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.evaluation.evaluate import EvaluationJob
-from ibrl_torchrl.evaluation.load import load_run
+from ibrl_torchrl.evaluation.load import LoadedRun, load_run
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
 from ibrl_torchrl.evaluation.video.scenes import policy_frames
 from ibrl_torchrl.evaluation.video.writer import frame_size, save_video, video_path
+from ibrl_torchrl.keys import HYBRID
 
 
 def run(config: EvalRunConfig) -> None:
-    """Rebuild a run's policies from its folder, evaluate them from the same start states, print
-    the table, write every episode to ``out`` if it is given, and film the hybrid if ``video`` is.
+    """Evaluate a run's policies from the same start states and print a table; write the episodes to
+    ``out`` and a video of the hybrid to ``video`` if these are set.
 
     Raises:
-        UsageError: the folder is not a run's, its checkpoint does not fit its configuration, or
-            ``out`` or ``video`` cannot be written.
+        UsageError: the folder is not a run folder, its checkpoint does not match its configuration,
+            or ``out`` or ``video`` cannot be written.
     """
     if config.out is not None and not Path(config.out).parent.is_dir():
         raise UsageError(f"out={config.out}: there is no such folder")
     run_dir = Path(config.run)
     run = load_run(
-        run_dir,
-        config.checkpoint,
-        seed=config.seed,
-        threads=config.threads,
-        device=config.device,
+        run_dir, config.checkpoint, seed=config.seed, threads=config.threads, device=config.device
     )
     video = video_path(config.video, run_dir / "video.mp4")
+    _evaluate(config, run)
+    if video is not None:
+        _save_video(video, config, run)
+
+
+def _evaluate(config: EvalRunConfig, run: LoadedRun) -> None:
+    assert config.workers is not None  # the configuration replaces None by a number
+    agent = run.agent
     seeds = range(config.seed, config.seed + config.episodes)
-    rollouts = build_rollouts(config.workers, run.config.task, run.env, run.agent)
-    with closing(rollouts):
-        results = EvaluationJob(rollouts, [*run.agent.policies], seeds).results()
+    with closing(
+        build_rollouts(config.workers, run.config.task, run.env, agent.policies)
+    ) as rollouts:
+        results = EvaluationJob(rollouts, [*agent.policies], seeds, agent.proposals).results()
     echo(format_table(results))
     if config.out is not None:
-        write_evaluation(Path(config.out), run.frames, results)
-    if video is not None:
-        seeds = range(config.seed, config.seed + config.video_episodes)
-        frames = policy_frames(run.env, run.agent.policies["hybrid"], seeds, frame_size(video))
-        save_video(video, progress_bar(frames, desc="video", unit="frame", leave=False))
-        echo(f"video: {video}")
+        write_evaluation(Path(config.out), run.frames, results, agent.proposals)
+
+
+def _save_video(path: Path, config: EvalRunConfig, run: LoadedRun) -> None:
+    seeds = range(config.seed, config.seed + config.video_episodes)
+    hybrid, proposals = run.agent.policies[HYBRID], run.agent.proposals
+    frames = policy_frames(run.env, hybrid, seeds, frame_size(path), proposals)
+    save_video(path, progress_bar(frames, desc="video", unit="frame", leave=False))
+    echo(f"video: {path}")

@@ -1,4 +1,4 @@
-"""``ibrl report FOLDER ...``: the runs in some folders, compared."""
+"""``ibrl report FOLDER ...``: runs in folders compared by a page, CSV files and figures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ibrl_torchrl.runs.reader import find_runs
 
 
 def run(config: ReportConfig) -> None:
-    """Write the report and say what it found, notes included.
+    """Write the report; print its table of final results and its notes.
 
     Raises:
-        UsageError: there is no run, one cannot be read, or ``out`` cannot be written to.
+        UsageError: there is no run, a run cannot be read, or ``out`` cannot be written to.
     """
     runs = find_runs(map(Path, config.runs))
     for comparison in write_report(runs, Path(config.out), config.title):

@@ -1,4 +1,4 @@
-"""``ibrl demos check FILE``: do the recorded actions still solve the task?"""
+"""``ibrl demos check FILE``: playback of recorded actions, counting successes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ibrl_torchrl.data.demos.playback import open_playback, play_actions
 
 
 def run(config: DemosCheckConfig) -> None:
-    """Replay every episode's actions in the simulator and tell what became of them.
+    """Play back every episode's actions in the simulator; print the number of successes.
 
     Raises:
-        UsageError: the file is damaged, or does not fit the simulator.
+        UsageError: the file is damaged or does not match the simulator.
     """
     path = Path(config.file)
-    source = open_playback(path, config.filter_key, config.episodes, cameras=[])
-    outcomes = []
-    for outcome in progress_bar(
-        play_actions(source), desc="replay", total=source.count, unit="episode"
+    playback = open_playback(path, config.filter_key, config.episodes, cameras=[])
+    results = []
+    for result in progress_bar(
+        play_actions(playback), desc="playback", total=playback.count, unit="episode"
     ):
-        outcomes.append(outcome)
-        if not outcome.success:
-            echo(f"{outcome.name}: no success in {outcome.length} steps")
-    successes = sum(outcome.success for outcome in outcomes)
-    deviation = max(outcome.deviation for outcome in outcomes)
+        results.append(result)
+        if not result.success:
+            echo(f"{result.name}: no success in {result.length} steps")
+    successes = sum(result.success for result in results)
+    deviation = max(result.deviation for result in results)
     echo(
-        f"{path}: {successes} of {source.count} episodes succeed again; positions are at most "
+        f"{path}: {successes} of {playback.count} episodes succeed again; positions are at most "
         f"{deviation:.2g} (metres, radians) from the recorded ones"
     )

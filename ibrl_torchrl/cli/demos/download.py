@@ -1,4 +1,4 @@
-"""``ibrl demos download NAME``: human demonstrations of robomimic."""
+"""``ibrl demos download NAME``: download of robomimic's human demonstrations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from ibrl_torchrl.data.demos.download import download_dataset
 
 
 def run(config: DemosDownloadConfig) -> None:
-    """Fetch a dataset to ``out``.
+    """Download a dataset to ``out``.
 
     Raises:
-        UsageError: the dataset is unknown, cannot be had, or is not what it should be.
+        UsageError: the dataset is unknown, cannot be downloaded, or has another size or checksum
+            than published.
     """
     path = download_dataset(config.dataset, Path(config.out))
     echo(f"{path}: complete; use it with: ibrl train task=robosuite/... demos.path={path}")

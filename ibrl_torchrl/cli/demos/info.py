@@ -1,4 +1,4 @@
-"""``ibrl demos info FILE``: what a file of demonstrations holds."""
+"""``ibrl demos info FILE``: contents of a file of demonstrations."""
 
 from __future__ import annotations
 
@@ -6,37 +6,46 @@ from pathlib import Path
 
 from ibrl_torchrl.config.commands import DemosInfoConfig
 from ibrl_torchrl.console import echo
-from ibrl_torchrl.data.demos.describe import describe_demos
+from ibrl_torchrl.data.demos.describe import DemoDescription, describe_demos
 from ibrl_torchrl.envs.env_args import signature
 
 
 def run(config: DemosInfoConfig) -> None:
-    """Print a description.
+    """Print the description of a file, one property a line.
 
     Raises:
-        UsageError: the file is missing, damaged, or in another layout.
+        UsageError: the file is missing, damaged, or not in robomimic's layout.
     """
     path = Path(config.file)
-    about = describe_demos(path)
-    args, lengths = about.env_args, about.lengths
-    rows = {
-        "file": f"{path}, {path.stat().st_size / 1e6:.1f} MB",
-        "task": f"{args.get('env_name', 'not told')} "
-        f"(recorded with version {args.get('env_version', 'not told')} of its simulator)",
-        **{name: value for name, value in signature(args).items()},
-        "episodes": len(about.episodes),
-        "transitions": sum(lengths),
-        "length": f"{min(lengths)} to {max(lengths)}, mean {sum(lengths) / len(lengths):.1f}",
-        "success": "no rewards" if about.successes is None else f"{about.successes} episodes",
-        "actions": f"{about.action_size} numbers from {about.action_range[0]:.3g} "
-        f"to {about.action_range[1]:.3g}",
-        "simulator states": "yes" if about.has_states else "no: cannot be replayed",
-        "models": "yes" if about.has_models else "no",
-        **{f"filter key {key}": f"{len(names)} episodes" for key, names in about.filters.items()},
-        **{f"observation {key}": value for key, value in about.observations.items()},
-    }
+    description = describe_demos(path)
+    rows = _properties(path, description)
     width = max(map(len, rows))
     for name, value in rows.items():
         echo(f"{name:{width}}  {value}")
-    if not about.observations:
+    if not description.observations:
         echo(f"no observations: make them with: ibrl demos render {path} out=...")
+
+
+def _properties(path: Path, description: DemoDescription) -> dict[str, object]:
+    args, lengths = description.env_args, description.lengths
+    smallest, largest = description.action_range
+    return {
+        "file": f"{path}, {path.stat().st_size / 1e6:.1f} MB",
+        "task": f"{args.get('env_name', 'unknown')} "
+        f"(recorded with version {args.get('env_version', 'unknown')} of its simulator)",
+        **signature(args),
+        "episodes": len(description.episodes),
+        "transitions": sum(lengths),
+        "length": f"{min(lengths)} to {max(lengths)}, mean {sum(lengths) / len(lengths):.1f}",
+        "success": "no rewards"
+        if description.successes is None
+        else f"{description.successes} episodes",
+        "actions": f"{description.action_size} numbers from {smallest:.3g} to {largest:.3g}",
+        "simulator states": "yes" if description.has_states else "no: cannot be played back",
+        "models": "yes" if description.has_models else "no",
+        **{
+            f"filter key {key}": f"{len(names)} episodes"
+            for key, names in description.filters.items()
+        },
+        **{f"observation {key}": value for key, value in description.observations.items()},
+    }

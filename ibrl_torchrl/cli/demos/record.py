@@ -1,4 +1,4 @@
-"""``ibrl demos``: record scripted demonstrations."""
+"""``ibrl demos``: recording of scripted demonstrations."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ibrl_torchrl.training.demonstrations import record_to
 
 
 def run(config: DemosRunConfig) -> None:
-    """Record successful episodes to ``out``, print what they are, and film them for ``video``.
+    """Record successful episodes to ``out``; print a summary; write a video if ``video`` is set.
 
     Raises:
-        UsageError: the file exists or cannot be written, or the expert succeeds too rarely.
+        UsageError: the file exists or cannot be written, or too few of the expert's episodes
+            succeed.
     """
     path = Path(config.out)
     if path.exists():
@@ -35,7 +36,7 @@ def run(config: DemosRunConfig) -> None:
         f"(mean {summary['length_mean']:.1f}), success {summary['success_rate']:.2f}"
     )
     if video is not None:
-        # What policies see is not what is shown.
+        # The observations' cameras are not rendered: videos have their own camera and quality.
         frames = demo_frames(open_playback(path, cameras=[]), frame_size(video))
         save_video(video, progress_bar(frames, desc="video", unit="frame", leave=False))
         echo(f"video: {video}")

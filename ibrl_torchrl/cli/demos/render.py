@@ -1,4 +1,4 @@
-"""``ibrl demos render FILE``: observations, images among them, from simulator states."""
+"""``ibrl demos render FILE``: observations and images from recorded simulator states."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ibrl_torchrl.errors import UsageError
 
 
 def run(config: DemosRenderConfig) -> None:
-    """Write a file with the same episodes, observed anew.
+    """Write the episodes of a file to ``out`` with observations from their simulator states.
 
     Raises:
-        UsageError: ``out`` exists or cannot be written, the file is damaged, it does not fit the
-            simulator, or what was recorded comes out differently.
+        UsageError: ``out`` exists or cannot be written, the file is damaged or does not match the
+            simulator, or an observation differs from the recorded one by more than ``tolerance``.
     """
     path, out = Path(config.file), Path(config.out)
     if out.exists():
         raise UsageError(f"{out}: exists already; choose another out=")
-    source = open_playback(
+    playback = open_playback(
         path,
         config.filter_key,
         config.episodes,
@@ -29,7 +29,11 @@ def run(config: DemosRenderConfig) -> None:
         image_size=config.image_size,
         render_quality=config.render_quality,
     )
-    episodes = rerender(source, tolerance=config.tolerance)
-    shown = progress_bar(episodes, desc="render", total=source.count, unit="episode")
-    save_demos(out, shown, source.env.env_args)
-    echo(f"{out}: {source.count} episodes with {', '.join(config.cameras) or 'no cameras'}")
+    episodes = progress_bar(
+        rerender(playback, tolerance=config.tolerance),
+        desc="render",
+        total=playback.count,
+        unit="episode",
+    )
+    save_demos(out, episodes, playback.env.env_args)
+    echo(f"{out}: {playback.count} episodes with {', '.join(config.cameras) or 'no cameras'}")
