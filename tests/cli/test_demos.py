@@ -1,4 +1,4 @@
-"""What users do with files of robosuite's demonstrations, on the real simulator."""
+"""Commands for files of robosuite demonstrations, on the real simulator."""
 
 import json
 import re
@@ -15,11 +15,12 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import NEXT, REWARD, STATE
 
 pytest.importorskip("robosuite")
+pytestmark = pytest.mark.simulator
 
 
 @pytest.fixture
 def copy(lift_demos, tmp_path):
-    """A file that a test may damage."""
+    """Copy of the recorded file for tests that edit it."""
     return shutil.copy(lift_demos, tmp_path / "copy.hdf5")
 
 
@@ -31,7 +32,7 @@ def edit_env_args(path, edit):
 
 
 def make_raw(path):
-    """What is left in robomimic's raw files."""
+    """Remove what robomimic's raw files lack: observations, rewards and dones."""
     with h5py.File(path, "r+") as file:
         for group in file["data"].values():
             for key in ("obs", "next_obs", "rewards", "dones"):
@@ -39,7 +40,7 @@ def make_raw(path):
 
 
 def make_old(path):
-    """As robosuite 1.4.1 would have recorded it: object order, controller, and model."""
+    """Edit a file to robosuite 1.4.1's conventions: object order, controller and model."""
     arm = {"type": "OSC_POSE", "kp": 150, "control_delta": True, "input_max": 1, "input_min": -1}
     arm |= {"output_max": [0.05] * 3 + [0.5] * 3, "output_min": [-0.05] * 3 + [-0.5] * 3}
     arm |= {"impedance_mode": "fixed", "interpolation": None, "ramp_ratio": 0.2, "damping": 1}
@@ -55,12 +56,12 @@ def make_old(path):
             for folder in ("obs", "next_obs"):
                 group[f"{folder}/object"][:, 7:] *= -1
             xml = group.attrs["model_file"]
-            # 1.5 cannot load what 1.4 names; the size of the cube is all that is wanted.
+            # 1.5 cannot load 1.4's names; only the size of the cube is read.
             xml = re.sub(r'(name="cube_g0" [^>]*size=")[^"]*', r"\g<1>0.03 0.03 0.03", xml)
             group.attrs["model_file"] = xml.replace("gripper0_right", "gripper0")
 
 
-def test_recordings_are_in_robomimics_layout(lift_demos):
+def test_recorded_file_has_robomimic_layout(lift_demos):
     with h5py.File(lift_demos) as file:
         args = json.loads(file["data"].attrs["env_args"])
         group = file["data/demo_0"]
@@ -73,7 +74,7 @@ def test_recordings_are_in_robomimics_layout(lift_demos):
         assert group.attrs["model_file"].startswith("<mujoco")
 
 
-def test_info_describes_files_of_every_kind(ibrl, lift_demos, copy, box_close_demos):
+def test_info_describes_recorded_raw_and_metaworld_files(ibrl, lift_demos, copy, box_close_demos):
     code, out, _ = ibrl("demos", "info", lift_demos)
     assert code == 0
     for part in ("Lift (recorded with version 1.5", "OSC_POSE", "['Panda']", "[10] float32"):
@@ -91,7 +92,7 @@ def test_info_describes_files_of_every_kind(ibrl, lift_demos, copy, box_close_de
     assert "box-close-v3" in out and re.search(r"models +no", out)
 
 
-def test_check_counts_the_episodes_that_succeed_again(ibrl, copy, box_close_demos):
+def test_check_counts_successful_playbacks(ibrl, copy, box_close_demos):
     code, out, _ = ibrl("demos", "check", copy)
     assert code == 0 and "3 of 3 episodes succeed again" in out
     with h5py.File(copy, "r+") as file:
@@ -104,20 +105,20 @@ def test_check_counts_the_episodes_that_succeed_again(ibrl, copy, box_close_demo
     assert "3 of 3 episodes succeed again; positions are at most 0 " in out
 
 
-def test_raw_files_get_their_observations_and_rewards(ibrl, lift_demos, copy, tmp_path):
+def test_render_adds_observations_and_rewards_to_raw_file(ibrl, lift_demos, copy, tmp_path):
     make_raw(copy)
     with pytest.raises(UsageError, match=r"no observations under 'obs'.*ibrl demos render"):
         load_demos(copy)
     code, _, err = ibrl("demos", "render", copy, f"out={tmp_path / 'new.hdf5'}", "cameras=[]")
     assert (code, err.count("error")) == (0, 0)
     before, after = load_demos(lift_demos).episodes, load_demos(tmp_path / "new.hdf5").episodes
-    for one, other in zip(before, after, strict=True):
-        torch.testing.assert_close(one[STATE], other[STATE], atol=1e-6, rtol=0)
-        torch.testing.assert_close(one[NEXT, STATE], other[NEXT, STATE], atol=2e-3, rtol=0)
-        assert torch.equal(one[NEXT, REWARD], other[NEXT, REWARD])
+    for recorded, rendered in zip(before, after, strict=True):
+        torch.testing.assert_close(recorded[STATE], rendered[STATE], atol=1e-6, rtol=0)
+        torch.testing.assert_close(recorded[NEXT, STATE], rendered[NEXT, STATE], atol=2e-3, rtol=0)
+        assert torch.equal(recorded[NEXT, REWARD], rendered[NEXT, REWARD])
 
 
-def test_images_are_added_to_what_was_recorded(ibrl, copy, tmp_path):
+def test_render_adds_images(ibrl, copy, tmp_path):
     out = tmp_path / "images.hdf5"
     camera = "robot0_eye_in_hand"
     code, _, _ = ibrl(
@@ -133,14 +134,16 @@ def test_images_are_added_to_what_was_recorded(ibrl, copy, tmp_path):
     image = env.reset()[f"{camera}_image"]
     assert (demos.episodes[0][f"{camera}_image"][0].float() - image.float()).abs().mean() < 0.5
     assert "3 of 3" in ibrl("demos", "check", copy)[1]
-    blurred = make_env("robosuite", "Lift", cameras=[camera], image_size=24, render_quality="full")
+    other_quality = make_env(
+        "robosuite", "Lift", cameras=[camera], image_size=24, render_quality="full"
+    )
     with pytest.raises(UsageError, match="render_quality fast, the environment has full"):
-        check_demos_match(demos, blurred)
+        check_demos_match(demos, other_quality)
     code, _, err = ibrl("demos", "render", copy, f"out={out}")
     assert code == 2 and "exists already; choose another out=" in err
 
 
-def test_files_of_robosuite_1_4_are_understood(ibrl, lift_demos, copy, tmp_path):
+def test_robosuite_1_4_file_is_converted(ibrl, lift_demos, copy, tmp_path):
     make_old(copy)
     old, new = load_demos(copy).episodes, load_demos(lift_demos).episodes
     torch.testing.assert_close(old[0][STATE], new[0][STATE])
@@ -150,34 +153,34 @@ def test_files_of_robosuite_1_4_are_understood(ibrl, lift_demos, copy, tmp_path)
     assert "version 1.4.1" in ibrl("demos", "info", copy)[1]
 
 
-def _other_observation(file):
+def other_observation(file):
     file["data/demo_1/obs/object"][5, 2] += 0.5
 
 
-def _short_states(file):
+def short_states(file):
     states = file["data/demo_1/states"][:, :-3]
     del file["data/demo_1/states"]
     file["data/demo_1/states"] = states
 
 
-def _no_states(file):
+def no_states(file):
     del file["data/demo_1/states"]
 
 
-def _other_model(file):
+def other_model(file):
     file["data/demo_1"].attrs["model_file"] = "<mujoco><asset/></mujoco>"
 
 
-def _broken_model(file):
+def broken_model(file):
     file["data/demo_1"].attrs["model_file"] = "<mujoco><asset>"
 
 
-def _other_task(file):
+def other_task(file):
     args = json.loads(file["data"].attrs["env_args"])
     file["data"].attrs["env_args"] = json.dumps({**args, "env_name": "Door"})
 
 
-def _no_env_args(file):
+def no_env_args(file):
     del file["data"].attrs["env_args"]
 
 
@@ -185,18 +188,18 @@ def _no_env_args(file):
     "damage, message",
     [
         (
-            _other_observation,
+            other_observation,
             r"demo_1: number 11 of the state at step 5 was .*tolerance",
         ),
-        (_short_states, r"demo_1 does not fit .*Lift has shape \(32,\), found \(29,\)"),
-        (_no_states, "demo_1: no 'states', found"),
-        (_other_model, r"demo_1 does not fit .*Lift has sizes \(16, 15, 9\), found \(0, 0, 0\)"),
-        (_broken_model, "demo_1 does not fit .*not a model for robosuite 1.5"),
-        (_other_task, "demo_0 does not fit the environment: a model of Door has sizes"),
-        (_no_env_args, "env_args lacks env_name"),
+        (short_states, r"demo_1 does not fit .*Lift has shape \(32,\), found \(29,\)"),
+        (no_states, "demo_1: no 'states', found"),
+        (other_model, r"demo_1 does not fit .*Lift has sizes \(16, 15, 9\), found \(0, 0, 0\)"),
+        (broken_model, "demo_1 does not fit .*not a model for robosuite 1.5"),
+        (other_task, "demo_0 does not fit the environment: a model of Door has sizes"),
+        (no_env_args, "env_args lacks env_name"),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_is_written(ibrl, copy, tmp_path, damage, message):
+def test_render_refuses_mismatch_and_writes_nothing(ibrl, copy, tmp_path, damage, message):
     with h5py.File(copy, "r+") as file:
         damage(file)
     code, _, err = ibrl(
@@ -207,7 +210,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(ibrl, copy, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["copy.hdf5"]
 
 
-def test_a_truncated_file_is_named(ibrl, copy):
+def test_truncated_file_is_refused(ibrl, copy):
     data = copy.read_bytes()
     copy.write_bytes(data[: len(data) // 2])
     for command in ("info", "check"):
@@ -215,41 +218,43 @@ def test_a_truncated_file_is_named(ibrl, copy):
         assert code == 2 and "not a readable HDF5 file" in err and err.count("\n") == 1
 
 
-def _slower(args):
+def lower_frequency(args):
     args["env_kwargs"]["control_freq"] = 10
 
 
-def _other_robot(args):
+def other_robot(args):
     args["env_kwargs"]["robots"] = ["Sawyer"]
 
 
-def _wider(args):
+def wider_output(args):
     args["env_kwargs"]["controller_configs"]["body_parts"]["right"]["output_max"] = [0.1] * 6
 
 
 @pytest.mark.parametrize(
     "edit, message",
     [
-        (_slower, "control_freq 10, the environment has 20"),
-        (_other_robot, r"robots \['Sawyer'\], the environment has \['Panda'\]"),
-        (_wider, r"controller's output_max \[0.1.*, the environment has \[0.05"),
+        (lower_frequency, "control_freq 10, the environment has 20"),
+        (other_robot, r"robots \['Sawyer'\], the environment has \['Panda'\]"),
+        (wider_output, r"controller's output_max \[0.1.*, the environment has \[0.05"),
     ],
 )
-def test_another_robot_or_controller_is_refused(copy, edit, message):
+def test_other_robot_or_controller_is_refused(copy, edit, message):
     edit_env_args(copy, edit)
     with pytest.raises(UsageError, match=message):
         check_demos_match(load_demos(copy), make_env("robosuite", "Lift"))
 
 
-def test_a_robomimic_file_trains_a_policy(ibrl, copy, tmp_path):
+@pytest.mark.slow
+def test_robomimic_file_trains_a_policy(ibrl, copy, tmp_path):
     make_old(copy)
-    tiny = ["frames=60", "algo.warmup_episodes=1", "algo.update_every=20", "task.horizon=25"]
-    tiny += ["algo.actor.hidden=[8]", "algo.critic.hidden=[8]", "bc.network.hidden=[8]"]
-    tiny += ["bc.steps=5", "eval.every=50", "eval.episodes=1", "eval.final_episodes=1"]
+    small = ["total_frames=60", "algo.warmup.episodes=1", "algo.update.frames_per_round=20"]
+    small += ["algo.actor.hidden=[8]", "algo.critic.hidden=[8]", "imitation.bc.network.hidden=[8]"]
+    small += ["imitation.bc.steps=5", "task.horizon=25"]
+    small += ["eval.every=50", "eval.episodes=1", "eval.final_episodes=1"]
     run = tmp_path / "run"
     code, out, _ = ibrl(
         *("train", "task=robosuite/lift", f"demos.path={copy}", "demos.episodes=2"),
-        *(f"run_dir={run}", *tiny),
+        *(f"run_dir={run}", *small),
     )
     assert code == 0 and "recorded with version 1.4.1 of the simulator, here is 1.5" in out
     assert ibrl("eval", run, "episodes=1")[0] == 0
