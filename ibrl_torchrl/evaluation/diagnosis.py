@@ -76,12 +76,12 @@ class ScoredEpisode:
             [0.25, 0.5, 1.0]
         """
         last = len(self.steps) - 1
-        return [gamma ** (last - scored.step) * self.success for scored in self.steps]
+        return [gamma ** (last - step.step) * self.success for step in self.steps]
 
 
 def score_episodes(
     env: EnvBase,
-    scored: TensorDictModuleBase,
+    policy: TensorDictModuleBase,
     seeds: Iterable[int],
     proposals: Sequence[str],
 ) -> Iterator[ScoredEpisode]:
@@ -89,8 +89,8 @@ def score_episodes(
 
     Args:
         env: unbatched environment of a simulator.
-        scored: evaluated policy. Writes ``action``, ``proposal``, ``proposal_values`` [N], and each
-            proposal's action.
+        policy: writes ``action``, ``proposal``, ``proposal_values`` [N], and each proposal's
+            action.
         seeds: seeds of the start states.
         proposals: names of the N proposals, the RL actor's first.
     """
@@ -114,7 +114,7 @@ def score_episodes(
             )
             return step
 
-        (outcome,) = evaluate(env, TensorDictSequential(scored, record_step), [seed]).episodes
+        (outcome,) = evaluate(env, TensorDictSequential(policy, record_step), [seed]).episodes
         yield ScoredEpisode(seed, outcome.success, tuple(steps))
 
 
@@ -198,8 +198,8 @@ def rollouts_from_states(
     # Visited states first: a demonstration may replace the simulator's model by its own.
     for _ in range(count):
         episode = draw(episodes)
-        scored = draw(episode.steps)
-        yield from rollouts(VISITED, f"seed {episode.seed}", scored.step, scored.simulator_state)
+        visit = draw(episode.steps)
+        yield from rollouts(VISITED, f"seed {episode.seed}", visit.step, visit.simulator_state)
     for _ in range(count):
         trajectory = draw(demos.trajectories)
         step = int(rng.integers(len(trajectory.simulator_states)))

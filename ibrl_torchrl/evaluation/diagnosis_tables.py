@@ -41,13 +41,13 @@ def _step_rows(
 ) -> Iterator[list[object]]:
     for episode in episodes:
         length = len(episode.steps)
-        for scored, earned in zip(episode.steps, _returns(episode, gamma), strict=True):
+        for step, return_to_go in zip(episode.steps, _returns(episode, gamma), strict=True):
             yield _format_row(
                 (
-                    *(episode.seed, scored.step, length, int(episode.success), scored.proposal),
-                    *(scored.values[scored.proposal], earned),
-                    *(scored.values[name] for name in proposals),
-                    *(scored.distances[name] for name in proposals[1:]),
+                    *(episode.seed, step.step, length, int(episode.success), step.proposal),
+                    *(step.values[step.proposal], return_to_go),
+                    *(step.values[name] for name in proposals),
+                    *(step.distances[name] for name in proposals[1:]),
                 )
             )
 
@@ -80,15 +80,15 @@ def summary(
         gamma: discount factor; None leaves out the value errors.
     """
     for success, outcome in ((True, "successful"), (False, "failed")):
-        chosen = [episode for episode in episodes if episode.success == success]
+        subset = [episode for episode in episodes if episode.success == success]
         errors = [
-            scored.values[scored.proposal] - earned
-            for episode in chosen
-            for scored, earned in zip(episode.steps, _returns(episode, gamma), strict=True)
-            if earned is not None
+            step.values[step.proposal] - return_to_go
+            for episode in subset
+            for step, return_to_go in zip(episode.steps, _returns(episode, gamma), strict=True)
+            if return_to_go is not None
         ]
         if errors:
-            label = f"value - return in {len(chosen)} {outcome} episodes"
+            label = f"value - return in {len(subset)} {outcome} episodes"
             yield f"{label}: {mean(errors):+.3f} on average"
     for name in proposals[1:]:
         shares = (_share(name, episodes, part) for part in range(PARTS))
@@ -96,20 +96,20 @@ def summary(
         yield f"share of {name} actions in each fifth of an episode: {line}"
     for name in proposals[1:]:
         for source in (DEMONSTRATED, VISITED):
-            chosen_rollouts = [r for r in rollouts if (r.policy, r.source) == (name, source)]
-            if chosen_rollouts:
-                yield f"{name} from {source} states: {_describe_rollouts(chosen_rollouts)}"
+            group = [r for r in rollouts if (r.policy, r.source) == (name, source)]
+            if group:
+                yield f"{name} from {source} states: {_describe_rollouts(group)}"
 
 
 def _share(proposal: str, episodes: Sequence[ScoredEpisode], part: int) -> float | None:
     """Share of a proposal among the actions in one of ``PARTS`` equal parts of the episodes."""
-    executed = [
-        scored.proposal == proposal
+    matches = [
+        step.proposal == proposal
         for episode in episodes
-        for scored in episode.steps
-        if scored.step * PARTS // len(episode.steps) == part
+        for step in episode.steps
+        if step.step * PARTS // len(episode.steps) == part
     ]
-    return mean(executed) if executed else None
+    return mean(matches) if matches else None
 
 
 def _describe_rollouts(rollouts: Sequence[StateRollout]) -> str:

@@ -42,9 +42,9 @@ class Evaluation:
         episodes: at least one outcome; all of them count the same proposals.
 
     Example:
-        >>> solved = EpisodeOutcome(0, True, frames=10, proposal_frames={"rl": 4, "bc": 6})
-        >>> failed = EpisodeOutcome(1, False, frames=30, proposal_frames={"rl": 30, "bc": 0})
-        >>> evaluation = Evaluation((solved, failed))
+        >>> success = EpisodeOutcome(0, True, frames=10, proposal_frames={"rl": 4, "bc": 6})
+        >>> failure = EpisodeOutcome(1, False, frames=30, proposal_frames={"rl": 30, "bc": 0})
+        >>> evaluation = Evaluation((success, failure))
         >>> evaluation.success_rate, evaluation.success_length, evaluation.proposal_shares
         (0.5, 10.0, {'rl': 0.85, 'bc': 0.15})
     """
@@ -174,13 +174,13 @@ def summarize_episode(
             ``proposal``, int64 [T], an index into ``proposals``.
         proposals: names of the proposals. Without ``proposal`` in the episode all have 0 frames.
     """
-    executed = episode.get(PROPOSAL, None)
+    indices = episode.get(PROPOSAL, None)
     return EpisodeOutcome(
         seed=seed,
         success=bool(episode[NEXT, SUCCESS].any()),
         frames=len(episode),
         proposal_frames={
-            name: 0 if executed is None else int((executed == index).sum())
+            name: 0 if indices is None else int((indices == index).sum())
             for index, name in enumerate(proposals)
         },
     )

@@ -59,13 +59,13 @@ def test_score_episodes_names_proposals_values_and_distances():
     )
     (first, second) = score_episodes(CountdownSimulator(2, 3), policy, [0, 1], names)
     assert [first.seed, second.seed] == [0, 1] and first.success
-    assert [scored.step for scored in second.steps] == [0, 1, 2]
-    for scored in second.steps:
+    assert [step.step for step in second.steps] == [0, 1, 2]
+    for step in second.steps:
         # The minimum over Q = a and Q = 2 a.
-        assert scored.values == {"rl": 0.25, "bc": -1.0, "diffusion": 0.75}
-        assert scored.proposal == "diffusion"
-        assert scored.distances == {"bc": 1.25, "diffusion": 0.0}
-    assert [scored.simulator_state.tolist() for scored in second.steps] == [[1, 0], [1, 1], [1, 2]]
+        assert step.values == {"rl": 0.25, "bc": -1.0, "diffusion": 0.75}
+        assert step.proposal == "diffusion"
+        assert step.distances == {"bc": 1.25, "diffusion": 0.0}
+    assert [step.simulator_state.tolist() for step in second.steps] == [[1, 0], [1, 1], [1, 2]]
 
 
 @pytest.mark.simulator
@@ -108,22 +108,22 @@ def test_rollouts_from_states_are_reproducible_and_paired_between_policies(box_c
     def rollouts(**policies):
         return [*rollouts_from_states(env, policies, expert, demos, episodes, 3, seed=5)]
 
-    found = rollouts(bc=expert)
-    assert [each.source for each in found] == ["visited"] * 3 + ["demonstrated"] * 3
-    assert all(each.success for each in found)  # the memoryless expert succeeds from its own states
-    assert [each.error for each in found] == [0.0] * 6
-    assert found == rollouts(bc=expert)
+    rows = rollouts(bc=expert)
+    assert [row.source for row in rows] == ["visited"] * 3 + ["demonstrated"] * 3
+    assert all(row.success for row in rows)  # the memoryless expert succeeds from its own states
+    assert [row.error for row in rows] == [0.0] * 6
+    assert rows == rollouts(bc=expert)
 
     def idle(td):
         return td.set("action", torch.zeros(4))
 
     both = rollouts(bc=expert, idle=idle)
-    assert [each for each in both if each.policy == "bc"] == found
-    others = [each for each in both if each.policy == "idle"]
-    assert [(each.episode, each.step) for each in others] == [
-        (each.episode, each.step) for each in found
+    assert [row for row in both if row.policy == "bc"] == rows
+    idle_rows = [row for row in both if row.policy == "idle"]
+    assert [(row.episode, row.step) for row in idle_rows] == [
+        (row.episode, row.step) for row in rows
     ]
-    assert not all(each.success for each in others) and all(each.error > 0 for each in others)
+    assert not all(row.success for row in idle_rows) and all(row.error > 0 for row in idle_rows)
 
 
 def test_memoryless_expert_excludes_plans_and_unknown_tasks():

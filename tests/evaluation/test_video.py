@@ -218,6 +218,14 @@ def test_annotate_draws_bars_as_long_as_their_value(value, share):
     assert not (empty == ORANGE).all(-1).any() and (empty == TRACK).all(-1).any()
 
 
+def test_annotate_shortens_long_names():
+    black = np.zeros((SIZE, SIZE, 3), np.uint8)
+    bars = (ValueBar("Q(" + "diffusion_" * 20 + ")", BLUE, 1.0),)
+    image = np.asarray(annotate(black, Caption("seed 1", 2, "proposal: rl", BLUE, bars)))
+    row = image[-1 - (image.shape[0] - SIZE - 4) // 4]  # through the middle of the bar
+    assert (row == BLUE).all(-1).sum() > 10
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.12345, "0.123"), (-0.5, "-0.500"), (12.3456, "12.346"), (-12.3456, "-12"), (1e6, "1e+06")],

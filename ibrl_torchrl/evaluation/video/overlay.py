@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -85,11 +85,21 @@ def annotate(rendered: np.ndarray, caption: Caption) -> Image.Image:
     left, right, middle = font_size / 2, size - font_size / 2, size + 2 + line / 2
     draw.text((left, middle), caption.title, WHITE, anchor="lm")
     draw.text((right, middle), f"frame {caption.frame}", WHITE, anchor="rm")
-    names = max((draw.textlength(bar.name) for bar in caption.bars), default=0)
+    bars = [replace(bar, name=_shorten(draw, bar.name, size / 2)) for bar in caption.bars]
+    names = max((draw.textlength(bar.name) for bar in bars), default=0)
     span = (left + names + font_size / 2, right - draw.textlength("-0.000") - font_size / 2)
-    for row, bar in enumerate(caption.bars, start=1):
+    for row, bar in enumerate(bars, start=1):
         _draw_bar(draw, bar, middle + row * line, left, span, right, font_size / 4)
     return image
+
+
+def _shorten(draw: ImageDraw.ImageDraw, text: str, width: float) -> str:
+    """Text that fits a width in pixels, cut with an ellipsis if necessary."""
+    cut = text
+    while draw.textlength(cut) > width:
+        text = text[:-1]
+        cut = f"{text}..."
+    return cut
 
 
 def _draw_bar(

@@ -73,14 +73,14 @@ def policy_frames(
 def _selection_caption(
     step: TensorDictBase, title: str, frame: int, proposals: Sequence[str]
 ) -> Caption:
-    executed = int(step[PROPOSAL])
+    index = int(step[PROPOSAL])
     values = step.get(PROPOSAL_VALUES, None)
     return Caption(
         title,
         frame,
-        f"proposal: {proposals[executed]}",
-        proposal_colour(executed),
-        _value_bars(proposals, None if values is None else values.tolist(), executed),
+        f"proposal: {proposals[index]}",
+        proposal_colour(index),
+        _value_bars(proposals, None if values is None else values.tolist(), index),
     )
 
 
