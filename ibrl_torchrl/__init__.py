@@ -3,60 +3,116 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Name -> subpackage. Imported on first use: the command line and each part load only what they
-# need, and TorchRL alone takes seconds.
-_PUBLIC = {
-    "CameraEncoder": "modules",
-    "LinearHead": "modules",
-    "DrQCriticEnsemble": "modules",
-    "CriticEnsemble": "modules",
-    "DrQConvolutions": "modules",
-    "ExecuteProposal": "modules",
-    "FeatureActor": "modules",
-    "FlattenHead": "modules",
-    "FrozenPolicy": "modules",
-    "GaussianNoise": "modules",
-    "IBRLSelector": "modules",
-    "PixelPolicy": "modules",
-    "RandomShift": "modules",
-    "CachedProposal": "modules",
-    "ResNet18": "modules",
-    "ResNet96": "modules",
-    "SpatialCriticEnsemble": "modules",
-    "SpatialHead": "modules",
-    "Normalize": "modules",
-    "StateActor": "modules",
-    "StateCriticEnsemble": "modules",
-    "ViT": "modules",
-    "tied_copy": "modules",
-    "BCRegularizedTD3Loss": "objectives",
-    "IBRLTD3Loss": "objectives",
-    "PartialSoftUpdate": "objectives",
-    "MetaWorldEnv": "envs",
-    "RobosuiteEnv": "envs",
-    "make_env": "envs",
-    "make_env_like": "envs",
-    "ConstantReward": "data.replay",
-    "MixedReplay": "data.replay",
-    "EpisodeToTransitions": "data.replay",
-    "CacheProposals": "data.replay",
-    "DeduplicateImages": "data.replay",
-    "ReplayWithDemos": "data.replay",
-    "episode_buffer": "data.replay",
-    "load_demos": "data.demos",
-    "record_demos": "data.demos",
-    "save_demos": "data.demos",
-    "scripted_expert": "experts",
-}
-__all__ = [*_PUBLIC]
+if TYPE_CHECKING:
+    from ibrl_torchrl.data.demos import load_demos, record_demos, save_demos
+    from ibrl_torchrl.data.replay import (
+        CacheProposals,
+        ConstantReward,
+        DeduplicateImages,
+        EpisodeReplayBuffer,
+        EpisodeToTransitions,
+        MixedReplay,
+        PortablePrioritizedSampler,
+        ReplayWithDemos,
+        episode_buffer,
+    )
+    from ibrl_torchrl.envs import MetaWorldEnv, RobosuiteEnv, make_env, make_env_like
+    from ibrl_torchrl.experts import scripted_expert
+    from ibrl_torchrl.modules import (
+        CachedProposal,
+        CameraEncoder,
+        CriticEnsemble,
+        DrQConvolutions,
+        DrQCriticEnsemble,
+        ExecuteProposal,
+        FeatureActor,
+        FlattenHead,
+        FrozenPolicy,
+        GaussianNoise,
+        IBRLSelector,
+        LinearHead,
+        Normalize,
+        PixelPolicy,
+        RandomShift,
+        ResNet18,
+        ResNet96,
+        ScoreProposals,
+        SpatialCriticEnsemble,
+        SpatialHead,
+        StateActor,
+        StateCriticEnsemble,
+        ViT,
+        tied_copy,
+    )
+    from ibrl_torchrl.objectives import (
+        BCRegularizedTD3Loss,
+        IBRLTD3Loss,
+        LossTerm,
+        PartialSoftUpdate,
+    )
+
+__all__ = [
+    "BCRegularizedTD3Loss",
+    "CacheProposals",
+    "CachedProposal",
+    "CameraEncoder",
+    "ConstantReward",
+    "CriticEnsemble",
+    "DeduplicateImages",
+    "DrQConvolutions",
+    "DrQCriticEnsemble",
+    "EpisodeReplayBuffer",
+    "EpisodeToTransitions",
+    "ExecuteProposal",
+    "FeatureActor",
+    "FlattenHead",
+    "FrozenPolicy",
+    "GaussianNoise",
+    "IBRLSelector",
+    "IBRLTD3Loss",
+    "LinearHead",
+    "LossTerm",
+    "MetaWorldEnv",
+    "MixedReplay",
+    "Normalize",
+    "PartialSoftUpdate",
+    "PixelPolicy",
+    "PortablePrioritizedSampler",
+    "RandomShift",
+    "ReplayWithDemos",
+    "ResNet18",
+    "ResNet96",
+    "RobosuiteEnv",
+    "ScoreProposals",
+    "SpatialCriticEnsemble",
+    "SpatialHead",
+    "StateActor",
+    "StateCriticEnsemble",
+    "ViT",
+    "episode_buffer",
+    "load_demos",
+    "make_env",
+    "make_env_like",
+    "record_demos",
+    "save_demos",
+    "scripted_expert",
+    "tied_copy",
+]
+
+# Searched in this order for a name at its first use: the command line and each part import only
+# what they need, and TorchRL alone takes seconds.
+_PACKAGES = ("modules", "objectives", "envs", "experts", "data.demos", "data.replay")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    if name in __all__:
+        for package in _PACKAGES:
+            module = import_module(f"{__name__}.{package}")
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

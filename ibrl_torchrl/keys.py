@@ -8,6 +8,10 @@ from __future__ import annotations
 
 NEXT = "next"
 
+# Names of policies
+RL = "rl"  # the RL actor, as a proposal and alone
+HYBRID = "hybrid"  # the critics' choice among all proposals
+
 # Observations
 STATE = "state"  # full low-dimensional simulator observation, float32 [*, S]
 PROPRIO = "proprio"  # what the robot feels of itself, float32 [*, P]

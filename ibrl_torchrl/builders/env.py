@@ -1,9 +1,11 @@
-"""From configuration to environments."""
+"""Environment from settings."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torchrl.envs import CatFrames, Compose, EnvBase, TransformedEnv
+from torchrl.envs import CatFrames, Compose, EnvBase, Transform, TransformedEnv
 
 from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.envs import make_env
@@ -12,13 +14,17 @@ from ibrl_torchrl.keys import PROPRIO, STATE, image_key
 
 
 def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
-    """The task's environment; its tensors live where the policies are.
+    """Environment of a task, with stacked observations if it has any.
+
+    Args:
+        task: settings.
+        device: of its tensors, that of the policies.
 
     Raises:
-        UsageError: the task or a part of its state is unknown, or its settings do not suit the
+        UsageError: the task or a part of its state is unknown, or its settings do not fit the
             simulator.
     """
-    settings = {"action_repeat": task.action_repeat, "horizon": task.horizon}
+    settings: dict[str, Any] = {"action_repeat": task.action_repeat, "horizon": task.horizon}
     if task.cameras:
         settings |= {
             "cameras": task.cameras,
@@ -32,7 +38,7 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
     for name in task.state_parts or ():
         if name not in env.state_parts:
             raise unknown_name(f"part of the state of {task.name}", name, env.state_parts)
-    stacks = []
+    stacks: list[Transform] = []
     if task.cameras and task.frame_stack > 1:
         stacks.append(CatFrames(task.frame_stack, -3, [*map(image_key, task.cameras)]))
     if task.state_stack > 1:

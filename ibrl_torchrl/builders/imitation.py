@@ -1,47 +1,87 @@
-"""Imitation policies from and to checkpoints."""
+"""Imitation policies: networks from settings, TensorDict modules, checkpoint files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from torch import nn
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.builders.networks import build_policy
-from ibrl_torchrl.builders.normalization import placeholder_scales
-from ibrl_torchrl.config.imitation import BCConfig
+from ibrl_torchrl.builders.networks import PolicyNetwork, build_policy, policy_keys
+from ibrl_torchrl.builders.normalization import identity_normalizers
+from ibrl_torchrl.config.imitation import ImitationConfig
+from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import TaskConfig
-from ibrl_torchrl.modules import PixelPolicy, StateActor
+from ibrl_torchrl.keys import proposal_key
+from ibrl_torchrl.modules import ExecuteProposal, FastTensorDictModule, FrozenPolicy
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, load_state, save_checkpoint
 
-# An imitation policy of either kind.
-BCNetwork = StateActor | PixelPolicy
+KIND = "imitation"
+FOLDER = "imitation"  # of a run folder
 
 
-def given_bc(config: BCConfig, task: TaskConfig, env: EnvBase) -> BCNetwork | None:
-    """The imitation policy of ``bc.path``, if there is one.
+def policy_path(run_dir: Path, name: str) -> Path:
+    """File of an imitation policy in a run folder."""
+    return run_dir / FOLDER / f"{name}.pt"
+
+
+def policy_module(
+    network: nn.Module, encoder: EncoderConfig | None, name: str
+) -> FastTensorDictModule:
+    """TensorDict module of a policy network, which writes the action of proposal ``name``."""
+    return FastTensorDictModule(
+        network, in_keys=policy_keys(encoder), out_keys=[proposal_key(name)]
+    )
+
+
+def frozen_policies(
+    networks: Mapping[str, PolicyNetwork], configs: Mapping[str, ImitationConfig]
+) -> dict[str, FrozenPolicy]:
+    """Frozen policies of trained networks, by name."""
+    return {
+        name: FrozenPolicy(policy_module(network, configs[name].encoder, name))
+        for name, network in networks.items()
+    }
+
+
+def execute(policy: TensorDictModuleBase, name: str, index: int) -> TensorDictModuleBase:
+    """Policy that executes its proposal.
+
+    Args:
+        policy: writes the action of proposal ``name``.
+        name: of the proposal.
+        index: of the proposal, written as ``proposal``.
+    """
+    return TensorDictSequential(policy, ExecuteProposal(proposal_key(name), index))
+
+
+def save_policy(
+    path: Path, network: PolicyNetwork, config: ImitationConfig, task: TaskConfig
+) -> None:
+    """Save an imitation policy, normalisation included.
 
     Raises:
-        UsageError: the checkpoint is damaged or of another task or shape.
+        UsageError: the file cannot be written.
     """
-    return restore_bc(Path(config.path), config, task, env) if config.path else None
+    path.parent.mkdir(exist_ok=True)
+    save_checkpoint(path, KIND, policy_meta(config, task), {"policy": network.state_dict()})
 
 
-def save_bc(path: Path, network: BCNetwork, config: BCConfig, task: TaskConfig) -> None:
-    """Write an imitation policy, its observation statistics included."""
-    save_checkpoint(path, "bc", bc_meta(config, task), {"policy": network.state_dict()})
-
-
-def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> BCNetwork:
-    """Load an imitation policy in eval mode.
+def load_policy(
+    path: Path, config: ImitationConfig, task: TaskConfig, env: EnvBase
+) -> PolicyNetwork:
+    """Load an imitation policy, in eval mode.
 
     Raises:
-        UsageError: the checkpoint is damaged or of another task, kind of images or shape.
+        UsageError: the checkpoint is damaged or of another task, observation or network.
     """
-    _, state = load_checkpoint(path, "bc", bc_meta(config, task))
+    _, state = load_checkpoint(path, KIND, policy_meta(config, task))
     network = build_policy(
         config.network,
         config.encoder,
-        placeholder_scales(task, env),
+        identity_normalizers(task, env),
         env.observation_spec,
         env.action_spec.shape[-1],
     )
@@ -49,8 +89,8 @@ def restore_bc(path: Path, config: BCConfig, task: TaskConfig, env: EnvBase) -> 
     return network.eval()
 
 
-def bc_meta(config: BCConfig, task: TaskConfig) -> dict[str, str]:
-    """What an imitation policy belongs to: its task, and what it sees of it."""
+def policy_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
+    """Task and observations that an imitation policy belongs to."""
     meta = {"task": task.label}
     if config.encoder is not None:
         meta["images"] = (

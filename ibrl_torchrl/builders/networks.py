@@ -1,14 +1,16 @@
-"""From configuration to networks."""
+"""Networks from settings."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torchrl.data import Composite
 
-from ibrl_torchrl.builders.normalization import Scales
+from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.config.networks import CriticConfig, EncoderConfig, NetworkConfig
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import PROPRIO, STATE, image_key
@@ -29,27 +31,36 @@ from ibrl_torchrl.modules import (
     StateCriticEnsemble,
     ViT,
 )
+from ibrl_torchrl.modules.encoders import Fusion
+from ibrl_torchrl.modules.spatial import ChannelWeights
 
-ENCODERS = {"vit": ViT, "resnet18": ResNet18, "resnet96": ResNet96, "drq": DrQConvolutions}
+PolicyNetwork = StateActor | PixelPolicy
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "vit": ViT,
+    "resnet18": ResNet18,
+    "resnet96": ResNet96,
+    "drq": DrQConvolutions,
+}
 
 
-def observed_keys(encoder: EncoderConfig | None) -> list[str]:
-    """What a network reads of an observation: the state, or images and proprioception."""
+def policy_keys(encoder: EncoderConfig | None) -> list[str]:
+    """Observation keys that a policy reads: the state, or images and proprioception."""
     if encoder is None:
         return [STATE]
-    return [*map(image_key, encoder.cameras), *extra_keys(encoder)]
+    return [*map(image_key, encoder.cameras), *proprio_keys(encoder)]
 
 
-def extra_keys(encoder: EncoderConfig) -> list[str]:
-    """What is read beside the images."""
+def proprio_keys(encoder: EncoderConfig) -> list[str]:
+    """Observation keys that are read beside the images."""
     return [PROPRIO] if encoder.proprio else []
 
 
 def build_encoder(config: EncoderConfig, spec: Composite) -> CameraEncoder:
-    """The encoder of a configuration's cameras.
+    """Encoder of camera images.
 
     Raises:
-        UsageError: a camera is not rendered, or the network does not suit the images.
+        UsageError: a camera is not rendered, or the network does not fit the images.
     """
     shapes = []
     for camera in config.cameras:
@@ -67,7 +78,7 @@ def build_encoder(config: EncoderConfig, spec: Composite) -> CameraEncoder:
             networks,
             shapes,
             shift=config.shift,
-            fusion=config.fusion,
+            fusion=cast(Fusion, config.fusion),
             dtype=getattr(torch, config.precision),
             memory_format=torch.channels_last if config.channels_last else torch.contiguous_format,
         )
@@ -78,23 +89,29 @@ def build_encoder(config: EncoderConfig, spec: Composite) -> CameraEncoder:
 def build_policy(
     network: NetworkConfig,
     encoder: EncoderConfig | None,
-    scales: Scales,
+    normalizers: Normalizers,
     spec: Composite,
     action_size: int,
-) -> StateActor | PixelPolicy:
-    """A policy of observations, with an encoder of its own where it sees images."""
+) -> PolicyNetwork:
+    """Policy network, from images with an encoder of its own."""
     if encoder is None:
-        return build_state_actor(network, scales, action_size)
-    eyes = build_encoder(encoder, spec)
+        return build_state_actor(network, normalizers, action_size)
+    own_encoder = build_encoder(encoder, spec)
     return PixelPolicy(
-        eyes, build_feature_actor(network, encoder, eyes.feature_shape, scales, action_size)
+        own_encoder,
+        build_feature_actor(network, encoder, own_encoder.feature_shape, normalizers, action_size),
     )
 
 
-def build_state_actor(network: NetworkConfig, scales: Scales, action_size: int) -> StateActor:
-    """A policy of the state."""
+def build_state_actor(
+    network: NetworkConfig, normalizers: Normalizers, action_size: int
+) -> StateActor:
+    """Policy network of states."""
     return StateActor(
-        copy.deepcopy(scales[STATE]), action_size, hidden=network.hidden, dropout=network.dropout
+        copy.deepcopy(normalizers[STATE]),
+        action_size,
+        hidden=network.hidden,
+        dropout=network.dropout,
     )
 
 
@@ -102,21 +119,21 @@ def build_feature_actor(
     network: NetworkConfig,
     encoder: EncoderConfig,
     feature_shape: tuple[int, int],
-    scales: Scales,
+    normalizers: Normalizers,
     action_size: int,
 ) -> FeatureActor:
-    """A policy of an encoder's features."""
-    proprio, proprio_size = _proprio(encoder, scales)
-    size, dropout = network.embedding_size, network.dropout
-    embedding = {
-        "flat": lambda: FlattenHead(feature_shape),
-        "compressed": lambda: LinearHead(feature_shape, size, dropout=dropout),
+    """Policy network of an encoder's features."""
+    proprio, proprio_size = _proprio(encoder, normalizers)
+    size, dropout = network.head_size, network.dropout
+    head = {
+        "flatten": lambda: FlattenHead(feature_shape),
+        "linear": lambda: LinearHead(feature_shape, size, dropout=dropout),
         "spatial": lambda: SpatialHead(
             feature_shape, size, proprio_size=proprio_size, dropout=dropout
         ),
-    }[network.embedding]()
+    }[network.head]()
     return FeatureActor(
-        embedding,
+        head,
         action_size,
         proprio=proprio,
         proprio_size=proprio_size,
@@ -126,13 +143,13 @@ def build_feature_actor(
 
 
 def build_state_critics(
-    critic: CriticConfig, scales: Scales, action_size: int
+    critic: CriticConfig, normalizers: Normalizers, action_size: int
 ) -> StateCriticEnsemble:
-    """Critics of the state."""
+    """Critic ensemble of states."""
     return StateCriticEnsemble(
-        copy.deepcopy(scales[STATE]),
+        copy.deepcopy(normalizers[STATE]),
         action_size,
-        num_critics=critic.number,
+        num_critics=critic.num_critics,
         hidden=critic.hidden,
         layer_norm=critic.layer_norm,
     )
@@ -142,26 +159,28 @@ def build_feature_critics(
     critic: CriticConfig,
     encoder: EncoderConfig,
     feature_shape: tuple[int, int],
-    scales: Scales,
+    normalizers: Normalizers,
     action_size: int,
 ) -> SpatialCriticEnsemble | DrQCriticEnsemble:
-    """Critics of an encoder's features."""
-    proprio, proprio_size = _proprio(encoder, scales)
-    settings = {
+    """Critic ensemble of an encoder's features."""
+    proprio, proprio_size = _proprio(encoder, normalizers)
+    settings: dict[str, Any] = {
         "proprio": proprio,
         "proprio_size": proprio_size,
-        "num_critics": critic.number,
-        "embedding": critic.embedding_size,
+        "num_critics": critic.num_critics,
+        "embedding": critic.head_size,
         "hidden": critic.hidden,
     }
-    if critic.embedding == "compressed":
+    if critic.head == "drq":
         return DrQCriticEnsemble(feature_shape, action_size, **settings)
-    return SpatialCriticEnsemble(feature_shape, action_size, weights=critic.weights, **settings)
+    return SpatialCriticEnsemble(
+        feature_shape, action_size, weights=cast(ChannelWeights, critic.channel_weights), **settings
+    )
 
 
-def _proprio(encoder: EncoderConfig, scales: Scales) -> tuple[nn.Module | None, int]:
+def _proprio(encoder: EncoderConfig, normalizers: Normalizers) -> tuple[nn.Module | None, int]:
     if not encoder.proprio:
         return None, 0
-    standardize = copy.deepcopy(scales[PROPRIO])
+    normalize = copy.deepcopy(normalizers[PROPRIO])
     noise = GaussianNoise(encoder.proprio_noise)
-    return nn.Sequential(standardize, noise), standardize.size
+    return nn.Sequential(normalize, noise), normalize.size

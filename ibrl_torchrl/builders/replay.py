@@ -1,20 +1,26 @@
-"""From configuration to a replay, and what it will cost."""
+"""Replay from settings, and an estimate of its size."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal, cast
 
 import torch
 from tensordict import TensorDict
-from torchrl.data import TensorDictReplayBuffer
-from torchrl.envs import Compose, EnvBase
+from tensordict.utils import NestedKey
+from torchrl.envs import Compose, EnvBase, Transform
 
+from ibrl_torchrl.builders.networks import policy_keys
+from ibrl_torchrl.config.algo import AlgoConfig
+from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.replay import ReplayConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay import (
     CacheProposals,
     ConstantReward,
     DeduplicateImages,
+    EpisodeReplayBuffer,
     EpisodeToTransitions,
     MixedReplay,
     ReplayWithDemos,
@@ -28,109 +34,150 @@ from ibrl_torchrl.data.replay.footprint import (
     require_memory,
 )
 from ibrl_torchrl.data.replay.images import SHORTEST_TRUNCATED
+from ibrl_torchrl.episodes import observation_keys
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.keys import ACTION, DEMO, NEXT
 from ibrl_torchrl.modules import FrozenPolicy
 
 
-def replay_bytes(replay: ReplayConfig, env: EnvBase, keys: list[str], frame_stack: int = 1) -> int:
-    """Bytes of the full replay buffer for observations with these keys."""
+def stored_keys(
+    config: ReplayConfig, algo: AlgoConfig, imitation: Iterable[ImitationConfig]
+) -> list[str]:
+    """Observation keys that transitions hold: what the learner reads of a batch."""
+    policies = [] if config.cache_proposals else [policy.encoder for policy in imitation]
+    encoders = [*policies, algo.encoder]
+    return [*dict.fromkeys(key for encoder in encoders for key in policy_keys(encoder))]
+
+
+def replay_bytes(
+    config: ReplayConfig,
+    env: EnvBase,
+    keys: Sequence[str],
+    *,
+    frame_stack: int = 1,
+    num_cached: int = 0,
+) -> int:
+    """Bytes of a full replay buffer.
+
+    Args:
+        config: of the replay.
+        env: gives the shapes.
+        keys: observation keys that it stores.
+        frame_stack: images in an observation.
+        num_cached: number of policies whose actions it stores.
+    """
     spec = env.observation_spec
     images = [key for key in keys if spec[key].dtype == torch.uint8]
     frames = {key: (spec[key].shape[0] // frame_stack, *spec[key].shape[1:]) for key in images}
     floats = 2 * sum(spec[key].shape.numel() for key in keys if key not in images)
-    floats += env.action_spec.shape.numel() * (3 if replay.record_proposals else 1)
-    numbers = 4 * floats + 23  # reward, flags, steps_to_next_obs and TorchRL's index
-    buffers = 2 if replay.keep_successes else 1
-    return buffers * image_replay_bytes(replay.capacity, frames, numbers, frame_stack)
+    floats += env.action_spec.shape.numel() * (1 + 2 * num_cached)
+    other = 4 * floats + 23  # reward, flags, steps_to_next_obs and TorchRL's index
+    buffers = 2 if config.keep_successes else 1
+    return buffers * image_replay_bytes(config.capacity, frames, other, frame_stack)
 
 
 def build_replay(
-    replay: ReplayConfig,
+    config: ReplayConfig,
+    batch_keys: Sequence[NestedKey],
     gamma: float,
-    demos: list[TensorDict],
+    demos: Sequence[TensorDict],
     scratch_dir: Path,
     *,
-    keys: list[str],
     frame_stack: int = 1,
-    recorded: FrozenPolicy | None = None,
-    bring_demos: bool = False,
+    policies: Iterable[FrozenPolicy] = (),
 ) -> Replay:
-    """A replay buffer that holds the demonstrations.
+    """Replay that holds the demonstrations and gives what a loss reads of a batch.
 
     Args:
-        replay: what to build.
-        gamma: discount of the n-step rewards.
-        demos: episodes it starts with.
-        scratch_dir: folder of the memory map.
-        keys: observation keys that updates read; images among them are stored once a frame.
-        frame_stack: images in each observation.
-        recorded: a policy whose actions are kept beside the observations.
-        bring_demos: batches bring demonstrations along.
+        config: settings.
+        batch_keys: ``in_keys`` of the loss: observations, proposals that are cached, and under
+            ``"demo"`` what it reads of demonstrations.
+        gamma: discount factor of n-step rewards.
+        demos: initial episodes, TensorDicts [T].
+        scratch_dir: folder of memory maps.
+        frame_stack: images in an observation.
+        policies: imitation policies, whose actions are cached where the loss reads them.
     """
-    recording = [] if recorded is None else [CacheProposals(recorded)]
-    kept = keys if recorded is None else [*keys, *recorded.out_keys]
-    images = [key for key in keys if demos[0][key].dtype == torch.uint8]
+    read = [key[1] for key in batch_keys if isinstance(key, tuple) and key[0] == NEXT]
+    observations = [key for key in read if key in observation_keys(demos[0])]
+    cached = [policy for policy in policies if policy.out_keys[0] in read]
+    with_demos = (DEMO, ACTION) in batch_keys
+    storage = cast(Literal["memory", "memmap"], config.storage)
+    images = [key for key in observations if demos[0][key].dtype == torch.uint8]
 
-    def buffer(name: str, reward: float | None) -> TensorDictReplayBuffer:
-        storing = DeduplicateImages(
-            images,
-            replay.capacity,
-            frame_stack=frame_stack,
-            storage=replay.storage,
-            scratch_dir=scratch_dir / name,
+    def buffer(name: str, reward: float | None) -> EpisodeReplayBuffer:
+        # Written from the last transform to the first, sampled from the first to the last.
+        transforms: list[Transform] = []
+        if images:
+            transforms.append(
+                DeduplicateImages(
+                    images,
+                    config.capacity,
+                    frame_stack=frame_stack,
+                    storage=storage,
+                    scratch_dir=scratch_dir / name,
+                )
+            )
+        transforms.append(
+            EpisodeToTransitions(
+                [*observations, *(policy.out_keys[0] for policy in cached)],
+                n_steps=config.n_steps,
+                gamma=gamma,
+                time_limit_terminates=config.time_limit_terminates,
+            )
         )
-        to_transitions = EpisodeToTransitions(
-            kept,
-            n_steps=replay.n_steps,
-            gamma=gamma,
-            time_limit_terminates=replay.time_limit_terminates,
-        )
-        # Written from the last to the first, sampled from the first to the last.
-        transforms = [*([storing] if images else []), to_transitions, *recording]
+        transforms += map(CacheProposals, cached)
         if reward is not None:
             transforms.append(ConstantReward(reward))
         return episode_buffer(
-            replay.capacity,
-            replay.batch_size,
+            config.capacity,
+            config.batch_size,
             Compose(*transforms),
-            storage=replay.storage,
+            storage=storage,
             scratch_dir=scratch_dir / name,
-            prioritized=replay.prioritized,
-            alpha=replay.alpha,
-            beta=replay.beta,
+            prioritized=config.prioritized,
+            alpha=config.alpha,
+            beta=config.beta,
         )
 
-    def demonstrations(name: str) -> TensorDictReplayBuffer:
-        held = buffer(name, replay.demo_reward)
+    def demonstrations(name: str) -> EpisodeReplayBuffer:
+        filled = buffer(name, config.offline_reward)
         for episode in demos:
-            held.extend(episode)
-        return held
+            filled.extend(episode)
+        return filled
 
-    built = demonstrations("demos")
-    if replay.demo_share is not None:
-        built = MixedReplay(
-            built,
-            buffer("online", replay.online_reward),
-            demo_share=replay.demo_share,
-            batch_size=replay.batch_size,
-            keep_successes=replay.keep_successes,
+    filled = demonstrations("demos")
+    replay: EpisodeReplayBuffer | MixedReplay = filled
+    if config.offline_fraction is not None:
+        replay = MixedReplay(
+            filled,
+            buffer("online", config.online_reward),
+            offline_fraction=config.offline_fraction,
+            batch_size=config.batch_size,
+            keep_successes=config.keep_successes,
         )
-    return ReplayWithDemos(built, demonstrations("beside")) if bring_demos else built
+    return ReplayWithDemos(replay, demonstrations("beside")) if with_demos else replay
 
 
 def require_replay_fits(
-    config: ReplayConfig, env: EnvBase, keys: list[str], frame_stack: int, run_dir: str
+    config: ReplayConfig,
+    env: EnvBase,
+    keys: Sequence[str],
+    run_dir: str,
+    *,
+    frame_stack: int = 1,
+    num_cached: int = 0,
 ) -> None:
-    """Say what the replay will cost, before anything of it is allocated.
+    """Print the size of the full replay and refuse one that does not fit, before allocation.
 
     Raises:
-        UsageError: it does not fit, or episodes are too short for it.
+        UsageError: it does not fit, or episodes are too short for its images.
     """
     if env.horizon < SHORTEST_TRUNCATED and any(key.endswith("_image") for key in keys):
         raise UsageError(
             f"task.horizon={env.horizon} must be at least {SHORTEST_TRUNCATED} to learn from images"
         )
-    needed = replay_bytes(config, env, keys, frame_stack)
+    needed = replay_bytes(config, env, keys, frame_stack=frame_stack, num_cached=num_cached)
     on_disk = config.storage == "memmap"
     available = available_disk(run_dir) if on_disk else available_memory()
     echo(f"replay: {needed / 1e9:.2f} GB when full, {'on disk' if on_disk else 'in memory'}")

@@ -1,29 +1,30 @@
-"""From configuration to rollout workers."""
+"""Rollout backend from settings."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
+from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.builders.agent import Agent
 from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.config.task import TaskConfig
-from ibrl_torchrl.rollouts.collector import EXPLORE, WARMUP
 from ibrl_torchrl.rollouts.episode import LocalRollouts, Rollouts
 from ibrl_torchrl.rollouts.processes import RolloutWorkers
 
 
-def build_rollouts(workers: int, task: TaskConfig, env: EnvBase, agent: Agent) -> Rollouts:
-    """Who plays the episodes of an agent, those it collects and those it is evaluated by.
+def build_rollouts(
+    workers: int, task: TaskConfig, env: EnvBase, policies: Mapping[str, TensorDictModuleBase]
+) -> Rollouts:
+    """Rollouts in this process or in worker processes.
 
     Args:
-        workers: how many processes; 0: this one.
+        workers: number of processes; 0: this one.
         task: of the workers' environments.
-        env: the environment of this process, for want of workers; theirs are on its device.
-        agent: whose policies are played.
+        env: environment of this process, used without workers; theirs are on its device.
+        policies: by name.
     """
-    policies = {**agent.policies, WARMUP: agent.warmup, EXPLORE: agent.explore}
     if workers == 0:
         return LocalRollouts(env, policies)
     return RolloutWorkers(partial(build_env, task, env.device), policies, workers)

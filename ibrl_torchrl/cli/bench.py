@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from ibrl_torchrl.builders.imitation import policy_path
 from ibrl_torchrl.cli import report
 from ibrl_torchrl.config.commands import BenchConfig, ReportConfig
 from ibrl_torchrl.config.compose import composed, quoted
@@ -18,42 +19,45 @@ from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.runs.folder import LOG, is_finished, lock_folder
-from ibrl_torchrl.runs.tables import read_rows
+from ibrl_torchrl.runs.tables import TRAIN, read_rows
+from ibrl_torchrl.training.demonstrations import DEMOS
 
 
 def run(config: BenchConfig) -> None:
-    """Make what is shared, then every run that is not finished, then the report.
+    """Make shared inputs, then every run that is not finished, then the report.
 
     Raises:
-        UsageError: a name or setting is unknown, the launcher is not installed, another process is
-            at the folder, or runs failed.
-        KeyboardInterrupt: the same command goes on from there.
+        UsageError: a name or setting is unknown, the launcher is not installed, another process
+            uses the folder, or runs failed.
+        KeyboardInterrupt: the same command resumes.
     """
     _require_launcher(config.launcher)
     cases = [_case(config, f"task={name}", name.replace("/", "-")) for name in config.tasks]
     cases += [_case(config, f"experiment={name}", name) for name in config.experiments]
     with lock_folder(Path(config.dir)):
         for case in cases:
-            _make(config, case)
-        _tell(config, cases)
+            _run_case(config, case)
+        _report(config, cases)
 
 
-def _tell(config: BenchConfig, cases: Sequence[_Case]) -> None:
-    """Report what is finished.
+def _report(config: BenchConfig, cases: Sequence[_Case]) -> None:
+    """Report the finished runs.
 
     Raises:
-        UsageError: something is not.
+        UsageError: a run is not finished.
     """
     folders = [folder for case in cases for folder in case.runs]
     unfinished = [folder for folder in folders if not is_finished(folder)]
     if len(unfinished) < len(folders):
-        report.run(ReportConfig([config.dir], f"{config.dir}/report", "Methods compared"))
+        report.run(
+            ReportConfig(runs=[config.dir], out=f"{config.dir}/report", title="Methods compared")
+        )
     if unfinished:
-        beginnings = [folder for case in cases for folder in case.shared]
-        first = next(each for each in (*beginnings, *unfinished) if not is_finished(each))
+        shared = [folder for case in cases for folder in case.shared]
+        first = next(folder for folder in (*shared, *unfinished) if not is_finished(folder))
         raise UsageError(
             f"{len(unfinished)} of {len(folders)} runs did not finish, such as {first} "
-            f"({_last_words(first)}); the same command goes on"
+            f"({_last_message(first)}); the same command resumes them"
         )
 
 
@@ -68,69 +72,75 @@ def _require_launcher(name: str) -> None:
 
 @dataclass(frozen=True)
 class _Case:
-    """A task or experiment of the grid.
+    """Task or experiment of the grid.
 
     Attributes:
-        setting: the override that chooses it.
+        override: that chooses it.
         folder: of its runs.
-        base: what IBRL would be run with; its BC policy is the shared one.
-        plans: what each method would be run with.
+        base: settings of IBRL, whose imitation policies are shared.
+        methods: settings by method.
         seeds: of each method.
     """
 
-    setting: str
+    override: str
     folder: Path
     base: TrainConfig
-    plans: dict[str, TrainConfig]
+    methods: dict[str, TrainConfig]
     seeds: list[int]
 
     @property
     def shared(self) -> list[Path]:
-        """Folders of the BC policies made for this case, one a seed."""
-        if self.base.bc.path is not None:
+        """Folders of the shared imitation policies, one a seed."""
+        if all(policy.path is not None for policy in self.base.imitation.values()):
             return []
         return [self.folder / f"shared/seed{seed}" for seed in self.seeds]
 
     @property
     def runs(self) -> list[Path]:
-        return [self.run(algo, seed) for algo in self.plans for seed in self.seeds]
+        """Folders of all runs."""
+        return [self.run(algo, seed) for algo in self.methods for seed in self.seeds]
 
     def run(self, algo: str, seed: int) -> Path:
-        return self.folder / f"{self.plans[algo].algo.name}-seed{seed}"
+        """Folder of one run."""
+        return self.folder / f"{self.methods[algo].algo.name}-seed{seed}"
 
 
-def _case(config: BenchConfig, setting: str, name: str) -> _Case:
+def _case(config: BenchConfig, override: str, name: str) -> _Case:
     """Compose every method, which refuses what is misspelt before anything runs."""
-    own = [setting, *(each for each in config.settings if not _is_for_launcher(each))]
+    common = [override, *(each for each in config.settings if not _is_for_launcher(each))]
 
-    def plan(algo: str) -> TrainConfig:
-        return parse(TrainConfig, composed("train", [*own, f"algo={algo}", "run_dir=x"]))
+    def settings(algo: str) -> TrainConfig:
+        return parse(TrainConfig, composed("train", [*common, f"algo={algo}", "run_dir=x"]))
 
-    plans = {algo: plan(algo) for algo in config.algos}
-    return _Case(setting, Path(config.dir) / name, plan("ibrl"), plans, config.seeds)
+    methods = {algo: settings(algo) for algo in config.algos}
+    return _Case(override, Path(config.dir) / name, settings("ibrl"), methods, config.seeds)
 
 
-def _make(config: BenchConfig, case: _Case) -> None:
-    """Bring a case's shared files and runs into being, as far as they are not yet."""
-    common = [case.setting, "if_exists=go_on", "quiet=true"]
+def _run_case(config: BenchConfig, case: _Case) -> None:
+    """Run what is not finished: shared demonstrations and imitation policies, then the methods."""
+    common = [case.override, "if_exists=resume", "quiet=true"]
     common.append(f"seed={','.join(map(str, case.seeds))}")
     shared = f"{case.folder}/shared/seed${{seed}}"
-    given, policy = [], []
+    demos, policies = [], []
     if case.shared:
         if case.base.demos.path is None:
-            given.append(f"demos.path={quoted(f'{shared}/demos.hdf5')}")
-        fitting = [s for s in config.settings if _is_for_launcher(s) or _fits("bc_run", s)]
+            demos.append(f"demos.path={quoted(f'{shared}/{DEMOS}')}")
+        fitting = [s for s in config.settings if _is_for_launcher(s) or _fits("bc", s)]
         overrides = [*common, *fitting, f"run_dir={quoted(shared)}"]
-        _sweep(config, "bc", overrides, case.shared, f"{case.folder.name}: BC", len(case.shared))
-        policy.append(f"bc.path={quoted(f'{shared}/bc.pt')}")
-    # A method that clones with networks of its own (RFT from pixels) shares demonstrations alone.
-    sharing = [algo for algo in case.plans if case.plans[algo].bc == case.base.bc]
-    others = [algo for algo in case.plans if algo not in sharing]
-    for algos, bc in ((sharing, policy), (others, [])):
+        title = f"{case.folder.name}: imitation"
+        _sweep(config, "bc", overrides, case.shared, title, len(case.shared))
+        policies = [
+            f"imitation.{name}.path={quoted(str(policy_path(Path(shared), name)))}"
+            for name in case.base.imitation
+        ]
+    # A method with imitation networks of its own (RFT from pixels) shares demonstrations alone.
+    sharing = [a for a in case.methods if case.methods[a].imitation == case.base.imitation]
+    others = [a for a in case.methods if a not in sharing]
+    for algos, paths in ((sharing, policies), (others, [])):
         folders = [case.run(algo, seed) for algo in algos for seed in case.seeds]
-        place = f"run_dir={quoted(f'{case.folder}/${{algo.name}}-seed${{seed}}')}"
-        overrides = [*common, *config.settings, *given, *bc, place, f"algo={','.join(algos)}"]
-        total = case.base.frames * len(folders)
+        run_dir = f"run_dir={quoted(f'{case.folder}/${{algo.name}}-seed${{seed}}')}"
+        overrides = [*common, *config.settings, *demos, *paths, run_dir, f"algo={','.join(algos)}"]
+        total = case.base.total_frames * len(folders)
         _sweep(config, "train", overrides, folders, case.folder.name, total)
 
 
@@ -142,7 +152,7 @@ def _sweep(
     title: str,
     total: int,
 ) -> None:
-    """Run a command for every combination by Hydra's launcher, and show how far it is."""
+    """Run a command for every combination by Hydra's launcher, with a progress bar."""
     if all(map(is_finished, folders)):
         return
     root = Path(config.dir)
@@ -151,31 +161,31 @@ def _sweep(
         launcher.append(f"hydra.launcher.n_jobs={config.jobs}")
     program = [sys.executable, "-m", "ibrl_torchrl", command, "--multirun"]
     with (root / "bench.log").open("a") as log:
-        started = subprocess.Popen([*program, *launcher, *overrides], stdout=log, stderr=log)
+        process = subprocess.Popen([*program, *launcher, *overrides], stdout=log, stderr=log)
         unit = "frame" if command == "train" else "policy"
-        with progress_bar(total=total, desc=title, unit=unit) as shown:
+        with progress_bar(total=total, desc=title, unit=unit) as bar:
             try:
-                while started.poll() is None:
+                while process.poll() is None:
                     time.sleep(0.5)
                     done = sum(min(_frames(f), total // len(folders)) for f in folders)
-                    shown.update(done - shown.n if command == "train" else 0)
+                    bar.update(done - bar.n if command == "train" else 0)
             except KeyboardInterrupt:
-                started.wait()
+                process.wait()
                 raise
     finished = sum(map(is_finished, folders))
     echo(f"{title}: {finished} of {len(folders)} finished")
 
 
 def _frames(folder: Path) -> int:
-    """How far a run is, by the last line of its table."""
+    """Frames of a run, by the last line of its table."""
     try:
-        return max((int(row["frames"]) for row in read_rows(folder / "train.csv")), default=0)
-    except (OSError, ValueError, TypeError):  # not begun, or caught while a line is written
+        return max((int(row["frames"]) for row in read_rows(folder / TRAIN)), default=0)
+    except (OSError, ValueError, TypeError):  # not started, or a line is being written
         return 0
 
 
-def _last_words(folder: Path) -> str:
-    """The last line of a run's messages."""
+def _last_message(folder: Path) -> str:
+    """Last line of a run's log."""
     try:
         return (folder / LOG).read_text().strip().splitlines()[-1]
     except (OSError, IndexError):
@@ -186,10 +196,10 @@ def _is_for_launcher(setting: str) -> bool:
     return setting.lstrip("+~").startswith("hydra")
 
 
-def _fits(file: str, setting: str) -> bool:
-    """Whether a command knows a setting."""
+def _fits(config_name: str, setting: str) -> bool:
+    """Whether a command has a setting."""
     try:
-        composed(file, [setting])
+        composed(config_name, [setting])
     except UsageError:
         return False
     return True

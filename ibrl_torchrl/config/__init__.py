@@ -1,1 +1,1 @@
-"""Settings: types, defaults, limits and help."""
+"""Settings: types, defaults, limits, choices and help, once, and their composition."""

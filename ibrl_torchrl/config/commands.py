@@ -1,140 +1,328 @@
-"""Settings of the commands other than ``ibrl train``."""
+"""Commands of the program: settings, usage and help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from ibrl_torchrl.config.checks import _check, _check_choice, _cores, _number_of_workers
-from ibrl_torchrl.config.imitation import BCConfig
+from ibrl_torchrl.config.imitation import ImitationConfig
+from ibrl_torchrl.config.setting import num_workers, require, setting
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
-from ibrl_torchrl.config.train import IF_EXISTS, FinalEvalConfig
+from ibrl_torchrl.config.train import (
+    FinalEvalConfig,
+    JobConfig,
+    TrainConfig,
+    default_imitation,
+    require_names,
+)
 
-# What a run folder may hold that policies can be read from.
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt", "best.pt", "not-finite.pt")
 
 
-@dataclass
-class BCRunConfig:
-    seed: int
-    threads: int | None
-    device: str
-    run_dir: str
-    task: TaskConfig
-    demos: DemosConfig
-    bc: BCConfig
-    eval: FinalEvalConfig
-    if_exists: str = "refuse"
-    quiet: bool = False
+@dataclass(kw_only=True)
+class BCRunConfig(JobConfig):
+    """Training and evaluation of imitation policies."""
+
+    run_dir: str = setting(
+        "runs/${task.name}/bc-seed${seed}-${now:%Y%m%d-%H%M%S}", help="Run folder."
+    )
+    task: TaskConfig = setting(TaskConfig, help="Task.")
+    demos: DemosConfig = setting(DemosConfig, help="Demonstrations.")
+    imitation: dict[str, ImitationConfig] = setting(
+        default_imitation, help="Imitation policies by name."
+    )
+    eval: FinalEvalConfig = setting(FinalEvalConfig, help="Evaluation.")
 
     def __post_init__(self) -> None:
-        _check_choice("if_exists", self.if_exists, IF_EXISTS)
+        require_names(self.imitation)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DemosRunConfig:
-    task: TaskConfig
-    demos: DemosConfig
-    out: str
-    video: bool | str | None = None
+    """Recording of scripted demonstrations."""
+
+    out: str = setting("${task.name}-demos.hdf5", help="HDF5 file to write, robomimic's layout.")
+    video: bool | str | None = setting(
+        None, help="Video of the demonstrations: true (beside the file), or an .mp4 or .gif file."
+    )
+    task: TaskConfig = setting(TaskConfig, help="Task.")
+    demos: DemosConfig = setting(DemosConfig, help="Demonstrations.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DemosInfoConfig:
-    file: str
+    """Description of a file of demonstrations."""
+
+    file: str = setting(help="HDF5 file in robomimic's layout.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DemosCheckConfig:
-    file: str
-    episodes: int | None
-    filter_key: str | None
+    """Playback of recorded actions in the simulator."""
 
-    def __post_init__(self) -> None:
-        _check(
-            self.episodes is None or self.episodes >= 1,
-            "episodes",
-            self.episodes,
-            "null or at least 1",
-        )
+    file: str = setting(help="HDF5 file in robomimic's layout, with simulator states.")
+    episodes: int | None = setting(None, help="Episodes at most; null: all.", at_least=1)
+    filter_key: str | None = setting(
+        None, help="List of episodes in the file, such as valid; null: all."
+    )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DemosRenderConfig(DemosCheckConfig):
-    out: str
-    cameras: list[str]
-    image_size: int
-    render_quality: str
-    tolerance: float
+    """Observations and images from recorded simulator states."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self.image_size >= 1, "image_size", self.image_size, "at least 1")
-        _check(self.tolerance >= 0, "tolerance", self.tolerance, "0 or more")
+    out: str = setting(help="HDF5 file to write.")
+    cameras: list[str] = setting(["agentview"], help="Cameras whose images are added.")
+    image_size: int = setting(96, help="Height and width of images.", at_least=1, unit="pixels")
+    render_quality: str = setting(
+        "fast",
+        help="Rendering; demonstrations, imitation and RL must use the same.",
+        choices=("fast", "shadows", "full"),
+    )
+    tolerance: float = setting(
+        1e-3, help="Largest difference from recorded observations.", at_least=0
+    )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DemosDownloadConfig:
-    dataset: str
-    out: str
+    """Download of robomimic's human demonstrations."""
+
+    dataset: str = setting(
+        help="lift, can, square, transport or tool_hang; with -raw the file without observations."
+    )
+    out: str = setting("${dataset}-human.hdf5", help="HDF5 file to write.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class EvalRunConfig:
-    run: str
-    out: str | None
-    episodes: int
-    seed: int
-    device: str
-    threads: int | None
-    checkpoint: str = "checkpoint.pt"
-    workers: int | None = 0
-    video: bool | str | None = None
-    video_episodes: int = 3
+    """Evaluation of a run's policies."""
+
+    run: str = setting(help="Run folder.")
+    checkpoint: str = setting("checkpoint.pt", help="File of that folder.", choices=CHECKPOINTS)
+    out: str | None = setting(None, help="CSV file for the single episodes.")
+    episodes: int = setting(50, help="Episodes of each policy.", at_least=1)
+    seed: int = setting(100_000, help="Seed of the first initial state; the next has seed + 1.")
+    device: str = setting("cpu", help="Device of PyTorch: cpu, cuda, cuda:1, ...")
+    workers: int | None = setting(
+        0, help="Rollout processes; 0: this process; null: a core each, 8 at most.", at_least=0
+    )
+    threads: int | None = setting(1, help="Threads of PyTorch; null: all cores.", at_least=1)
+    video: bool | str | None = setting(
+        None, help="Video of the hybrid: true (RUN/video.mp4), or an .mp4 or .gif file."
+    )
+    video_episodes: int = setting(3, help="Episodes in the video.", at_least=1)
 
     def __post_init__(self) -> None:
-        self.workers = _number_of_workers("workers", self.workers, cores=_cores())
-        _check_choice("checkpoint", self.checkpoint, CHECKPOINTS)
-        for name in ("episodes", "video_episodes"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        self.workers = num_workers(self.workers, reserved=0)
 
 
-@dataclass
-class ReportConfig:
-    runs: list[str]
-    out: str
-    title: str
-
-    def __post_init__(self) -> None:
-        _check(bool(self.runs), "runs", self.runs, "one folder or more")
-
-
-@dataclass
+@dataclass(kw_only=True)
 class DiagnoseConfig:
-    run: str
-    episodes: int
-    starts: int
-    seed: int
-    device: str
-    threads: int | None
+    """Diagnosis of a run's critics, proposals and imitation policies."""
 
-    def __post_init__(self) -> None:
-        for name in ("episodes", "starts"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+    run: str = setting(help="Run folder.")
+    episodes: int = setting(20, help="Episodes of the hybrid.", at_least=1)
+    num_states: int = setting(
+        50,
+        help="States of these, and of the demonstrations, from which imitation policies start.",
+        at_least=1,
+    )
+    seed: int = setting(100_000, help="Seed of the first initial state; the next has seed + 1.")
+    device: str = setting("cpu", help="Device of PyTorch: cpu, cuda, cuda:1, ...")
+    threads: int | None = setting(1, help="Threads of PyTorch; null: all cores.", at_least=1)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class BenchConfig:
-    dir: str
-    algos: list[str]
-    tasks: list[str]
-    experiments: list[str]
-    seeds: list[int]
-    settings: list[str]
-    launcher: str
-    jobs: int
+    """Grid of methods, tasks and seeds."""
+
+    dir: str = setting("runs/bench", help="Folder of all runs; the same command resumes the grid.")
+    algos: list[str] = setting(
+        ["ibrl", "td3", "rlpd_plus", "rft", "sqil"], help="Methods of configs/algo.", at_least=1
+    )
+    tasks: list[str] = setting(["metaworld/box-close"], help="Tasks of configs/task.")
+    experiments: list[str] = setting(
+        [], help="Files of configs/experiment, which choose their task."
+    )
+    seeds: list[int] = setting([1, 2, 3], help="Seeds of each method.", at_least=0)
+    settings: list[str] = setting([], help="Settings of every run; shorter at the end, after --.")
+    launcher: str = setting(
+        "joblib", help="Hydra's launcher: joblib, basic, submitit_slurm, ray, ..."
+    )
+    jobs: int = setting(2, help="Runs at a time on this machine (joblib).", at_least=1)
 
     def __post_init__(self) -> None:
-        for name in ("algos", "seeds"):
-            _check(bool(getattr(self, name)), name, getattr(self, name), "a list of one or more")
-        _check(bool(self.tasks or self.experiments), "tasks", self.tasks, "a list of one or more")
-        _check(self.jobs >= 1, "jobs", self.jobs, "at least 1")
+        require(bool(self.tasks or self.experiments), "tasks", self.tasks, "a list of one or more")
+        require(bool(self.seeds), "seeds", self.seeds, "a list of one or more")
+
+
+@dataclass(kw_only=True)
+class ReportConfig:
+    """Comparison of runs in one page."""
+
+    runs: list[str] = setting(help="Folders with runs in or under them.", at_least=1)
+    out: str = setting("report", help="Folder of the page; an earlier report is replaced.")
+    title: str = setting("Learning from demonstrations, compared", help="Title of the page.")
+
+
+@dataclass(frozen=True)
+class Command:
+    """Command of the program.
+
+    Attributes:
+        name: one or two words, such as ``"demos info"``.
+        schema: dataclass of its settings.
+        module: its module under ``ibrl_torchrl.cli``, with a function ``run``.
+        usage: what follows the name, such as ``"RUN"``.
+        summary: one line.
+        examples: command lines and comments.
+        groups: config groups that it takes, with their options' folder.
+        argument: setting that may be given first and without its name.
+        many: whether that is a list of all names that come first.
+        rest: setting that takes everything after ``--``.
+    """
+
+    name: str
+    schema: type[Any]
+    module: str
+    usage: str
+    summary: str
+    examples: tuple[tuple[str, str], ...] = ()
+    groups: tuple[str, ...] = ()
+    argument: str | None = None
+    many: bool = False
+    rest: str | None = None
+
+    @property
+    def config_name(self) -> str:
+        """Name of its primary configuration."""
+        return self.name.replace(" ", "_")
+
+
+_COMMANDS = (
+    Command(
+        "train",
+        TrainConfig,
+        "train",
+        "",
+        "demonstrations, imitation, RL and evaluation in one run folder",
+        (
+            ("ibrl train", "box-close, 3 scripted demonstrations"),
+            ("ibrl train task=metaworld/assembly seed=1", "another task"),
+            ("ibrl train algo=rlpd_plus", "another method"),
+            ("ibrl train algo.proposals.select=soft total_frames=60000", "other settings"),
+            ("ibrl train experiment=small_pixels", "from camera images, sized for a CPU"),
+            ("ibrl train experiment=paper_pixels device=cuda", "the paper's networks for images"),
+            (
+                "ibrl train demos.path=my.hdf5 imitation.bc.path=bc.pt",
+                "existing demonstrations and imitation policy",
+            ),
+            ("ibrl train --multirun seed=1,2,3", "a sweep"),
+            ("ibrl train resume=RUN", "resume an interrupted run"),
+        ),
+        groups=("task", "algo", "experiment"),
+    ),
+    Command(
+        "eval",
+        EvalRunConfig,
+        "eval",
+        "RUN",
+        "success of a run's hybrid, RL actor and imitation policies",
+        (
+            ("ibrl eval RUN episodes=100 out=episodes.csv", "keep every episode"),
+            ("ibrl eval RUN --video", "video of proposals and their values: RUN/video.mp4"),
+            ("ibrl eval RUN workers=null", "on all cores; the same numbers"),
+        ),
+        argument="run",
+    ),
+    Command(
+        "diagnose",
+        DiagnoseConfig,
+        "diagnose",
+        "RUN",
+        "values against returns, proposals over time, imitation off the demonstrations",
+        (("ibrl diagnose RUN", "tables diagnosis_*.csv in the run folder and a summary"),),
+        argument="run",
+    ),
+    Command(
+        "bench",
+        BenchConfig,
+        "bench",
+        "",
+        "a grid of methods, tasks and seeds, and its report",
+        (
+            ("ibrl bench algos=[ibrl,td3] seeds=[1,2,3] jobs=2", "two methods, two runs at a time"),
+            (
+                "ibrl bench tasks=[] experiments=[small_lift] -- eval.episodes=10",
+                "settings of every run",
+            ),
+        ),
+        rest="settings",
+    ),
+    Command(
+        "report",
+        ReportConfig,
+        "report",
+        "FOLDER ...",
+        "runs compared: one page, CSV files, figures",
+        (("ibrl report runs/box-close other/folder out=report", ""),),
+        argument="runs",
+        many=True,
+    ),
+    Command(
+        "bc",
+        BCRunConfig,
+        "bc",
+        "",
+        "train and evaluate imitation policies alone",
+        (("ibrl bc task=metaworld/assembly", "use it with: ibrl train imitation.bc.path=..."),),
+        groups=("task", "experiment"),
+    ),
+    Command(
+        "demos",
+        DemosRunConfig,
+        "demos.record",
+        "",
+        "record scripted demonstrations",
+        (("ibrl demos task=metaworld/assembly demos.episodes=10 out=assembly.hdf5 --video", ""),),
+        groups=("task", "experiment"),
+    ),
+    Command(
+        "demos download",
+        DemosDownloadConfig,
+        "demos.download",
+        "NAME",
+        "robomimic's human demonstrations: lift, can, square, ...",
+        (("ibrl demos download lift out=lift.hdf5", ""),),
+        argument="dataset",
+    ),
+    Command(
+        "demos info",
+        DemosInfoConfig,
+        "demos.info",
+        "FILE",
+        "contents of a file of demonstrations",
+        (("ibrl demos info lift.hdf5", ""),),
+        argument="file",
+    ),
+    Command(
+        "demos check",
+        DemosCheckConfig,
+        "demos.check",
+        "FILE",
+        "whether the recorded actions still solve the task",
+        (("ibrl demos check lift.hdf5 episodes=20", ""),),
+        argument="file",
+    ),
+    Command(
+        "demos render",
+        DemosRenderConfig,
+        "demos.render",
+        "FILE",
+        "observations and images from recorded simulator states",
+        (("ibrl demos render raw.hdf5 out=images.hdf5 cameras=[agentview]", ""),),
+        argument="file",
+    ),
+)
+COMMANDS = {command.name: command for command in _COMMANDS}

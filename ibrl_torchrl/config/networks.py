@@ -5,56 +5,71 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ibrl_torchrl.config.checks import _check, _check_choice
+from ibrl_torchrl.config.setting import setting
 
 
-@dataclass
+@dataclass(kw_only=True)
 class EncoderConfig:
-    network: str
-    settings: dict[str, Any]
-    cameras: list[str]
-    fusion: str
-    shift: int
-    proprio: bool
-    proprio_noise: float
-    precision: str
-    channels_last: bool
+    """Image encoder; chosen by ``encoder@algo.encoder=NAME``, null for states."""
 
-    def __post_init__(self) -> None:
-        _check_choice("encoder.network", self.network, ("vit", "resnet18", "resnet96", "drq"))
-        _check_choice("encoder.precision", self.precision, ("float32", "bfloat16"))
-        _check_choice("encoder.fusion", self.fusion, ("concatenate", "add", "multiply"))
-        _check(bool(self.cameras), "encoder.cameras", self.cameras, "one camera or more")
-        for name in ("shift", "proprio_noise"):
-            _check(getattr(self, name) >= 0, f"encoder.{name}", getattr(self, name), "0 or more")
+    network: str = setting(
+        help="Network of each camera.", choices=("vit", "resnet18", "resnet96", "drq")
+    )
+    settings: dict[str, Any] = setting({}, help="Arguments of that network.")
+    cameras: list[str] = setting(
+        "${task.cameras}", help="Cameras whose images are encoded.", at_least=1
+    )
+    fusion: str = setting(
+        "concatenate",
+        help="Fusion of several cameras' features.",
+        choices=("concatenate", "add", "multiply"),
+    )
+    shift: int = setting(
+        4, help="Largest random shift of training images.", at_least=0, unit="pixels"
+    )
+    proprio: bool = setting(False, help="Read proprioception beside the images.")
+    proprio_noise: float = setting(
+        0.0,
+        help="Standard deviation of noise on normalised proprioception during training.",
+        at_least=0,
+    )
+    precision: str = setting(
+        "float32", help="Precision of the encoder's products.", choices=("float32", "bfloat16")
+    )
+    channels_last: bool = setting(False, help="Memory layout of convolutions; pays on GPUs.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class NetworkConfig:
-    hidden: list[int]
-    dropout: float
-    embedding: str = "compressed"
-    embedding_size: int = 128
+    """Policy network."""
 
-    def __post_init__(self) -> None:
-        _check(min(self.hidden, default=0) >= 1, "hidden", self.hidden, "a list of widths")
-        _check(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _check_choice("embedding", self.embedding, ("flat", "compressed", "spatial"))
-        _check(self.embedding_size >= 1, "embedding_size", self.embedding_size, "at least 1")
+    hidden: list[int] = setting([256, 256, 256], help="Widths of the hidden layers.", at_least=1)
+    dropout: float = setting(
+        0.5, help="Dropout probability of hidden units; paper: 0.5.", at_least=0, below=1
+    )
+    head: str = setting(
+        "linear",
+        help="Map of image features to a vector.",
+        choices=("flatten", "linear", "spatial"),
+    )
+    head_size: int = setting(128, help="Size of that vector.", at_least=1)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CriticConfig:
-    hidden: list[int]
-    number: int
-    layer_norm: bool
-    embedding: str = "spatial"
-    embedding_size: int = 1024
-    weights: str = "softmax"
+    """Critic ensemble."""
 
-    def __post_init__(self) -> None:
-        _check(min(self.hidden, default=0) >= 1, "hidden", self.hidden, "a list of widths")
-        _check(self.number >= 1, "critic.number", self.number, "at least 1")
-        _check_choice("critic.embedding", self.embedding, ("spatial", "compressed"))
-        _check(self.embedding_size >= 1, "embedding_size", self.embedding_size, "at least 1")
-        _check_choice("critic.weights", self.weights, ("softmax", "free"))
+    hidden: list[int] = setting([256, 256, 256], help="Widths of the hidden layers.", at_least=1)
+    num_critics: int = setting(3, help="Ensemble size E; paper, states: 5.", at_least=1)
+    layer_norm: bool = setting(True, help="Layer norm in critics of states.")
+    head: str = setting(
+        "spatial",
+        help="Map of image features to a vector: the paper's Fig. 2 or DrQ's.",
+        choices=("spatial", "drq"),
+    )
+    head_size: int = setting(1024, help="Size of that vector; paper: 1024.", at_least=1)
+    channel_weights: str = setting(
+        "softmax",
+        help="Channel weights of the spatial head: softmax (paper) or free (original code).",
+        choices=("softmax", "free"),
+    )

@@ -1,46 +1,64 @@
-"""Composed configurations to typed settings."""
+"""Composed configurations as typed, valid settings."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from ibrl_torchrl.config.renamed import new_name
+from ibrl_torchrl.config.setting import require_valid
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.errors import UsageError
 
 ConfigT = TypeVar("ConfigT")
 
 
-def parse(schema: type[ConfigT], config: DictConfig | dict[str, Any]) -> ConfigT:
-    """Check a composed configuration and make it typed objects.
+def parse(schema: type[ConfigT], config: DictConfig | Mapping[str, Any]) -> ConfigT:
+    """Validate a composed configuration.
 
     Experiments are written for whole runs; a command with a smaller schema takes its part of one.
 
+    Args:
+        schema: dataclass of settings.
+        config: as Hydra composed it, or as a run folder holds it.
+
     Raises:
-        UsageError: a value is missing, of the wrong type or out of range, or a key is unknown.
+        UsageError: a value is missing, of the wrong type or out of range, or a name is unknown.
     """
     try:
-        config = _part_of(OmegaConf.create(config), schema, TrainConfig)
-        merged = OmegaConf.merge(OmegaConf.structured(schema), config)
-        return OmegaConf.to_object(merged)
+        complete = DictConfig(config)
+        OmegaConf.resolve(complete)  # a whole group may refer to another one
+        part = _part_of(complete, schema, TrainConfig)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), part)
+        parsed = cast(ConfigT, OmegaConf.to_object(merged))
     except MissingMandatoryValue as error:
         raise UsageError(f"{error.full_key}=... is needed") from error
+    except ConfigKeyError as error:
+        raise _unknown(str(error.full_key)) from error
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0]
         raise UsageError(f"{error.full_key or 'configuration'}: {reason}") from error
+    require_valid(parsed)
+    return parsed
+
+
+def _unknown(name: str) -> UsageError:
+    if (present := new_name(name)) is not None:
+        return UsageError(f"{name}: is called {present} since version 0.2")
+    return UsageError(f"{name}: there is no such setting; see the command's --help")
 
 
 def _part_of(config: DictConfig, schema: type, whole: type) -> DictConfig:
-    """Leave out what ``whole`` has and ``schema`` lacks; what neither has stays, to be refused."""
+    """Drop what ``whole`` has and ``schema`` lacks; what neither has stays, to be refused."""
     own, all_of_it = get_type_hints(schema), get_type_hints(whole)
-    part = OmegaConf.masked_copy(
-        config, [key for key in config if key in own or key not in all_of_it]
-    )
-    for key in part:
-        kinds = own.get(key), all_of_it.get(key)
-        if all(map(is_dataclass, kinds)) and isinstance(part._get_node(key), DictConfig):
-            part[key] = _part_of(part[key], *kinds)
+    names = [*map(str, config)]
+    part = OmegaConf.masked_copy(config, [n for n in names if n in own or n not in all_of_it])
+    for key in map(str, part):
+        types = own.get(key), all_of_it.get(key)
+        if all(map(is_dataclass, types)) and isinstance(part._get_node(key), DictConfig):
+            part[key] = _part_of(part[key], cast(type, types[0]), cast(type, types[1]))
     return part

@@ -1,45 +1,58 @@
-"""Settings of the replay."""
+"""Settings of the replay buffer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ibrl_torchrl.config.checks import _check, _check_choice
+from ibrl_torchrl.config.setting import require, setting
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ReplayConfig:
-    capacity: int
-    batch_size: int
-    storage: str
-    n_steps: int
-    time_limit_terminates: bool
-    prioritized: bool
-    alpha: float
-    beta: float
-    demo_share: float | None
-    keep_successes: bool
-    record_proposals: bool = False
-    demo_reward: float | None = None
-    online_reward: float | None = None
+    """Replay buffer."""
+
+    capacity: int = setting(200_000, help="Capacity.", at_least=1, unit="transitions")
+    batch_size: int = setting(128, help="Batch size; paper: 256.", at_least=1, unit="transitions")
+    storage: str = setting(
+        "memory", help="Storage: memory, or files of the run folder.", choices=("memory", "memmap")
+    )
+    n_steps: int = setting(3, help="Steps of the n-step return; original code: 3.", at_least=1)
+    time_limit_terminates: bool = setting(
+        False, help="Treat the horizon as terminal, as the original code does."
+    )
+    prioritized: bool = setting(False, help="Sample by TD error instead of uniformly.")
+    alpha: float = setting(0.6, help="Exponent of the priorities.", at_least=0)
+    beta: float = setting(0.4, help="Exponent of the importance weights.", at_least=0)
+    offline_fraction: float | None = setting(
+        None,
+        help="Exact fraction of each batch from demonstrations; null: one buffer; RLPD: 0.5.",
+        above=0,
+        below=1,
+    )
+    keep_successes: bool = setting(
+        False, help="Add successful episodes to the demonstrations; needs offline_fraction."
+    )
+    offline_reward: float | None = setting(
+        None, help="Reward of every demonstrated step; null: the recorded one; SQIL: 1."
+    )
+    online_reward: float | None = setting(
+        None, help="Reward of every other step; null: the environment's; SQIL: 0."
+    )
+    cache_proposals: bool = setting(
+        False, help="Store the imitation policies' actions, so that updates do not compute them."
+    )
 
     def __post_init__(self) -> None:
-        _check_choice("replay.storage", self.storage, ("memory", "memmap"))
-        for name in ("capacity", "batch_size", "n_steps"):
-            _check(getattr(self, name) >= 1, f"replay.{name}", getattr(self, name), "at least 1")
-        for name in ("alpha", "beta"):
-            _check(getattr(self, name) >= 0, f"replay.{name}", getattr(self, name), "0 or more")
-        share = self.demo_share
-        _check(share is None or 0 < share < 1, "replay.demo_share", share, "null or in (0, 1)")
-        _check(
-            not self.keep_successes or share is not None,
+        mixed = self.offline_fraction is not None
+        require(
+            mixed or not self.keep_successes,
             "replay.keep_successes",
             self.keep_successes,
-            "false unless replay.demo_share is set",
+            "false unless replay.offline_fraction is set",
         )
-        _check(
-            self.demo_reward == self.online_reward or share is not None,
-            "replay.demo_reward",
-            self.demo_reward,
-            "replay.online_reward unless replay.demo_share is set",
+        require(
+            mixed or self.offline_reward == self.online_reward,
+            "replay.offline_reward",
+            self.offline_reward,
+            "replay.online_reward unless replay.offline_fraction is set",
         )

@@ -1,48 +1,70 @@
-"""Settings of the task and its demonstrations."""
+"""Settings of a task and of its demonstrations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ibrl_torchrl.config.checks import _check
+from ibrl_torchrl.config.setting import setting
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TaskConfig:
-    suite: str
-    name: str
-    action_repeat: int
-    horizon: int
-    cameras: list[str] = field(default_factory=list)
-    image_size: int = 96
-    render_quality: str = "fast"
-    frame_stack: int = 1
-    state_stack: int = 1
-    state_parts: list[str] | None = None
-    min_std: float = 0.1
-    start_states: int = 0
+    """Task, its episodes and its observations; chosen by ``task=SUITE/NAME``."""
 
-    def __post_init__(self) -> None:
-        for name in ("frame_stack", "state_stack"):
-            _check(getattr(self, name) >= 1, f"task.{name}", getattr(self, name), "at least 1")
-        _check(self.state_parts != [], "task.state_parts", self.state_parts, "one part or more")
-        _check(self.min_std > 0, "task.min_std", self.min_std, "above 0")
-        _check(self.start_states >= 0, "task.start_states", self.start_states, "0 or more")
+    suite: str = setting(help="Simulator: metaworld or robosuite.")
+    name: str = setting(help="Task of that suite.")
+    action_repeat: int = setting(
+        help="Simulator steps (robosuite: control steps of 20 Hz) that an action is held for.",
+        at_least=1,
+    )
+    horizon: int = setting(
+        help="Length at which an episode is truncated.", at_least=1, unit="frames"
+    )
+    cameras: list[str] = setting([], help="Cameras rendered at every step; paper: [corner2].")
+    image_size: int = setting(96, help="Height and width of images.", at_least=1, unit="pixels")
+    render_quality: str = setting(
+        "fast",
+        help="Rendering; demonstrations, imitation and RL must use the same.",
+        choices=("fast", "shadows", "full"),
+    )
+    frame_stack: int = setting(1, help="Images in an observation.", at_least=1)
+    state_stack: int = setting(
+        help="States (and proprioception) in an observation; original code on robosuite: 3.",
+        at_least=1,
+    )
+    state_parts: list[str] | None = setting(
+        None, help="Names of the parts of a state that networks read; null: all.", at_least=1
+    )
+    min_std: float = setting(
+        help="Lower bound of the standard deviations that normalise observations.", above=0
+    )
+    num_init_states: int = setting(
+        help="Initial states whose standard deviation is another lower bound.", at_least=0
+    )
 
     @property
     def label(self) -> str:
-        """What checkpoints and tables call it, such as ``"metaworld/box-close"``."""
+        """Suite and task, such as ``"metaworld/box-close"``."""
         return f"{self.suite}/{self.name}"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DemosConfig:
-    path: str | None
-    episodes: int
-    noise: float
-    seed: int
-    filter_key: str | None = None
+    """Demonstrations."""
 
-    def __post_init__(self) -> None:
-        _check(self.episodes >= 1, "demos.episodes", self.episodes, "at least 1")
-        _check(self.noise >= 0, "demos.noise", self.noise, "0 or more")
+    path: str | None = setting(
+        None,
+        help="HDF5 file in robomimic's layout; null: record a scripted expert into the run folder.",
+    )
+    episodes: int = setting(3, help="Episodes to use, or to record.", at_least=1)
+    noise: float = setting(
+        0.0,
+        help="Standard deviation of Gaussian noise on the scripted expert's actions.",
+        at_least=0,
+    )
+    seed: int = setting(
+        100, help="Seed of the first initial state while recording; the next has seed + 1."
+    )
+    filter_key: str | None = setting(
+        None, help="List of episodes in the file, such as train; null: all."
+    )

@@ -1,113 +1,175 @@
-"""What a run is made of: one dataclass a group, checked once.
-
-The YAML files under ``configs/`` hold the values and say what they are for; these classes hold
-their types and limits. :func:`parse` turns a composed configuration into them.
-"""
+"""Settings of a run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-from ibrl_torchrl.config.algo import AlgoConfig
-from ibrl_torchrl.config.checks import _check, _check_choice, _cores, _number_of_workers
-from ibrl_torchrl.config.imitation import BCConfig
+from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig
+from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.replay import ReplayConfig
+from ibrl_torchrl.config.setting import num_workers, require, setting
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
+from ibrl_torchrl.errors import unknown_name
+from ibrl_torchrl.keys import HYBRID, RL
 
-# What to do where a run folder exists.
-IF_EXISTS = ("refuse", "go_on")
+RESERVED_NAMES = (RL, HYBRID, UNIFORM)
 
 
-@dataclass
+def default_imitation() -> dict[str, ImitationConfig]:
+    """One imitation policy, named ``"bc"``."""
+    return {"bc": ImitationConfig()}
+
+
+@dataclass(kw_only=True)
+class JobConfig:
+    """Process and run folder."""
+
+    seed: int = setting(
+        1, help="Seed; on a CPU it fixes the result (for one number of threads).", at_least=0
+    )
+    run_dir: str = setting(help="Run folder.")
+    device: str = setting("cpu", help="Device of PyTorch: cpu, cuda, cuda:1, ...")
+    threads: int | None = setting(
+        1, help="Threads of PyTorch; null: all cores. Last digits depend on it.", at_least=1
+    )
+    if_exists: str = setting(
+        "refuse",
+        help="If the run folder exists: refuse, or resume (skip a finished run).",
+        choices=("refuse", "resume"),
+    )
+    quiet: bool = setting(False, help="Write messages to log.txt of the run folder instead.")
+
+
+@dataclass(kw_only=True)
 class FinalEvalConfig:
-    final_episodes: int
-    seed: int
+    """Final evaluation."""
 
-    def __post_init__(self) -> None:
-        _check(self.final_episodes >= 1, "eval.final_episodes", self.final_episodes, "at least 1")
+    final_episodes: int = setting(
+        50, help="Episodes of each policy at the end.", at_least=1, unit="episodes"
+    )
+    seed: int = setting(100_000, help="Seed of the first initial state; the next has seed + 1.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class EvalConfig(FinalEvalConfig):
-    every: int
-    episodes: int
+    """Evaluations during and after training."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("every", "episodes"):
-            _check(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "at least 1")
+    every: int = setting(3000, help="Interval of evaluations.", at_least=1, unit="frames")
+    episodes: int = setting(
+        20, help="Episodes of the hybrid and of the RL actor in each.", at_least=1
+    )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LogConfig:
-    every: int
-    tensorboard: bool
-    wandb: str
-    project: str
+    """Tables and trackers."""
 
-    def __post_init__(self) -> None:
-        _check(self.every >= 1, "log.every", self.every, "at least 1")
-        _check_choice("log.wandb", self.wandb, ("disabled", "online", "offline"))
+    every: int = setting(500, help="Interval of rows in train.csv.", at_least=1, unit="frames")
+    tensorboard: bool = setting(False, help="Write TensorBoard event files.")
+    wandb: str = setting(
+        "disabled", help="Weights & Biases.", choices=("disabled", "online", "offline")
+    )
+    project: str = setting("ibrl_torchrl", help="Project at Weights & Biases.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CollectorConfig:
-    workers: int | None = 0
-    overlap: bool = True
+    """Collection of episodes."""
+
+    workers: int | None = setting(
+        1,
+        help="Rollout processes; 0: this process; null: a core each but one, 8 at most.",
+        at_least=0,
+    )
+    overlap: bool = setting(True, help="Collect while the learner updates; false: take turns.")
 
     def __post_init__(self) -> None:
-        # A number from here on, which the run folder keeps: what is learned depends on it.
-        self.workers = _number_of_workers("collector.workers", self.workers, cores=_cores() - 1)
+        # A number from here on, which the run folder keeps: results depend on it.
+        self.workers = num_workers(self.workers, reserved=1)
 
 
-@dataclass
-class TrainConfig:
-    seed: int
-    frames: int
-    threads: int | None
-    device: str
-    run_dir: str
-    checkpoint_every: int
-    task: TaskConfig
-    demos: DemosConfig
-    bc: BCConfig
-    algo: AlgoConfig
-    replay: ReplayConfig
-    eval: EvalConfig
-    log: LogConfig
-    collector: CollectorConfig = field(default_factory=CollectorConfig)
-    matmul_precision: str = "highest"
-    compile: str | None = None
-    resume: str | None = None
-    if_exists: str = "refuse"
-    quiet: bool = False
+@dataclass(kw_only=True)
+class TrainConfig(JobConfig):
+    """Demonstrations, imitation, reinforcement and evaluation in one run folder."""
+
+    run_dir: str = setting(
+        "runs/${task.name}/${algo.name}-seed${seed}-${now:%Y%m%d-%H%M%S}", help="Run folder."
+    )
+    total_frames: int = setting(
+        30_000,
+        help="Budget of environment steps after action repeat, warm-up included.",
+        at_least=1,
+        unit="frames",
+    )
+    checkpoint_every: int = setting(
+        5000, help="Interval of checkpoints.", at_least=1, unit="frames"
+    )
+    resume: str | None = setting(None, help="Run folder to resume; it keeps its settings.")
+    matmul_precision: str = setting(
+        "highest", help="Float32 matrix products; high: TF32 on GPUs.", choices=("highest", "high")
+    )
+    compile: str | None = setting(
+        None,
+        help="torch.compile of the losses; reduce-overhead uses CUDA graphs; null: eager.",
+        choices=("default", "reduce-overhead"),
+    )
+    task: TaskConfig = setting(TaskConfig, help="Task.")
+    demos: DemosConfig = setting(DemosConfig, help="Demonstrations.")
+    imitation: dict[str, ImitationConfig] = setting(
+        default_imitation, help="Imitation policies by name."
+    )
+    algo: AlgoConfig = setting(AlgoConfig, help="Algorithm.")
+    replay: ReplayConfig = setting(ReplayConfig, help="Replay buffer.")
+    collector: CollectorConfig = setting(CollectorConfig, help="Collection of episodes.")
+    eval: EvalConfig = setting(EvalConfig, help="Evaluation.")
+    log: LogConfig = setting(LogConfig, help="Tables and trackers.")
 
     def __post_init__(self) -> None:
-        _check_choice("if_exists", self.if_exists, IF_EXISTS)
-        _check(self.seed >= 0, "seed", self.seed, "0 or more")
-        _check(self.frames >= 1, "frames", self.frames, "at least 1")
-        _check(self.threads is None or self.threads >= 1, "threads", self.threads, "at least 1")
-        _check_choice("matmul_precision", self.matmul_precision, ("highest", "high"))
-        _check_choice("compile", self.compile or "default", ("default", "reduce-overhead"))
-        _check(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "at least 1")
-        if self.algo.pretrained:
-            _check_same_sizes(self.bc, self.algo)
+        require_names(self.imitation)
+        for name, policies in self.algo.imitation_policies.items():
+            for policy in policies:
+                if policy not in self.imitation:
+                    raise unknown_name(f"imitation policy in {name}", policy, self.imitation)
+        if self.algo.actor_init is not None:
+            _require_same_network(
+                self.imitation[self.algo.actor_init],
+                self.algo,
+                f"imitation.{self.algo.actor_init}",
+            )
 
 
-def _check_same_sizes(bc: BCConfig, algo: AlgoConfig) -> None:
-    """Refuse an actor that cannot take over the imitation policy's weights."""
-    names = ["hidden"] if algo.encoder is None else ["hidden", "embedding", "embedding_size"]
-    for name in names:
-        wanted = getattr(algo.actor, name)
-        _check(
-            getattr(bc.network, name) == wanted,
-            f"bc.network.{name}",
-            getattr(bc.network, name),
-            f"algo.actor.{name}={wanted}, for algo.pretrained makes the BC policy the actor",
+def require_names(imitation: dict[str, ImitationConfig]) -> None:
+    """Refuse names of imitation policies that are no identifiers or have another meaning.
+
+    Raises:
+        UsageError: names the first such name.
+    """
+    for name in imitation:
+        require(
+            name.isidentifier() and name not in RESERVED_NAMES,
+            "imitation",
+            name,
+            f"an identifier other than {', '.join(RESERVED_NAMES)}",
         )
-    _check(
-        bc.encoder == algo.encoder,
-        "bc.encoder",
-        bc.encoder and bc.encoder.network,
-        "algo.encoder, for algo.pretrained makes the BC policy the actor",
+
+
+def _require_same_network(policy: ImitationConfig, algo: AlgoConfig, name: str) -> None:
+    """Refuse an actor that cannot be initialised by the imitation policy's weights."""
+    fields = ["hidden"] if algo.encoder is None else ["hidden", "head", "head_size"]
+    reason = f"for algo.actor_init={algo.actor_init} initialises the actor"
+    for field in fields:
+        value: Any = getattr(policy.network, field)
+        expected = getattr(algo.actor, field)
+        require(
+            value == expected,
+            f"{name}.network.{field}",
+            value,
+            f"algo.actor.{field}={expected}, {reason}",
+        )
+    require(
+        policy.encoder == algo.encoder,
+        f"{name}.encoder",
+        policy.encoder and policy.encoder.network,
+        f"algo.encoder, {reason}",
     )

@@ -1,4 +1,4 @@
-"""A run's agent and environment, rebuilt from its folder."""
+"""Trained agent of a run folder, without optimisers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.builders.agent import Agent, bc_policy, build_agent
+from ibrl_torchrl.builders.agent import Agent, build_agent
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.imitation import restore_bc
-from ibrl_torchrl.builders.normalization import placeholder_scales
+from ibrl_torchrl.builders.imitation import frozen_policies, load_policy, policy_path
+from ibrl_torchrl.builders.normalization import identity_normalizers
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.runs.checkpoint import KIND, load_checkpoint, load_state
@@ -20,13 +20,13 @@ from ibrl_torchrl.runtime import setup_process
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """What a run had learned.
+    """Agent of a run.
 
     Attributes:
         config: of the run.
         env: a new environment of its task.
-        agent: with the networks of its last checkpoint.
-        frames: when that was written.
+        agent: with the networks of the checkpoint.
+        frames: at which the checkpoint was written.
     """
 
     config: TrainConfig
@@ -36,33 +36,37 @@ class LoadedRun:
 
 
 def load_run(
-    run_dir: Path, name: str = CHECKPOINT, *, seed: int, threads: int | None, device: str
+    run_dir: Path, checkpoint: str = CHECKPOINT, *, seed: int, threads: int | None, device: str
 ) -> LoadedRun:
-    """Rebuild a run from its folder.
+    """Load a run's agent from its folder.
 
     Args:
         run_dir: the folder.
-        name: of the checkpoint, such as ``"best.pt"``. Default the last one.
+        checkpoint: file in it, such as ``"best.pt"``; default the last checkpoint.
         seed: of the process.
         threads: of PyTorch; None: all cores.
-        device: where the networks go.
+        device: of the networks.
 
     Raises:
         UsageError: the folder is not a run's, its checkpoint does not fit its configuration, or
             there is no such device.
     """
     config = parse(TrainConfig, read_config(run_dir))
-    place = setup_process(seed, threads, device)
-    env = build_env(config.task, place)
-    checkpoint = run_dir / name
-    meta, state = load_checkpoint(checkpoint, KIND, {"task": config.task.label})
+    torch_device = setup_process(seed, threads, device)
+    env = build_env(config.task, torch_device)
+    path = run_dir / checkpoint
+    meta, state = load_checkpoint(path, KIND, {"task": config.task.label})
+    networks = {
+        name: load_policy(policy_path(run_dir, name), policy, config.task, env)
+        for name, policy in config.imitation.items()
+    }
     agent = build_agent(
         config.algo,
-        bc_policy(restore_bc(run_dir / "bc.pt", config.bc, config.task, env), config.bc.encoder),
-        placeholder_scales(config.task, env),
+        frozen_policies(networks, config.imitation),
+        identity_normalizers(config.task, env),
         env,
-        place,
-        recorded_proposals=config.replay.record_proposals,
+        torch_device,
+        cached_proposals=config.replay.cache_proposals,
     )
-    load_state(agent.loss, state["loss"], checkpoint)
+    load_state(agent.loss, state["loss"], path)
     return LoadedRun(config, env, agent, meta["frames"])

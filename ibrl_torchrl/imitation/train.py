@@ -1,10 +1,10 @@
-"""Behaviour cloning."""
+"""Behaviour cloning and selection of weights."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from tensordict import TensorDictBase
@@ -15,10 +15,12 @@ from torchrl.objectives import BCLoss
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION
 
+REPORT_EVERY = 100  # steps
+
 
 def train_imitation(
     network: nn.Module,
-    observation_keys: list[str],
+    observation_keys: Sequence[str],
     transitions: TensorDictBase,
     *,
     steps: int,
@@ -27,25 +29,25 @@ def train_imitation(
     grad_clip: float | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train a deterministic policy in place on demonstrated actions, by squared error.
+    """Train a deterministic policy in place by behaviour cloning (mean squared error, Adam).
 
     Args:
-        network: maps the observations to an action [*, A]; dropout is on meanwhile, and the
-            network is left in eval mode.
-        observation_keys: its inputs.
-        transitions: [N] with the observations and ``action``.
-        steps: updates of Adam.
-        batch_size: transitions an update, drawn with replacement.
+        network: maps observations to an action [*, A]; in train mode during training (dropout),
+            left in eval mode.
+        observation_keys: inputs of the network.
+        transitions: demonstrations [N] with the observations and ``action``.
+        steps: optimiser steps.
+        batch_size: transitions in a batch, drawn with replacement.
         lr: learning rate.
-        grad_clip: bound of the gradient's norm, default none.
-        on_step: called with the step number and the loss, every 100 updates.
+        grad_clip: bound of the gradient's norm; None (default): none.
+        on_step: called with the step and the loss every ``REPORT_EVERY`` steps and at the end.
 
     Raises:
         UsageError: the loss is not finite.
     """
-    policy = TensorDictModule(network, in_keys=observation_keys, out_keys=[ACTION])
+    policy = TensorDictModule(network, in_keys=[*observation_keys], out_keys=[ACTION])
     with warnings.catch_warnings():
-        # TorchRL 0.14's BCLoss forgets to declare a target that it never has.
+        # TorchRL 0.14's BCLoss does not declare a target that it never has.
         warnings.filterwarnings("ignore", message="The name target_actor_network_params")
         loss = BCLoss(policy, loss_function="l2")
     optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
@@ -58,36 +60,36 @@ def train_imitation(
         if grad_clip is not None:
             nn.utils.clip_grad_norm_(network.parameters(), grad_clip)
         optimizer.step()
-        if step % 100 == 0 or step == steps:
+        if step % REPORT_EVERY == 0 or step == steps:
             if not torch.isfinite(value):
-                raise UsageError(f"bc.lr={lr}: the BC loss became {value.item()}; lower it")
+                raise UsageError(f"lr={lr}: the imitation loss became {value.item()}; lower it")
             if on_step is not None:
                 on_step(step, value.item())
     network.eval()
 
 
 class TopKWeights:
-    """The best few of a network's weights during its training.
+    """Best weights of a network during its training.
 
     Args:
-        keep: how many.
+        k: number of weights that are kept.
     """
 
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self._kept: list[tuple[float, int, dict[str, torch.Tensor]]] = []
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._best: list[tuple[float, int, dict[str, torch.Tensor]]] = []
 
-    def consider(self, network: nn.Module, step: int, score: float) -> None:
+    def update(self, network: nn.Module, step: int, score: float) -> None:
         """Keep a copy of the weights if they are among the best; later ones win a tie."""
-        self._kept.append((score, step, copy.deepcopy(network.state_dict())))
-        self._kept = sorted(self._kept, key=lambda kept: kept[:2], reverse=True)[: self._keep]
+        self._best.append((score, step, copy.deepcopy(network.state_dict())))
+        self._best = sorted(self._best, key=lambda item: item[:2], reverse=True)[: self._k]
 
-    def restore(self, network: nn.Module) -> tuple[int, float]:
-        """Load one of the kept weights, drawn at random as in the paper's appendix E.
+    def load_random(self, network: nn.Module) -> tuple[int, float]:
+        """Load one of the best weights, drawn at random (paper, appendix E).
 
         Returns:
             Its step and its score.
         """
-        score, step, weights = self._kept[int(torch.randint(len(self._kept), ()))]
+        score, step, weights = self._best[int(torch.randint(len(self._best), ()))]
         network.load_state_dict(weights)
         return step, score

@@ -9,6 +9,7 @@ from ibrl_torchrl.modules.fast_module import FastTensorDictModule
 from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy, tied_copy
 from ibrl_torchrl.modules.heads import FlattenHead, LinearHead, SpatialHead
 from ibrl_torchrl.modules.normalize import Normalize
+from ibrl_torchrl.modules.scoring import ScoreProposals
 from ibrl_torchrl.modules.selector import ExecuteProposal, IBRLSelector
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RandomShift",
     "ResNet18",
     "ResNet96",
+    "ScoreProposals",
     "SpatialCriticEnsemble",
     "SpatialHead",
     "StateActor",

@@ -20,6 +20,7 @@ from ibrl_torchrl import keys
 from ibrl_torchrl.modules.critics.state import CriticEnsemble
 from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy
 from ibrl_torchrl.modules.selector import IBRLSelector, SelectionMode
+from ibrl_torchrl.objectives.terms import LossTerm
 
 
 class IBRLTD3Loss(LossModule):
@@ -262,6 +263,20 @@ class IBRLTD3Loss(LossModule):
         value = self._min_q(seen, action)
         loss = self._reduce_loss(-value, tensordict=tensordict)
         return loss, {"actor_value": value.detach()}
+
+    def terms(self) -> dict[str, LossTerm]:
+        """Terms to minimise: ``"loss_qvalue"`` on every batch, ``"loss_actor"`` once a round."""
+        critic = [*self.encoder.parameters(), *self.qvalue_network_params.parameters()]
+        actor = [*self.actor_network_params.parameters()]
+        return {
+            "loss_qvalue": LossTerm(self.qvalue_loss, critic, ("qvalue_network",), True),
+            "loss_actor": LossTerm(self.actor_loss, actor, ("actor_network",), False),
+        }
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the scalars that a learner can log: the losses and their diagnostics."""
+        return [key for key in self.out_keys if key != "next_proposal"]
 
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:

@@ -1,7 +1,8 @@
-"""What every learning run starts from: seeds, demonstrations and an imitation policy."""
+"""First stage of a run: demonstrations, from a file or recorded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.networks import build_encoder, observed_keys
+from ibrl_torchrl.builders.networks import build_encoder, policy_keys
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.console import echo, progress_bar
@@ -24,34 +25,19 @@ from ibrl_torchrl.data.demos import (
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
 
-
-def record_to(path: Path, config: DemosConfig, task: TaskConfig) -> None:
-    """Record scripted demonstrations to a file, with a progress bar."""
-    env = build_env(single_frames(task))
-    expert = scripted_expert(task.suite, task.name, config.noise, seed=config.seed)
-    episodes = record_demos(env, expert, config.episodes, seed=config.seed)
-    save_demos(
-        path,
-        progress_bar(episodes, desc="demos", total=config.episodes, unit="episode"),
-        env.env_args,
-    )
+DEMOS = "demos.hdf5"
 
 
-def single_frames(task: TaskConfig) -> TaskConfig:
-    """The task as files hold it: every observation once."""
-    return replace(task, frame_stack=1, state_stack=1)
+def demonstration_keys(encoders: Iterable[EncoderConfig | None]) -> list[str]:
+    """Observation keys that demonstrations must hold for policies with these encoders."""
+    return [*dict.fromkeys(key for encoder in encoders for key in policy_keys(encoder))]
 
 
-def demo_keys(*encoders: EncoderConfig | None) -> list[str]:
-    """What demonstrations must hold for policies with these encoders."""
-    return [*dict.fromkeys(key for encoder in encoders for key in observed_keys(encoder))]
-
-
-def require_images_fit(env: EnvBase, *encoders: EncoderConfig | None) -> None:
-    """Refuse images that an encoder cannot take; random states stay as they are.
+def require_images_fit(env: EnvBase, encoders: Iterable[EncoderConfig | None]) -> None:
+    """Refuse images that an encoder cannot process; random states are left unchanged.
 
     Raises:
-        UsageError: a camera is not rendered, or the images do not suit a network.
+        UsageError: a camera is not rendered, or the images do not fit a network.
     """
     with torch.random.fork_rng(devices=[]):
         for encoder in encoders:
@@ -59,17 +45,17 @@ def require_images_fit(env: EnvBase, *encoders: EncoderConfig | None) -> None:
                 build_encoder(encoder, env.observation_spec)
 
 
-def given_demos(
-    config: DemosConfig, task: TaskConfig, env: EnvBase, keys: list[str]
+def load_configured_demos(
+    config: DemosConfig, task: TaskConfig, env: EnvBase, keys: Sequence[str]
 ) -> Demos | None:
-    """The demonstrations of ``demos.path``, if there is one.
+    """Demonstrations of ``demos.path``; None if they have to be recorded.
 
     Raises:
         UsageError: the file is damaged, does not fit the task, or holds too few episodes; or there
-            is none and nobody to record one.
+            is none, and no scripted expert of the task.
     """
     if config.path is None:
-        scripted_expert(task.suite, task.name)  # refuses tasks without one before a run begins
+        scripted_expert(task.suite, task.name)
         return None
     demos = load_demos(
         config.path,
@@ -82,7 +68,7 @@ def given_demos(
     if len(demos.episodes) < config.episodes:
         raise UsageError(
             f"{config.path}: holds {len(demos.episodes)} episodes, "
-            f"demos.episodes={config.episodes}; ask for fewer"
+            f"demos.episodes={config.episodes}; use fewer"
         )
     check_demos_match(demos, env)
     if (difference := simulator_difference(demos, env)) is not None:
@@ -90,12 +76,20 @@ def given_demos(
     return demos
 
 
-def recorded_demos(config: DemosConfig, task: TaskConfig, keys: list[str], run_dir: Path) -> Demos:
-    """Scripted demonstrations, recorded to ``demos.hdf5`` in the run folder and read back.
-
-    An interrupted run has them already.
-    """
-    path = run_dir / "demos.hdf5"
+def recorded_demos(
+    config: DemosConfig, task: TaskConfig, keys: Sequence[str], run_dir: Path
+) -> Demos:
+    """Scripted demonstrations of the run folder, recorded if it has none yet."""
+    path = run_dir / DEMOS
     if not path.exists():
         record_to(path, config, task)
     return load_demos(path, keys=keys, frame_stack=task.frame_stack, state_stack=task.state_stack)
+
+
+def record_to(path: Path, config: DemosConfig, task: TaskConfig) -> None:
+    """Record scripted demonstrations to a file, with a progress bar."""
+    env = build_env(replace(task, frame_stack=1, state_stack=1))  # files hold single observations
+    expert = scripted_expert(task.suite, task.name, config.noise, seed=config.seed)
+    episodes = record_demos(env, expert, config.episodes, seed=config.seed)
+    recorded = progress_bar(episodes, desc="demos", total=config.episodes, unit="episode")
+    save_demos(path, recorded, env.env_args)

@@ -1,54 +1,127 @@
-"""The imitation stage."""
+"""Second stage of a run: imitation policies, loaded or trained on the demonstrations."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
 import torch
+from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.builders.agent import as_policy, executing
-from ibrl_torchrl.builders.imitation import BCNetwork
-from ibrl_torchrl.builders.networks import build_policy, observed_keys
-from ibrl_torchrl.builders.normalization import Scales
-from ibrl_torchrl.config.imitation import BCConfig
-from ibrl_torchrl.console import echo, progress_bar
-from ibrl_torchrl.data.demos import (
-    Demos,
+from ibrl_torchrl.builders.imitation import (
+    execute,
+    load_policy,
+    policy_module,
+    policy_path,
+    save_policy,
 )
+from ibrl_torchrl.builders.networks import PolicyNetwork, build_policy, policy_keys
+from ibrl_torchrl.builders.normalization import Normalizers
+from ibrl_torchrl.config.imitation import ImitationConfig
+from ibrl_torchrl.config.task import TaskConfig
+from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.evaluation.evaluate import EvaluationJob
 from ibrl_torchrl.imitation.train import TopKWeights, train_imitation
-from ibrl_torchrl.keys import ACTION, BC_ACTION
+from ibrl_torchrl.keys import ACTION
 from ibrl_torchrl.modules import tied_copy
 from ibrl_torchrl.rollouts.episode import LocalRollouts
 
+PolicyNetworks = dict[str, PolicyNetwork]
 
-def trained_bc(
-    config: BCConfig, demos: Demos, scales: Scales, env: EnvBase, device: torch.device
-) -> BCNetwork:
-    """An imitation policy cloned from demonstrations, with a progress bar.
 
-    With ``bc.evaluate_every`` it is evaluated meanwhile and one of the best stages is returned.
+def load_configured_policies(
+    configs: Mapping[str, ImitationConfig], task: TaskConfig, env: EnvBase
+) -> PolicyNetworks:
+    """Imitation policies whose ``path`` is set, by name.
+
+    Raises:
+        UsageError: a checkpoint is damaged or of another task or shape.
     """
-    keys = observed_keys(config.encoder)
-    transitions = torch.cat([episode.select(*keys, ACTION) for episode in demos.episodes])
+    return {
+        name: load_policy(Path(config.path), config, task, env)
+        for name, config in configs.items()
+        if config.path is not None
+    }
+
+
+def load_run_policies(
+    run_dir: Path, configs: Mapping[str, ImitationConfig], task: TaskConfig, env: EnvBase
+) -> PolicyNetworks:
+    """Imitation policies of a run folder, by name.
+
+    Raises:
+        UsageError: a checkpoint is missing, damaged or of another task or shape.
+    """
+    return {
+        name: load_policy(policy_path(run_dir, name), config, task, env)
+        for name, config in configs.items()
+    }
+
+
+def imitation(
+    configs: Mapping[str, ImitationConfig],
+    loaded: PolicyNetworks,
+    task: TaskConfig,
+    episodes: Sequence[TensorDict],
+    normalizers: Normalizers,
+    env: EnvBase,
+    device: torch.device,
+    run_dir: Path,
+) -> PolicyNetworks:
+    """Imitation policies by name, saved to the run folder.
+
+    Args:
+        configs: settings by name.
+        loaded: policies that are trained already; the others are trained here.
+        task: that they belong to.
+        episodes: demonstrations.
+        normalizers: of observations.
+        env: gives shapes, and plays the evaluations that select weights.
+        device: of the training.
+        run_dir: folder whose ``imitation/NAME.pt`` are written.
+    """
+    networks: PolicyNetworks = {}
+    for name, config in configs.items():
+        if name in loaded:
+            networks[name] = loaded[name]
+        else:
+            networks[name] = _trained(name, config, episodes, normalizers, env, device)
+        save_policy(policy_path(run_dir, name), networks[name], config, task)
+    return networks
+
+
+def _trained(
+    name: str,
+    config: ImitationConfig,
+    episodes: Sequence[TensorDict],
+    normalizers: Normalizers,
+    env: EnvBase,
+    device: torch.device,
+) -> PolicyNetwork:
+    """Train one policy, with a progress bar; with ``eval_every`` select among its weights."""
+    keys = policy_keys(config.encoder)
+    transitions = cast(
+        TensorDict, torch.cat([episode.select(*keys, ACTION) for episode in episodes])
+    )
     network = build_policy(
         config.network,
         config.encoder,
-        scales,
+        normalizers,
         env.observation_spec,
         transitions[ACTION].shape[-1],
     ).to(device)
-    acting = executing(as_policy(tied_copy(network).eval(), config.encoder, BC_ACTION))
-    best = TopKWeights(config.keep_best)
-    with progress_bar(total=config.steps, desc="bc", unit="step") as shown:
+    evaluated = execute(policy_module(tied_copy(network).eval(), config.encoder, name), name, 0)
+    best = TopKWeights(config.top_k)
+    with progress_bar(total=config.steps, desc=name, unit="step") as bar:
 
-        def show(step: int, loss: float) -> None:
-            shown.update(step - shown.n)
-            shown.set_postfix(loss=f"{loss:.2e}")
-            if config.evaluate_every and (
-                step % config.evaluate_every == 0 or step == config.steps
-            ):
-                best.consider(network, step, _success(acting, config, env, step))
+        def on_step(step: int, loss: float) -> None:
+            bar.update(step - bar.n)
+            bar.set_postfix(loss=f"{loss:.2e}")
+            if config.eval_every and (step % config.eval_every == 0 or step == config.steps):
+                best.update(network, step, _success_rate(name, evaluated, config, env, step))
 
         train_imitation(
             network,
@@ -58,17 +131,19 @@ def trained_bc(
             batch_size=config.batch_size,
             lr=config.lr,
             grad_clip=config.grad_clip,
-            on_step=show,
+            on_step=on_step,
         )
-    if config.evaluate_every:
-        step, score = best.restore(network)
-        echo(f"bc step {step:>7}  chosen, success {score:.2f}")
+    if config.eval_every:
+        step, score = best.load_random(network)
+        echo(f"{name} step {step:>7}  selected, success {score:.2f}")
     return network
 
 
-def _success(policy: TensorDictModuleBase, config: BCConfig, env: EnvBase, step: int) -> float:
-    rollouts = LocalRollouts(env, {"bc": policy})
+def _success_rate(
+    name: str, policy: TensorDictModuleBase, config: ImitationConfig, env: EnvBase, step: int
+) -> float:
     seeds = range(config.eval_seed, config.eval_seed + config.eval_episodes)
-    rate = EvaluationJob(rollouts, ["bc"], seeds).results()["bc"].success_rate
-    echo(f"bc step {step:>7}  success {rate:.2f} of {config.eval_episodes}")
+    job = EvaluationJob(LocalRollouts(env, {name: policy}), [name], seeds, [name])
+    rate = job.results()[name].success_rate
+    echo(f"{name} step {step:>7}  success {rate:.2f} of {config.eval_episodes}")
     return rate

@@ -1,123 +1,129 @@
-"""One round of updates."""
+"""Learner: rounds of updates of a loss's terms."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torchrl.objectives import LossModule
 
 from ibrl_torchrl.data.replay.buffer import Replay
-from ibrl_torchrl.objectives import IBRLTD3Loss, PartialSoftUpdate
+from ibrl_torchrl.objectives import LossTerm, PartialSoftUpdate
 from ibrl_torchrl.runs.checkpoint import load_state
+from ibrl_torchrl.runs.tables import share_column
+
+_CHOICE = "next_proposal"  # metric of a term: index of the proposal that each target chose
 
 
 class Learner:
-    """The update round of the paper's Algorithm 1, lines 11 to 20.
+    """Rounds of updates, as in the paper's Algorithm 1, lines 11 to 20.
 
-    G critic updates, each on a fresh batch and followed by a step of the critic targets; then one
-    actor update on the last batch and a step of the actor target.
+    The loss says what there is to minimise (:class:`~ibrl_torchrl.objectives.LossTerm`): a round is
+    G updates of the terms of every batch, such as the critics', each on a new batch; then one
+    update of each other term, such as the actor's, on the last batch. Every term has an Adam
+    optimiser, and after its step the targets of its networks follow.
 
     Args:
         loss: owner of networks and targets.
-        lr: learning rate of both Adam optimisers.
-        tau: step of both target averages.
+        terms: loss terms by name.
+        lr: learning rate of all optimisers.
+        tau: step of the targets' moving averages.
         critic_updates: G.
-        compile_mode: compile both losses by ``torch.compile`` in this mode: ``"default"``, or
-            ``"reduce-overhead"`` for CUDA graphs. None (default) runs them as they are, which is
-            faster on CPUs.
+        target_proposals: names of the proposals that a term's ``next_proposal`` numbers.
+        compile_mode: mode of ``torch.compile`` for the terms: ``"default"``, or
+            ``"reduce-overhead"`` for CUDA graphs. None (default) is eager, which is faster on CPUs.
     """
 
     def __init__(
         self,
-        loss: IBRLTD3Loss,
+        loss: LossModule,
+        terms: Mapping[str, LossTerm],
         *,
         lr: float,
         tau: float,
         critic_updates: int,
+        target_proposals: Sequence[str] = (),
         compile_mode: str | None = None,
     ) -> None:
         self.loss = loss
-        self._critic_loss, self._policy_loss = (
-            part if compile_mode is None else torch.compile(part, mode=compile_mode)
-            for part in (loss.qvalue_loss, loss.actor_loss)
-        )
         self.critic_updates = critic_updates
-        critic_parameters = [*loss.encoder.parameters(), *loss.qvalue_network_params.parameters()]
-        self.critic_optimizer = _adam(critic_parameters, lr)
-        self.actor_optimizer = _adam(loss.actor_network_params.parameters(), lr)
-        self._critic_target = PartialSoftUpdate(loss, "qvalue_network", tau=tau)
-        self._actor_target = PartialSoftUpdate(loss, "actor_network", tau=tau)
+        self._target_proposals = target_proposals
+        self._every_batch = [name for name, term in terms.items() if term.every_batch]
+        self._last_batch = [name for name, term in terms.items() if not term.every_batch]
+        self._terms = {
+            name: term.loss if compile_mode is None else torch.compile(term.loss, mode=compile_mode)
+            for name, term in terms.items()
+        }
+        self.optimizers = {
+            name: torch.optim.Adam(term.parameters, lr=lr, fused=True)
+            for name, term in terms.items()
+        }
+        self._targets = {
+            name: PartialSoftUpdate(loss, *term.targets, tau=tau)
+            for name, term in terms.items()
+            if term.targets
+        }
 
     def round(self, replay: Replay, device: torch.device) -> list[dict[str, Tensor]]:
         """Run one round.
 
+        Args:
+            replay: gives batches and takes their priorities back.
+            device: that batches are copied to.
+
         Returns:
-            What happened in each of its G + 1 updates, scalar tensors in the order of computation.
+            Metrics of each update, scalar tensors in the order of computation.
         """
-        reports = []
+        metrics = []
         for _ in range(self.critic_updates):
-            batch = _brought(replay.sample(), device)
-            reports.append(self.update_critics(batch))
+            batch = _to_device(replay.sample(), device)
+            metrics += [self.update(name, batch) for name in self._every_batch]
             replay.update_tensordict_priority(batch)
-        return [*reports, self.update_actor(batch)]
+        return [*metrics, *(self.update(name, batch) for name in self._last_batch)]
 
-    def update_critics(self, batch: TensorDictBase) -> dict[str, Tensor]:
-        """One critic update and a step of the critic targets; writes priorities to the batch."""
-        loss, info = self._critic_loss(batch)
-        _descend(self.critic_optimizer, loss)
-        self._critic_target.step()
-        return {
-            "bootstrap_il_share": (info["next_proposal"] > 0).float().mean(),
-            "target_mean": info["target_value"].mean(),
-            "q_mean": info["pred_value"].mean(),
-            "loss_qvalue": loss.detach(),
-        }
-
-    def update_actor(self, batch: TensorDictBase) -> dict[str, Tensor]:
-        """One actor update and a step of the actor target."""
-        loss, info = self._policy_loss(batch)
-        _descend(self.actor_optimizer, loss)
-        self._actor_target.step()
-        return {key: value.mean() for key, value in info.items()} | {"loss_actor": loss.detach()}
+    def update(self, term: str, batch: TensorDictBase) -> dict[str, Tensor]:
+        """Minimise a term on one batch [B] and move its targets; returns its metrics."""
+        loss, info = self._terms[term](batch)
+        optimizer = self.optimizers[term]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if term in self._targets:
+            self._targets[term].step()
+        choice = info.pop(_CHOICE, None)
+        metrics = {name: value.mean() for name, value in info.items()}
+        if choice is not None:
+            for index, proposal in enumerate(self._target_proposals):
+                share = (choice == index).float().mean()
+                metrics[share_column("target", proposal)] = share
+        return metrics | {term: loss.detach()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the learner needs to go on."""
-        return {
-            "loss": self.loss.state_dict(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
-            "actor_optimizer": self.actor_optimizer.state_dict(),
-        }
+        """State of networks, targets and optimisers."""
+        optimizers = {name: each.state_dict() for name, each in self.optimizers.items()}
+        return {"loss": self.loss.state_dict(), "optimizers": optimizers}
 
-    def load_state_dict(self, state: dict[str, Any], path: Path) -> None:
-        """Go on from what ``state_dict`` gave.
+    def load_state_dict(self, state: Mapping[str, Any], path: Path) -> None:
+        """Load what ``state_dict`` returned.
 
         Args:
-            state: of a learner of the same configuration.
-            path: the file it comes from, for messages.
+            state: of a learner with the same settings.
+            path: file it comes from, for messages.
 
         Raises:
             UsageError: it is of other networks.
         """
         load_state(self.loss, state["loss"], path)
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-        self.actor_optimizer.load_state_dict(state["actor_optimizer"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
 
 
-def _brought(batch: TensorDictBase, device: torch.device) -> TensorDictBase:
-    """The batch on the device; a GPU fetches it while it still computes, and nobody waits."""
+def _to_device(batch: TensorDictBase, device: torch.device) -> TensorDictBase:
+    """Copy a batch to the device; to a GPU asynchronously, from pinned memory."""
     if device.type != "cuda":
         return batch.to(device)
     return batch.pin_memory(num_threads=0).to(device, non_blocking=True)
-
-
-def _adam(parameters: object, lr: float) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()

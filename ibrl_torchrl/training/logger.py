@@ -1,9 +1,10 @@
-"""What a training run writes down while it goes."""
+"""Logger of a run: progress bar, tables, trackers, evaluations and checkpoints."""
 
 from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -12,40 +13,43 @@ from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.evaluation.evaluate import Evaluation, EvaluationJob
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
 from ibrl_torchrl.files import write_json
+from ibrl_torchrl.keys import HYBRID, RL
+from ibrl_torchrl.reports.figures import run_figure, save_png
 from ibrl_torchrl.rollouts.episode import Rollouts
-from ibrl_torchrl.runs.folder import BEST, EVALUATION
-from ibrl_torchrl.runs.tables import CsvTable
+from ibrl_torchrl.runs.folder import BEST
+from ibrl_torchrl.runs.reader import read_run
+from ibrl_torchrl.runs.tables import (
+    EVAL,
+    EVALUATION,
+    TRAIN,
+    CsvTable,
+    eval_columns,
+    share_column,
+    train_columns,
+)
 from ibrl_torchrl.runs.trackers import make_trackers
-from ibrl_torchrl.training.plot import plot_runs
 from ibrl_torchrl.training.state import LoggerState, TrainingState
-
-TRAIN_COLUMNS = [
-    *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames", "il_share"),
-    *("loss_qvalue", "loss_actor", "q_mean", "target_mean", "actor_value", "bootstrap_il_share"),
-    *("bc_loss", "bc_share"),
-]
-EVAL_COLUMNS = [
-    *("frames", "wall_s", "policy", "episodes", "success", "success_low", "success_high"),
-    *("success_length", "il_share"),
-]
 
 
 class _PendingEvaluation(NamedTuple):
-    """An evaluation on its way, of which frame, of which networks."""
+    """Evaluation in progress, with the networks that it evaluates and their frame."""
 
-    evaluation: EvaluationJob
+    job: EvaluationJob
     frames: int
     networks: dict[str, Any]
 
 
 class RunLogger:
-    """Keeps a run's records: progress bar, tables, trackers, evaluations, checkpoints.
+    """Progress bar, tables, trackers, evaluations and checkpoints of a run.
 
     Args:
         config: of the run.
-        state: what checkpoints are made of.
-        rollouts: plays evaluations; with workers, while the run goes on.
-        records: to go on with.
+        state: contents of checkpoints.
+        rollouts: plays evaluations; with workers, while training continues.
+        logger_state: where to resume.
+        proposals: names that ``proposal`` numbers.
+        target_proposals: names of the TD target's proposals.
+        metrics: names of the loss's metrics.
     """
 
     def __init__(
@@ -53,22 +57,29 @@ class RunLogger:
         config: TrainConfig,
         state: TrainingState,
         rollouts: Rollouts,
-        records: LoggerState,
+        logger_state: LoggerState,
+        *,
+        proposals: Sequence[str],
+        target_proposals: Sequence[str],
+        metrics: Sequence[str],
     ) -> None:
         self._config = config
         self._state = state
-        self._progress = state.progress
+        self._counters = state.counters
         self._run_dir = state.run_dir
         self._rollouts = rollouts
-        self._records = records
-        self._started = time.perf_counter() - self._records.wall
-        self._frames_before = state.progress.frames
-        self._running: _PendingEvaluation | None = None
+        self._logger_state = logger_state
+        self._proposals = proposals
+        self._start = time.perf_counter() - logger_state.wall
+        self._previous_frames = state.counters.frames
+        self._pending: _PendingEvaluation | None = None
         self._train = CsvTable(
-            self._run_dir / "train.csv", TRAIN_COLUMNS, size=self._records.train_size
+            self._run_dir / TRAIN,
+            train_columns(proposals, target_proposals, metrics),
+            size=logger_state.train_size,
         )
         self._eval = CsvTable(
-            self._run_dir / "eval.csv", EVAL_COLUMNS, size=self._records.eval_size
+            self._run_dir / EVAL, eval_columns(proposals), size=logger_state.eval_size
         )
         self._trackers = make_trackers(
             self._run_dir,
@@ -78,55 +89,56 @@ class RunLogger:
             project=config.log.project,
         )
         self._bar = progress_bar(
-            total=config.frames,
-            initial=self._frames_before,
+            total=config.total_frames,
+            initial=self._previous_frames,
             desc=config.task.name,
             unit="frame",
         )
 
-    def after_episode(self, report: dict[str, float]) -> None:
-        """Record an episode and do what has come due."""
-        self._bar.update(min(self._progress.frames, self._config.frames) - self._bar.n)
+    def after_episode(self, metrics: Mapping[str, float]) -> None:
+        """Log an episode, and evaluate and save a checkpoint where their intervals have passed."""
+        self._bar.update(min(self._counters.frames, self._config.total_frames) - self._bar.n)
         if self._is_due(self._config.log.every):
-            self._write_train(report)
-        if self._running is not None and self._running.evaluation.is_done():
-            self._write_evaluation()
+            self._log_training(metrics)
+        if self._pending is not None and self._pending.job.is_done():
+            self._log_evaluation(self._pending)
         if self._is_due(self._config.eval.every):
-            self._begin_evaluation(("hybrid", "rl"), self._config.eval.episodes)
+            self._submit_evaluation((HYBRID, RL), self._config.eval.episodes)
         if self._is_due(self._config.checkpoint_every):
             self.checkpoint()
-        self._frames_before = self._progress.frames
+        self._previous_frames = self._counters.frames
 
-    def evaluate(self, names: tuple[str, ...], episodes: int) -> dict[str, Evaluation]:
-        """Evaluate policies, wait for that, and record the figures."""
-        self._begin_evaluation(names, episodes)
-        return self._write_evaluation()
+    def evaluate(self, policies: Sequence[str], episodes: int) -> dict[str, Evaluation]:
+        """Evaluate policies, wait for the results and log them."""
+        return self._log_evaluation(self._submit_evaluation(policies, episodes))
 
     def checkpoint(self) -> None:
-        """Write everything down that the run needs to go on from here."""
-        if self._running is not None:
-            self._write_evaluation()
-        started = time.perf_counter()
-        self._records.train_size = self._train.sync()
-        self._records.eval_size = self._eval.sync()
-        self._records.wall = self._wall
-        self._state.save(self._records)
-        self._records.saving += time.perf_counter() - started
+        """Save everything that the run needs to resume from here."""
+        if self._pending is not None:
+            self._log_evaluation(self._pending)
+        start = time.perf_counter()
+        self._logger_state.train_size = self._train.sync()
+        self._logger_state.eval_size = self._eval.sync()
+        self._logger_state.wall = self._wall
+        self._state.save(self._logger_state)
+        self._logger_state.saving += time.perf_counter() - start
 
     def finish(self) -> None:
-        """Final checkpoint, evaluation from the same start states, picture and timing."""
+        """Save the final checkpoint, evaluate all policies, draw the curve, write the timing."""
         self.checkpoint()
-        results = self.evaluate(("hybrid", "rl", "bc"), self._config.eval.final_episodes)
-        records = self._records
-        timing = self._progress.seconds | {
-            "evaluate": records.evaluating,
-            "checkpoint": records.saving,
+        policies = (HYBRID, RL, *self._config.imitation)
+        results = self.evaluate(policies, self._config.eval.final_episodes)
+        timing = self._counters.seconds | {
+            "evaluate": self._logger_state.evaluating,
+            "checkpoint": self._logger_state.saving,
             "wall": self._wall,
         }
         write_json(self._run_dir / "timing.json", timing)
-        plot_runs([self._run_dir], self._run_dir / "curve.png")
-        write_evaluation(self._run_dir / EVALUATION, self._progress.frames, results)
-        self._state.tidy()
+        save_png(run_figure(read_run(self._run_dir)), self._run_dir / "curve.png")
+        write_evaluation(
+            self._run_dir / EVALUATION, self._counters.frames, results, self._proposals
+        )
+        self._state.remove_temporary()
         echo(format_table(results))
         echo(f"{self._wall / 60:.1f} minutes; results in {self._run_dir}")
 
@@ -141,63 +153,70 @@ class RunLogger:
 
     @property
     def _wall(self) -> float:
-        return time.perf_counter() - self._started
+        return time.perf_counter() - self._start
 
     def _is_due(self, every: int) -> bool:
-        """Whether the last episode has passed a multiple of so many frames."""
-        return self._progress.frames // every > self._frames_before // every
+        """Whether the last episode has passed a multiple of ``every`` frames."""
+        return self._counters.frames // every > self._previous_frames // every
 
-    def _begin_evaluation(self, names: tuple[str, ...], episodes: int) -> None:
-        if self._running is not None:
-            self._write_evaluation()
-        started = time.perf_counter()
+    def _submit_evaluation(self, policies: Sequence[str], episodes: int) -> _PendingEvaluation:
+        if self._pending is not None:
+            self._log_evaluation(self._pending)
+        start = time.perf_counter()
         first = self._config.eval.seed
-        self._running = _PendingEvaluation(
-            EvaluationJob(self._rollouts, names, range(first, first + episodes)),
-            self._progress.frames,
+        seeds = range(first, first + episodes)
+        self._pending = _PendingEvaluation(
+            EvaluationJob(self._rollouts, policies, seeds, self._proposals),
+            self._counters.frames,
             copy.deepcopy(self._state.learner.loss.state_dict()),
         )
-        self._records.evaluating += time.perf_counter() - started
+        self._logger_state.evaluating += time.perf_counter() - start
+        return self._pending
 
-    def _write_evaluation(self) -> dict[str, Evaluation]:
-        """Wait for the evaluation that is running and record its figures."""
-        started = time.perf_counter()
-        running, self._running = self._running, None
-        results = running.evaluation.results()
-        self._records.evaluating += time.perf_counter() - started
+    def _log_evaluation(self, pending: _PendingEvaluation) -> dict[str, Evaluation]:
+        """Wait for an evaluation and log it; the networks of the best one are saved."""
+        start = time.perf_counter()
+        self._pending = None
+        results = pending.job.results()
+        self._logger_state.evaluating += time.perf_counter() - start
         for name, result in results.items():
             row = result.row()
             self._eval.write(
-                {"frames": running.frames, "wall_s": self._wall, "policy": name, **row}
+                {"frames": pending.frames, "wall_s": self._wall, "policy": name, **row}
             )
-            self._track(f"eval/{name}", row, running.frames)
-            echo(
-                f"frame {running.frames:>7}  {name:6}  success {result.success_rate:.2f} "
-                f"of {len(result.episodes)}  IL share {result.il_share:.2f}"
-            )
-        if "hybrid" in results and results["hybrid"].success_rate > self._records.best:
-            self._records.best = results["hybrid"].success_rate
-            self._state.save_networks(BEST, running.frames, running.networks)
+            self._track(f"eval/{name}", row, pending.frames)
+            echo(f"frame {pending.frames:>7}  {name:6}  {_summary(result)}")
+        if HYBRID in results and results[HYBRID].success_rate > self._logger_state.best:
+            self._logger_state.best = results[HYBRID].success_rate
+            self._state.save_networks(BEST, pending.frames, pending.networks)
         return results
 
-    def _write_train(self, report: dict[str, float]) -> None:
-        progress = self._progress
+    def _log_training(self, metrics: Mapping[str, float]) -> None:
+        counters = self._counters
         row = {
-            "frames": progress.frames,
-            "episodes": progress.episodes,
-            "rounds": progress.rounds,
+            "frames": counters.frames,
+            "episodes": counters.episodes,
+            "rounds": counters.rounds,
             "wall_s": self._wall,
-            **report,
+            **metrics,
         }
         self._train.write(row)
-        self._track("train", report, progress.frames)
+        self._track("train", metrics, counters.frames)
+        imitation = 1 - metrics.get(share_column("acting", RL), 0.0)
         self._bar.set_postfix(
-            success=f"{progress.recent_success:.2f}",
-            q=f"{report.get('q_mean', 0.0):.2f}",
-            il=f"{report['il_share']:.2f}",
+            success=f"{counters.recent_success:.2f}",
+            q=f"{metrics.get('pred_value', 0.0):.2f}",
+            imitation=f"{imitation:.2f}",
         )
 
-    def _track(self, prefix: str, row: dict[str, float], frames: int) -> None:
+    def _track(self, prefix: str, row: Mapping[str, float], frames: int) -> None:
         for tracker in self._trackers:
             for key, value in row.items():
                 tracker.log_scalar(f"{prefix}/{key}", value, step=frames)
+
+
+def _summary(result: Evaluation) -> str:
+    shares = "  ".join(
+        f"{name} {share:.2f}" for name, share in result.proposal_shares.items() if name != RL
+    )
+    return f"success {result.success_rate:.2f} of {len(result.episodes)}  share of {shares}"

@@ -1,11 +1,11 @@
-"""The training loop: take an episode, store it, update, report."""
+"""Training loop: collect an episode, store it, update, report."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,12 +15,15 @@ from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
 from ibrl_torchrl.rollouts.collector import CollectedEpisode
+from ibrl_torchrl.runs.tables import share_column
 from ibrl_torchrl.training.learner import Learner
+
+RECENT = 20  # training episodes in a moving average
 
 
 @dataclass
 class Counters:
-    """Where a run stands; frames are environment steps after action repeat."""
+    """Progress of a run; frames are environment steps after action repeat."""
 
     frames: int = 0
     warmup_frames: int = 0
@@ -33,75 +36,73 @@ class Counters:
 
     @property
     def recent_success(self) -> float:
-        """Success rate of the last 20 training episodes."""
-        recent = self.successes[-20:]
+        """Success rate of the last ``RECENT`` training episodes."""
+        recent = self.successes[-RECENT:]
         return sum(recent) / max(1, len(recent))
 
 
 class NotFinite(UsageError):
-    """Learning went wrong: a number is no number any more."""
+    """Divergence: an observation, a loss or another metric is NaN or inf."""
 
 
 def train(
-    collection: Iterator[CollectedEpisode],
+    episodes: Iterator[CollectedEpisode],
     learner: Learner,
     replay: Replay,
-    progress: Counters,
+    counters: Counters,
     *,
-    frames: int,
-    update_every: int,
+    total_frames: int,
+    frames_per_round: int,
+    proposals: Sequence[str],
     device: torch.device,
     on_episode: Callable[[dict[str, float]], None],
 ) -> None:
-    """Train until ``frames`` environment steps have been taken.
+    """Train until ``total_frames`` environment steps have been collected.
 
-    After each episode come the rounds that its frames have earned: one for every ``update_every``
-    frames, whatever the episode lengths and however many environments there are. Nothing is owed
-    for the warm-up.
+    After each episode the learner runs as many rounds as its frames allow: one for every
+    ``frames_per_round`` frames after the warm-up, exactly, for any episode lengths and any number
+    of workers.
 
     Args:
-        collection: gives the episodes.
+        episodes: endless.
         learner: runs the rounds.
-        replay: takes whole episodes.
-        progress: where to go on; it is kept up to date.
-        frames: total budget, warm-up included.
-        update_every: frames a round.
-        device: where batches are put.
-        on_episode: called after each episode and its rounds with the means of what their updates
-            reported (without rounds, of the episode alone).
+        replay: stores whole episodes.
+        counters: updated in place; where to resume.
+        total_frames: budget, warm-up included.
+        frames_per_round: frames for each round of updates.
+        proposals: names that ``proposal`` numbers.
+        device: of the batches.
+        on_episode: called after each episode and its rounds with its metrics and with the means of
+            the metrics of all updates.
 
     Raises:
-        NotFinite: an episode or a loss has a number that is not finite.
+        NotFinite: an episode or a metric has a value that is NaN or inf.
     """
-    clock = _Clock(progress.seconds)
-    while progress.frames < frames:
-        episode, is_warmup = next(collection)
+    clock = _Clock(counters.seconds)
+    while counters.frames < total_frames:
+        episode, is_warmup = next(episodes)
         clock.charge("collect")
-        _require_finite_episode(episode, progress)
+        _require_finite_episode(episode, counters)
         replay.extend(episode)
-        progress.frames += len(episode)
-        progress.episodes += 1
-        progress.successes.append(bool(episode[NEXT, SUCCESS].any()))
+        counters.frames += len(episode)
+        counters.episodes += 1
+        counters.successes.append(bool(episode[NEXT, SUCCESS].any()))
         if is_warmup:
-            progress.warmup_frames = progress.frames
-        report = {
-            "episode_success": float(progress.successes[-1]),
-            "episode_frames": float(len(episode)),
-            "il_share": (episode[PROPOSAL] > 0).float().mean().item(),
-        }
+            counters.warmup_frames = counters.frames
+        metrics = _episode_metrics(episode, proposals)
         clock.charge("other")
-        due = (progress.frames - progress.warmup_frames) // update_every
-        if due > progress.rounds:
-            rounds = [learner.round(replay, device) for _ in range(due - progress.rounds)]
-            report |= _means(rounds, progress)
-            progress.rounds = due
+        due = (counters.frames - counters.warmup_frames) // frames_per_round
+        if due > counters.rounds:
+            rounds = [learner.round(replay, device) for _ in range(due - counters.rounds)]
+            metrics |= _means(rounds, counters)
+            counters.rounds = due
             clock.charge("update")
-        on_episode(report)
+        on_episode(metrics)
         clock.charge("other")
 
 
 class _Clock:
-    """Charges the time since the last charge to one of several accounts."""
+    """Stopwatch that adds the time since its last reading to one of several accounts."""
 
     def __init__(self, accounts: dict[str, float]) -> None:
         self._accounts = accounts
@@ -113,36 +114,48 @@ class _Clock:
         self._last = now
 
 
-def _means(rounds: list[list[dict[str, torch.Tensor]]], progress: Counters) -> dict[str, float]:
+def _episode_metrics(episode: TensorDictBase, proposals: Sequence[str]) -> dict[str, float]:
+    shares = {
+        share_column("acting", name): (episode[PROPOSAL] == index).float().mean().item()
+        for index, name in enumerate(proposals)
+    }
+    return {
+        "episode_success": float(episode[NEXT, SUCCESS].any()),
+        "episode_frames": float(len(episode)),
+        **shares,
+    }
+
+
+def _means(rounds: list[list[dict[str, torch.Tensor]]], counters: Counters) -> dict[str, float]:
     """Means over all updates of some rounds, in one transfer from the device.
 
     Raises:
-        NotFinite: names the first number of the first update that is not.
+        NotFinite: names the first metric of the first update that is not finite.
     """
-    reported = [
+    entries = [
         (number, name, value)
-        for number, updates in enumerate(rounds, progress.rounds + 1)
+        for number, updates in enumerate(rounds, counters.rounds + 1)
         for update in updates
         for name, value in update.items()
     ]
     values: dict[str, list[float]] = defaultdict(list)
-    numbers = torch.stack([value for *_, value in reported]).tolist()
-    for (number, name, _), value in zip(reported, numbers, strict=True):
+    numbers = torch.stack([value for *_, value in entries]).tolist()
+    for (number, name, _), value in zip(entries, numbers, strict=True):
         if not math.isfinite(value):
             raise NotFinite(
-                f"{name} became {value} in round {number}, by frame {progress.frames}; lower "
-                "algo.lr or check the data"
+                f"{name} became {value} in round {number}, by frame {counters.frames}; lower "
+                "algo.update.lr or check the data"
             )
         values[name].append(value)
     return {name: sum(each) / len(each) for name, each in values.items()}
 
 
-def _require_finite_episode(episode: TensorDictBase, progress: Counters) -> None:
+def _require_finite_episode(episode: TensorDictBase, counters: Counters) -> None:
     for key, values in episode.items(True, True):
         if values.is_floating_point() and not bool((finite := values.isfinite()).all()):
             step = int(torch.nonzero(~finite)[0, 0])
             name = key if isinstance(key, str) else ".".join(key)
             raise NotFinite(
-                f"{name} of episode {progress.episodes + 1} is not finite at step {step}; the "
+                f"{name} of episode {counters.episodes + 1} is not finite at step {step}; the "
                 "simulation has become unstable: lower algo.exploration_noise or task.action_repeat"
             )

@@ -1,4 +1,4 @@
-"""The settings of a run that is to go on."""
+"""Settings of a run that is resumed."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from ibrl_torchrl.runs.folder import CHECKPOINT, OF_THE_CALL, is_finished, read_
 from ibrl_torchrl.runs.tables import flatten_settings
 
 
-def settings_of(call: TrainConfig) -> TrainConfig:
-    """Those of the run that ``resume`` names; what the call sets beside it must be the same.
+def resumed_settings(call: TrainConfig) -> TrainConfig:
+    """Settings of the run that ``resume`` names; those that the call sets too must be equal.
 
     Raises:
-        UsageError: the folder is not a run's, or the call sets something else.
+        UsageError: the folder is not a run's, or the call sets another value.
     """
     run = str(call.resume)
-    began = parse(TrainConfig, read_config(run))
+    original = parse(TrainConfig, read_config(run))
     defaults = dict(flatten_settings(asdict(parse(TrainConfig, composed("train")))))
-    has = dict(flatten_settings(asdict(began)))
-    named = tuple(_named())
+    values = dict(flatten_settings(asdict(original)))
+    overridden = tuple(_overridden())
     for key, value in flatten_settings(asdict(call)):
-        if key in OF_THE_CALL or value == has.get(key):
+        if key in OF_THE_CALL or value == values.get(key):
             continue
-        if value != defaults.get(key) or f"{key}.".startswith(named):
+        if value != defaults.get(key) or f"{key}.".startswith(overridden):
             raise UsageError(
-                f"resume={run}: was begun with {key}={has.get(key)}, this call has {value}; a run "
-                "keeps its settings"
+                f"resume={run}: was started with {key}={values.get(key)}, this call has {value}; a "
+                "run keeps its settings"
             )
     if not is_finished(run) and not (Path(run) / CHECKPOINT).exists():
-        echo(f"{run}: has no checkpoint yet; it begins anew")
-    return replace(began, run_dir=run, if_exists="go_on", quiet=call.quiet)
+        echo(f"{run}: has no checkpoint yet; it starts again")
+    return replace(original, run_dir=run, if_exists="resume", quiet=call.quiet)
 
 
-def _named() -> Iterator[str]:
-    """Settings and groups that the command line names, such as ``"seed."`` and ``"task."``."""
+def _overridden() -> Iterator[str]:
+    """Settings and groups on the command line, such as ``"seed."`` and ``"task."``."""
     if HydraConfig.initialized():
         for override in HydraConfig.get().overrides.task:
             yield override.lstrip("+~").split("=")[0] + "."

@@ -22,20 +22,20 @@ import torch
 
 STORED = Path(__file__).parent.parent / "golden"
 SHORT = [
-    *("task=metaworld/handle-press", "task.horizon=30", "demos.episodes=1", "bc.steps=20"),
-    *("frames=80", "algo.warmup_episodes=1", "algo.update_every=10", "collector.workers=0"),
+    *("task=metaworld/handle-press", "task.horizon=30", "demos.episodes=1", "imitation.bc.steps=20"),
+    *("total_frames=80", "algo.warmup.episodes=1", "algo.update.frames_per_round=10", "collector.workers=0"),
     *("log.every=1", "eval.every=60", "eval.episodes=1", "eval.final_episodes=2"),
 ]
 SETTINGS = {
     "states": [
         *SHORT,
-        *("algo.actor.hidden=[16,16]", "algo.critic.hidden=[16,16]", "bc.network.hidden=[16]"),
+        *("algo.actor.hidden=[16,16]", "algo.critic.hidden=[16,16]", "imitation.bc.network.hidden=[16]"),
         *("replay.batch_size=16", "replay.prioritized=true"),
     ],
     "pixels": [
         *("experiment=small_pixels", *SHORT, "task.image_size=32", "task.frame_stack=2"),
-        *("algo.actor.hidden=[16]", "algo.critic.hidden=[16]", "algo.critic.embedding_size=16"),
-        *("bc.network.hidden=[16]", "replay.capacity=400", "replay.batch_size=8"),
+        *("algo.actor.hidden=[16]", "algo.critic.hidden=[16]", "algo.critic.head_size=16"),
+        *("imitation.bc.network.hidden=[16]", "replay.capacity=400", "replay.batch_size=8"),
     ],
 }
 # Name in a trace -> column.
@@ -44,18 +44,18 @@ TRAIN = {
     "episodes": "episodes",
     "rounds": "rounds",
     "success": "episode_success",
-    "acting_share": "il_share",
+    "acting_share": "proposal_share/acting/bc",
     "loss_qvalue": "loss_qvalue",
     "loss_actor": "loss_actor",
-    "value": "q_mean",
-    "target": "target_mean",
-    "target_share": "bootstrap_il_share",
+    "value": "pred_value",
+    "target": "target_value",
+    "target_share": "proposal_share/target/bc",
 }
 EVAL = {
     "frames": "frames",
     "policy": "policy",
     "success": "success",
-    "share": "il_share",
+    "share": "proposal_share/acting/bc",
 }
 
 

@@ -1,0 +1,225 @@
+"""Help on settings: for the terminal, and as a page of the documentation."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+from omegaconf import MISSING
+
+from ibrl_torchrl.config.commands import COMMANDS, Command
+from ibrl_torchrl.config.compose import options
+from ibrl_torchrl.config.setting import Setting, described
+from ibrl_torchrl.errors import unknown_name
+
+_INDENT = 4
+
+
+class Group(NamedTuple):
+    """Settings with a common prefix.
+
+    Attributes:
+        name: dotted, such as ``"algo.update"``; empty for those of the command itself.
+        help: one sentence.
+        settings: field name and description.
+        defaults: value of each by field name; missing where it has none.
+    """
+
+    name: str
+    help: str
+    settings: Mapping[str, Setting]
+    defaults: Mapping[str, Any]
+
+
+def groups_of(schema: type[Any]) -> Iterator[Group]:
+    """Groups of settings of a dataclass: its own, then those of its parts."""
+    yield from _groups(schema(), "", _summary(schema))
+
+
+def _groups(config: Any, name: str, about: str) -> Iterator[Group]:
+    types = get_type_hints(type(config))
+    settings: dict[str, Setting] = {}
+    defaults: dict[str, Any] = {}
+    parts: list[tuple[Any, str, str]] = []
+    for field in dataclasses.fields(config):
+        path = f"{name}.{field.name}" if name else field.name
+        value, part = getattr(config, field.name), _schema_in(types[field.name])
+        if part is not None and isinstance(value, dict):
+            parts += [(item, f"{path}.{key}", _summary(part)) for key, item in value.items()]
+            continue
+        if part is not None:
+            parts.append((value or part(), path, described(field).help.rstrip(".")))
+            if value is not None:
+                continue
+        settings[field.name] = described(field)
+        defaults[field.name] = value
+    yield Group(name, about, settings, defaults)
+    for part, path, summary in parts:
+        yield from _groups(part, path, summary)
+
+
+def command_help(command: Command, *, width: int, prefix: str = "") -> str:
+    """Help text of a command for the terminal.
+
+    Args:
+        command: to explain.
+        width: of the terminal, in columns.
+        prefix: shows one group of settings alone, such as ``"algo"``.
+
+    Raises:
+        UsageError: there is no such group.
+    """
+    groups = [*groups_of(command.schema)]
+    if prefix:
+        chosen = [g for g in groups if f"{g.name}.".startswith(f"{prefix}.")]
+        if not chosen:
+            raise unknown_name("group of settings", prefix, {g.name for g in groups if g.name})
+        groups = chosen
+    lines = [] if prefix else [*_introduction(command, width)]
+    for group in groups:
+        lines += ["", *_group_lines(group, width)]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def program_help() -> str:
+    """Help text of the program: its commands in one line each."""
+    names = {f"ibrl {c.name} {c.usage}".strip(): c.summary for c in COMMANDS.values()}
+    column = max(map(len, names)) + 2
+    lines = [f"  {name:{column}}{summary}" for name, summary in names.items()]
+    return "\n".join(
+        [
+            "ibrl: imitation bootstrapped reinforcement learning",
+            "",
+            *lines,
+            "",
+            "ibrl COMMAND --help explains a command's settings, --help GROUP one group of them.",
+            "ibrl --version prints the version, ibrl --completion bash the completion script.",
+            "",
+        ]
+    )
+
+
+def settings_markdown() -> str:
+    """Reference of all settings in Markdown, by command and group."""
+    lines = [
+        "# Settings",
+        "",
+        "Every setting of every command with its default. Override one by `NAME=VALUE`; choose an",
+        "option of a group by `GROUP=OPTION`. Values of `task` come from the task's file under",
+        "`configs/task`; `null` stands for none.",
+        "",
+    ]
+    for command in COMMANDS.values():
+        title = f"ibrl {command.name} {command.usage}".strip()
+        lines += [f"## `{title}`", "", f"{_sentence(command.summary)}", ""]
+        if command.groups:
+            lines += [*(f"- {line}" for line in _group_options(command)), ""]
+        for group in groups_of(command.schema):
+            if not group.settings:
+                continue
+            heading = f"`{group.name}`: {group.help}" if group.name else "General"
+            lines += [f"### {heading}", "", "| setting | default | |", "|---|---|---|"]
+            for name, about in group.settings.items():
+                path = f"{group.name}.{name}" if group.name else name
+                default = _default_of(group, name).replace("|", "\\|")
+                lines.append(f"| `{path}` | `{default}` | {_sentence_of(about)} |")
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _introduction(command: Command, width: int) -> Iterator[str]:
+    usage = f"ibrl {command.name} {command.usage}".strip()
+    takes = " [GROUP=OPTION ...]" if command.groups else ""
+    yield f"{usage}{takes} [SETTING=VALUE ...]"
+    yield ""
+    yield from textwrap.wrap(_sentence(command.summary), width)
+    if command.examples:
+        yield ""
+        column = min(max(len(line) for line, _ in command.examples) + 2, max(width // 2, 30))
+        for line, comment in command.examples:
+            yield from _columns(f"  {line}", comment, column + 2, width)
+    if command.groups:
+        yield ""
+        for line in _group_options(command):
+            yield from textwrap.wrap(
+                line.replace("=` ", "=").replace("`", ""), width, subsequent_indent="  "
+            )
+
+
+def _group_options(command: Command) -> Iterator[str]:
+    for group in command.groups:
+        names = options(group)
+        if len(names) > 30:
+            suites = sorted({name.split("/")[0] for name in names})
+            names = [f"{suite}/... ({sum(n.startswith(suite) for n in names)})" for suite in suites]
+        yield f"`{group}=` " + ", ".join(f"`{name}`" for name in names)
+
+
+def _group_lines(group: Group, width: int) -> Iterator[str]:
+    if not group.settings:
+        return
+    yield f"{group.name}: {group.help}" if group.name else "Settings"
+    entries = {f"{group.name}.{name}" if group.name else name: name for name in group.settings}
+    column = min(max(map(len, entries)) + _INDENT, max(width // 2, 30))
+    for path, name in entries.items():
+        about = group.settings[name]
+        text = f"{_sentence_of(about)} [{_default_of(group, name)}]"
+        yield from _columns(f"  {path}", text, column, width)
+
+
+def _columns(left: str, right: str, column: int, width: int) -> list[str]:
+    """Text in two columns; a left one that is too wide has a line of its own."""
+    wrapped = textwrap.wrap(right, max(width - column, 20)) or [""]
+    rows = [f"{'':{column}}{line}" for line in wrapped]
+    if len(left) + 2 > column:
+        return [left, *(row for row in rows if row.strip())]
+    return [f"{left:{column}}{wrapped[0]}".rstrip(), *rows[1:]]
+
+
+def _default_of(group: Group, name: str) -> str:
+    value = _shown(group.defaults[name])
+    return value or (f"by {group.name}=..." if group.name == "task" else "required")
+
+
+def _sentence_of(about: Setting) -> str:
+    """Help with choices, limits and unit."""
+    extra = [
+        ", ".join(about.choices) if about.choices else "",
+        about.limits,
+        about.unit or "",
+    ]
+    told = "; ".join(part for part in extra if part)
+    return f"{about.help} ({told})" if told else about.help
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _summary(schema: type[Any]) -> str:
+    return (schema.__doc__ or "").split("\n")[0].rstrip(".").replace("``", "")
+
+
+def _schema_in(annotation: Any) -> type[Any] | None:
+    """Dataclass in an annotation such as ``X``, ``X | None`` or ``dict[str, X]``."""
+    for candidate in (annotation, *get_args(annotation)):
+        if dataclasses.is_dataclass(candidate) and isinstance(candidate, type):
+            return candidate
+    return None
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written on the command line; empty for a required one."""
+    if value == MISSING:
+        return ""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,154 @@
+"""Declaration and validation of settings: default, limits, choices, unit and help of a field."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from ibrl_torchrl.errors import UsageError
+
+_KEY = "setting"
+MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Description of one setting beside its type and default.
+
+    Attributes:
+        help: one sentence.
+        choices: the allowed values; None allows all.
+        at_least: smallest allowed value; of a list, smallest allowed length and entry.
+        above: value that the setting must exceed.
+        at_most: largest allowed value.
+        below: value that the setting must stay under.
+        unit: of the value, such as ``"frames"``.
+    """
+
+    help: str
+    choices: tuple[str, ...] | None = None
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    unit: str | None = None
+
+    @property
+    def limits(self) -> str:
+        """Limits in words, such as ``"at least 1"``; empty without limits."""
+        bounds = {
+            "at least": self.at_least,
+            "above": self.above,
+            "at most": self.at_most,
+            "below": self.below,
+        }
+        return " and ".join(
+            f"{word} {value:g}" for word, value in bounds.items() if value is not None
+        )
+
+    def violation(self, value: Any) -> str | None:
+        """What ``value`` should be instead; None where it is valid. None itself is valid."""
+        if value is None:
+            return None
+        if isinstance(value, (list, tuple)):
+            if self.at_least is not None and not value:
+                return "a list of one or more"
+            return next((bad for item in value if (bad := self.violation(item))), None)
+        if self.choices is not None and value not in self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            inside = (
+                (self.at_least is None or value >= self.at_least)
+                and (self.above is None or value > self.above)
+                and (self.at_most is None or value <= self.at_most)
+                and (self.below is None or value < self.below)
+            )
+            return None if inside else self.limits
+        return None
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    help: str,
+    choices: Sequence[str] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    unit: str | None = None,
+) -> Any:
+    """Field of a settings dataclass, see :class:`Setting`.
+
+    Args:
+        default: value, list, or a function without arguments that makes one, such as a settings
+            dataclass; without a default the setting has to
+            be given.
+        help: one sentence.
+        choices, at_least, above, at_most, below, unit: see :class:`Setting`.
+    """
+    about = Setting(
+        help, None if choices is None else tuple(choices), at_least, above, at_most, below, unit
+    )
+    metadata = {_KEY: about}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def described(field: dataclasses.Field[Any]) -> Setting:
+    """Description of a field made by :func:`setting`."""
+    return field.metadata[_KEY]
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Setting, Any]]:
+    """Every setting of a settings dataclass: dotted name, description and value."""
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{name}.")
+        elif isinstance(value, Mapping) and any(map(dataclasses.is_dataclass, value.values())):
+            for key, item in value.items():
+                yield from leaves(item, f"{name}.{key}.")
+        else:
+            yield name, described(field), value
+
+
+def require_valid(config: Any) -> None:
+    """Refuse values outside of the limits and choices of their settings.
+
+    Raises:
+        UsageError: names the first invalid setting, its value and what it should be.
+    """
+    for name, about, value in leaves(config):
+        if (expected := about.violation(value)) is not None:
+            require(False, name, value, expected)
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Refuse a value in one line.
+
+    Raises:
+        UsageError: the condition does not hold.
+    """
+    if not condition:
+        raise UsageError(f"{name}={value} must be {expected}")
+
+
+def num_workers(configured: int | None, *, reserved: int) -> int:
+    """Number of worker processes: as configured, or one a free core, 1 to ``MAX_WORKERS``.
+
+    Args:
+        configured: the setting; None counts the cores that this process may use.
+        reserved: cores that are left to others.
+    """
+    if configured is not None:
+        return configured
+    return max(1, min(MAX_WORKERS, len(os.sched_getaffinity(0)) - reserved))

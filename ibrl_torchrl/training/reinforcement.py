@@ -1,0 +1,165 @@
+"""Third stage of a run: reinforcement learning with the imitation policies' proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from tensordict import TensorDict
+from torchrl.envs import EnvBase
+
+from ibrl_torchrl.builders.agent import Agent, build_agent
+from ibrl_torchrl.builders.imitation import frozen_policies
+from ibrl_torchrl.builders.normalization import Normalizers
+from ibrl_torchrl.builders.replay import build_replay
+from ibrl_torchrl.builders.rollouts import build_rollouts
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.console import echo
+from ibrl_torchrl.data.replay.buffer import Replay
+from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
+from ibrl_torchrl.rollouts.episode import Rollouts
+from ibrl_torchrl.runs.episode_log import EpisodeLog
+from ibrl_torchrl.runs.folder import EPISODES, FAILED
+from ibrl_torchrl.runtime import Interrupted, InterruptHandler
+from ibrl_torchrl.training.demonstrations import demonstration_keys
+from ibrl_torchrl.training.imitation import PolicyNetworks
+from ibrl_torchrl.training.learner import Learner
+from ibrl_torchrl.training.logger import RunLogger
+from ibrl_torchrl.training.loop import Counters, NotFinite, train
+from ibrl_torchrl.training.state import Checkpoint, LoggerState, TrainingState
+
+
+def reinforce(
+    config: TrainConfig,
+    episodes: Sequence[TensorDict],
+    networks: PolicyNetworks,
+    normalizers: Normalizers,
+    env: EnvBase,
+    device: torch.device,
+    run_dir: Path,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Train an agent, from the start or from a checkpoint, and log it to the run folder.
+
+    Args:
+        config: of the run.
+        episodes: demonstrations, TensorDicts [T].
+        networks: trained imitation policies by name.
+        normalizers: of observations.
+        env: of the task.
+        device: of networks and batches.
+        run_dir: run folder.
+        checkpoint: where to resume; None starts.
+    """
+    policies = frozen_policies(networks, config.imitation)
+    agent = build_agent(
+        config.algo,
+        policies,
+        normalizers,
+        env,
+        device,
+        cached_proposals=config.replay.cache_proposals,
+    )
+    learner = Learner(
+        agent.loss,
+        agent.loss.terms(),
+        lr=config.algo.update.lr,
+        tau=config.algo.update.tau,
+        critic_updates=config.algo.update.critic_updates,
+        target_proposals=agent.target_proposals,
+        compile_mode=config.compile,
+    )
+    replay = build_replay(
+        config.replay,
+        agent.loss.in_keys,
+        config.algo.loss.gamma,
+        episodes,
+        run_dir / "replay",
+        frame_stack=config.task.frame_stack,
+        policies=policies.values(),
+    )
+    encoders = [policy.encoder for policy in config.imitation.values()]
+    log = EpisodeLog(
+        run_dir / EPISODES,
+        demonstration_keys([*encoders, config.algo.encoder]),
+        frame_stack=config.task.frame_stack,
+        state_stack=config.task.state_stack,
+    )
+    workers = config.collector.workers or 0
+    rollouts = build_rollouts(workers, config.task, env, agent.rollout_policies)
+    with closing(rollouts):
+        _train(config, run_dir, agent, learner, replay, log, rollouts, device, checkpoint)
+
+
+def _train(
+    config: TrainConfig,
+    run_dir: Path,
+    agent: Agent,
+    learner: Learner,
+    replay: Replay,
+    log: EpisodeLog,
+    rollouts: Rollouts,
+    device: torch.device,
+    checkpoint: Checkpoint | None,
+) -> None:
+    counters = Counters() if checkpoint is None else checkpoint.counters
+    collector = EpisodeCollector(
+        rollouts,
+        seed=config.seed,
+        warmup_episodes=config.algo.warmup.episodes,
+        overlap=config.collector.overlap and config.collector.workers != 0,
+        num_completed=counters.episodes,
+        in_flight=() if checkpoint is None else checkpoint.in_flight,
+    )
+    state = TrainingState(run_dir, config.task.label, learner, replay, log, collector, counters)
+    logger = RunLogger(
+        config,
+        state,
+        rollouts,
+        LoggerState() if checkpoint is None else checkpoint.logger,
+        proposals=agent.proposals,
+        target_proposals=agent.target_proposals,
+        metrics=agent.loss.metrics,
+    )
+    with closing(logger), InterruptHandler() as interrupt:
+        if checkpoint is None:
+            logger.evaluate([*config.imitation], config.eval.final_episodes)
+        else:
+            state.restore(checkpoint, refill=counters.frames < config.total_frames)
+            echo(f"resuming from frame {counters.frames}")
+
+        def on_episode(metrics: dict[str, float]) -> None:
+            logger.after_episode(metrics)
+            interrupt.check()
+
+        try:
+            train(
+                _logged(collector, log),
+                learner,
+                replay,
+                counters,
+                total_frames=config.total_frames,
+                frames_per_round=config.algo.update.frames_per_round,
+                proposals=agent.proposals,
+                device=device,
+                on_episode=on_episode,
+            )
+        except NotFinite:
+            state.save_networks(FAILED, counters.frames, agent.loss.state_dict())
+            echo(f"networks at that time: {run_dir / FAILED}")
+            raise
+        except Interrupted:
+            logger.checkpoint()
+            echo(f"stopped; resume with: ibrl train resume={run_dir}")
+            echo(f"or evaluate it with: ibrl eval {run_dir}")
+            raise
+        logger.finish()
+
+
+def _logged(collector: EpisodeCollector, log: EpisodeLog) -> Iterator[CollectedEpisode]:
+    """Collected episodes, each appended to the log as it is taken."""
+    for collected in collector:
+        log.append(collected.episode)
+        yield collected
