@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.files import write_table
+from ibrl_torchrl.keys import RL
 from ibrl_torchrl.runs.tables import evaluation_columns
-
-_RL = "rl"  # its share is what the imitation policies leave
 
 
 def format_table(results: Mapping[str, Evaluation]) -> str:
@@ -24,7 +23,7 @@ def format_table(results: Mapping[str, Evaluation]) -> str:
         episodes, and the share of each imitation policy among the executed actions.
     """
     proposals = dict.fromkeys(name for each in results.values() for name in each.proposal_shares)
-    imitation = [name for name in proposals if name != _RL]
+    imitation = [name for name in proposals if name != RL]
     header = ["policy", "success", "95 % interval", "length", *(f"{n} share" for n in imitation)]
     rows = [header]
     for policy, result in results.items():
