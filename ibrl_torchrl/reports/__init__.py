@@ -1,1 +1,1 @@
-"""From run folders to figures and tables: nothing here needs PyTorch or a simulator."""
+"""Statistics, tables, figures and an HTML page of run folders, without PyTorch or a simulator."""

@@ -1,4 +1,4 @@
-"""Which runs may be averaged, and what a reader must know before."""
+"""Comparisons: runs that may be averaged, and notes on what limits a comparison."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from ibrl_torchrl.keys import HYBRID
 from ibrl_torchrl.runs.reader import Run
 
-# The policy that a method is judged by.
-JUDGED = "hybrid"
-# What may differ between runs that are compared: where they are, and what changes no number.
-_INCIDENTAL = {"run_dir", "seed", "device", "threads", "checkpoint_every", "log", "compile"}
-_INCIDENTAL |= {"if_exists", "quiet"}
-_PATHS = {"demos.path", "bc.path"}
-# What must be the same for all methods of a comparison.
-_COMMON = ("task", "frames", "eval", "demos")
+# Settings that may differ between runs of a method, for they change no result.
+_IGNORED = {"run_dir", "seed", "device", "threads", "checkpoint_every", "log", "compile"}
+_IGNORED |= {"if_exists", "quiet", "resume"}
+# Settings that all runs of a comparison share.
+_SHARED = ("task", "total_frames", "eval", "demos")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs of one task with one budget, evaluated alike.
+    """Runs of one task with the same budget, demonstrations and evaluation.
 
     Attributes:
         task: such as ``"metaworld/box-close"``.
         frames: budget of each run.
-        every: frames between evaluations.
-        methods: finished runs by method, in the order of their seeds. Where settings differ
-            within a method, each group has an entry, named by what differs.
-        notes: what a reader must know, one sentence each.
+        every: interval of evaluations in frames.
+        methods: finished runs by method, sorted by seed. Where settings differ within a method,
+            each group of runs has its own entry, whose name lists the differences.
+        notes: missing seeds, unfinished runs and other limits, one sentence each.
     """
 
     task: str
@@ -41,16 +39,22 @@ class Comparison:
 
     @property
     def runs(self) -> list[Run]:
+        """Runs of all methods."""
         return [run for runs in self.methods.values() for run in runs]
+
+    @property
+    def imitation(self) -> list[str]:
+        """Names of all runs' imitation policies."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.imitation))
 
 
 def compare(runs: Iterable[Run]) -> list[Comparison]:
-    """Group runs that may be compared; runs of other tasks, budgets or evaluations stay apart."""
+    """Group runs into comparisons by task, budget, demonstrations and evaluation."""
     groups = defaultdict(list)
     for run in runs:
-        told = _settings(run).items()
-        common = [(name, value) for name, value in told if name.split(".")[0] in _COMMON]
-        groups[run.task, run.frames, repr(sorted(common))].append(run)
+        settings = result_settings(run).items()
+        shared = [(name, value) for name, value in settings if name.split(".")[0] in _SHARED]
+        groups[run.task, run.total_frames, repr(sorted(shared))].append(run)
     tasks = [task for task, *_ in groups]
     return [
         _comparison(members, is_one_of_several=tasks.count(task) > 1)
@@ -58,66 +62,89 @@ def compare(runs: Iterable[Run]) -> list[Comparison]:
     ]
 
 
+def result_settings(run: Run) -> dict[str, Any]:
+    """Settings of a run that its results depend on, by dotted names."""
+    return {
+        name: value
+        for name, value in run.settings.items()
+        if name.split(".")[0] not in _IGNORED and not is_input_path(name)
+    }
+
+
+def is_input_path(setting: str) -> bool:
+    """Whether a setting is the path of demonstrations or of an imitation policy."""
+    return setting.startswith(("demos.", "imitation.")) and setting.endswith(".path")
+
+
+def format_setting(value: object) -> str:
+    """Text of a setting's value, lists as on the command line: ``[rl,bc]``."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
+
+
 def _comparison(runs: list[Run], *, is_one_of_several: bool) -> Comparison:
     notes = []
     if is_one_of_several:
         notes.append(
-            "Other runs of this task have another budget, other demonstrations or another "
-            "evaluation; they are shown apart."
+            "Other runs of this task have a different budget, demonstrations or evaluation; they "
+            "are compared separately."
         )
-    finished = [run for run in runs if JUDGED in run.final]
-    for run in runs:
-        if run not in finished:
-            reached = max((p.frames for points in run.curves.values() for p in points), default=0)
-            notes.append(
-                f"{run.method}, seed {run.seed}, did not finish (last evaluated at frame "
-                f"{reached} of {run.frames}) and is left out: {run.path}."
-            )
+    finished = [run for run in runs if HYBRID in run.final]
+    notes += _unfinished(run for run in runs if HYBRID not in run.final)
     methods: dict[str, tuple[Run, ...]] = {}
     for method, members in _by_method(finished):
-        notes += _untold_settings(method, members)
+        notes += _partial_settings(method, members)
         for label, variant in _variants(method, members):
-            chosen: dict[int, Run] = {}
+            by_seed: dict[int, Run] = {}
             for run in variant:
-                if chosen.setdefault(run.seed, run) is not run:
+                if by_seed.setdefault(run.seed, run) is not run:
                     notes.append(
-                        f"{label} has two runs of seed {run.seed}: {chosen[run.seed].path} counts, "
-                        f"{run.path} is left out."
+                        f"{label} has two runs of seed {run.seed}: {by_seed[run.seed].path} is "
+                        f"included, {run.path} is excluded."
                     )
-            methods[label] = tuple(chosen.values())
+            methods[label] = tuple(by_seed.values())
     notes += _missing_seeds(methods)
-    notes += _unlike_inputs(methods)
-    every = runs[0].config["eval"]["every"]
-    return Comparison(runs[0].task, runs[0].frames, every, methods, tuple(notes))
+    notes += _different_inputs(run for members in methods.values() for run in members)
+    return Comparison(runs[0].task, runs[0].total_frames, runs[0].eval_every, methods, tuple(notes))
 
 
 def _by_method(runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
-    """Runs by method in the order of their seeds, IBRL first."""
+    """Runs by method, sorted by seed; IBRL comes first."""
     ordered = sorted(runs, key=lambda run: (run.method != "ibrl", run.method, run.seed))
     for method, members in groupby(ordered, key=lambda run: run.method):
         yield method, [*members]
 
 
 def _variants(method: str, runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
-    """Runs of one method by their settings; all but the largest group are named by what differs."""
-    flats = [_settings(run) for run in runs]
-    told = set.intersection(*map(set, flats))
+    """Runs of one method by their settings; names of all but the largest group list differences."""
+    settings = [result_settings(run) for run in runs]
+    names = sorted(name for name in settings[0] if all(name in values for values in settings))
     groups = defaultdict(list)
-    for run, flat in zip(runs, flats, strict=True):
-        groups[tuple((key, str(flat[key])) for key in sorted(told))].append(run)
-    main, *others = sorted(groups, key=lambda settings: -len(groups[settings]))
+    for run, values in zip(runs, settings, strict=True):
+        groups[tuple((name, format_setting(values[name])) for name in names)].append(run)
+    main, *others = sorted(groups, key=lambda group: -len(groups[group]))
     yield method, groups[main]
-    for settings in others:
-        differing = (f"{key}={value}" for key, value in {*settings} - {*main})
-        yield f"{method}, {', '.join(sorted(differing))}", groups[settings]
+    for group in others:
+        differences = sorted(f"{name}={value}" for name, value in {*group} - {*main})
+        yield f"{method}, {', '.join(differences)}", groups[group]
 
 
-def _untold_settings(method: str, runs: list[Run]) -> Iterator[str]:
-    flats = [_settings(run) for run in runs]
-    untold = set.union(*map(set, flats)) - set.intersection(*map(set, flats))
-    if untold:
-        named = ", ".join(sorted(untold))
-        yield f"Not all runs of {method} tell {named}: they are of different versions."
+def _unfinished(runs: Iterable[Run]) -> Iterator[str]:
+    for run in runs:
+        frames = [point.frames for points in run.curves.values() for point in points]
+        yield (
+            f"{run.method}, seed {run.seed}, is unfinished (last evaluation at frame "
+            f"{max(frames, default=0)} of {run.total_frames}) and is excluded: {run.path}."
+        )
+
+
+def _partial_settings(method: str, runs: list[Run]) -> Iterator[str]:
+    names = [{*result_settings(run)} for run in runs]
+    partial = {name for name in names[0].union(*names) if not all(name in n for n in names)}
+    if partial:
+        yield (
+            f"Runs of {method} are of different versions; only some have the settings "
+            f"{', '.join(sorted(partial))}."
+        )
 
 
 def _missing_seeds(methods: Mapping[str, tuple[Run, ...]]) -> Iterator[str]:
@@ -125,26 +152,17 @@ def _missing_seeds(methods: Mapping[str, tuple[Run, ...]]) -> Iterator[str]:
     for method, runs in methods.items():
         missing = sorted(seeds - {run.seed for run in runs})
         if missing:
-            named = ", ".join(map(str, missing))
-            yield f"{method} has no run of seed {named}."
+            yield f"{method} has no run of seed {', '.join(map(str, missing))}."
 
 
-def _unlike_inputs(methods: Mapping[str, tuple[Run, ...]]) -> Iterator[str]:
-    """Seeds whose methods did not start from the same demonstrations and BC policy."""
-    for name, key in (("demonstrations", "demos"), ("BC policy", "bc")):
-        found = defaultdict(set)
-        for run in (run for runs in methods.values() for run in runs):
-            found[run.seed].add(run.inputs.get(key))
-        unlike = sorted(seed for seed, hashes in found.items() if len(hashes) > 1)
-        if unlike:
-            named = ", ".join(map(str, unlike))
-            yield f"Methods do not share the {name} (seed {named})."
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """A run's settings without what changes no number."""
-    return {
-        name: value
-        for name, value in run.settings.items()
-        if name.split(".")[0] not in _INCIDENTAL and name not in _PATHS
-    }
+def _different_inputs(runs: Iterable[Run]) -> Iterator[str]:
+    """Seeds whose runs have different demonstrations or imitation policies of the same name."""
+    hashes: dict[str, dict[int, set[str | None]]] = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        for name in ("demos", *run.imitation):
+            hashes[name][run.seed].add(run.inputs.get(name))
+    for name, by_seed in hashes.items():
+        different = sorted(seed for seed, values in by_seed.items() if len(values) > 1)
+        if different:
+            label = "demonstrations" if name == "demos" else f"imitation policy {name}"
+            yield f"Methods do not share the {label} (seed {', '.join(map(str, different))})."

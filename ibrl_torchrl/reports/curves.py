@@ -1,4 +1,4 @@
-"""Curves of several runs on common frames."""
+"""Learning curves: evaluations of several runs aligned on common frames and aggregated."""
 
 from __future__ import annotations
 
@@ -12,57 +12,59 @@ from ibrl_torchrl.reports.comparison import Comparison
 from ibrl_torchrl.reports.statistics import Estimate, bootstrap, interquartile_mean
 from ibrl_torchrl.runs.reader import EvalPoint, Run
 
+Metric = Callable[[EvalPoint], float]
+SUCCESS: Metric = attrgetter("success")
+
 
 @dataclass(frozen=True)
 class Curve:
-    """Interquartile mean over runs, with its interval, at each of some frames."""
+    """Interquartile means over runs with confidence intervals, by training frames."""
 
     frames: tuple[int, ...]
     estimates: tuple[Estimate, ...]
 
 
-def curve(
-    comparison: Comparison,
-    runs: Sequence[Run],
-    policy: str,
-    figure: Callable[[EvalPoint], float] = attrgetter("success"),
-) -> Curve | None:
-    """A method's curve of a policy; None where a run has no evaluation of it.
+def share_of(proposal: str) -> Metric:
+    """Metric: share of a proposal among the executed actions; 0 in runs without this proposal."""
+    return lambda point: point.shares.get(proposal, 0.0)
 
-    Frames at which not every run was evaluated are left out.
+
+def method_curve(
+    comparison: Comparison, runs: Sequence[Run], policy: str, metric: Metric = SUCCESS
+) -> Curve | None:
+    """Aggregated curve of a method; None if no frame has an evaluation of every run.
 
     Args:
-        comparison: that the runs are of.
-        runs: of one method.
-        policy: ``"hybrid"``, ``"rl"`` or ``"bc"``.
-        figure: what of an evaluation is drawn, default its success rate.
+        comparison: comparison that contains the runs.
+        runs: runs of the method.
+        policy: ``"hybrid"``, ``"rl"`` or the name of an imitation policy.
+        metric: value of an evaluation, default its success rate.
     """
-    series = [on_common_frames(comparison, run, policy, figure) for run in runs]
-    shared = sorted(set.intersection(*map(set, series)))
-    if not shared:
+    series = [run_curve(comparison, run, policy, metric) for run in runs]
+    common = sorted(set.intersection(*map(set, series)))
+    if not common:
         return None
     estimates = (
         bootstrap(interquartile_mean, np.array([[values[frame]] for values in series]))
-        for frame in shared
+        for frame in common
     )
-    return Curve(tuple(shared), tuple(estimates))
+    return Curve(tuple(common), tuple(estimates))
 
 
-def on_common_frames(
-    comparison: Comparison,
-    run: Run,
-    policy: str,
-    figure: Callable[[EvalPoint], float] = attrgetter("success"),
+def run_curve(
+    comparison: Comparison, run: Run, policy: str, metric: Metric = SUCCESS
 ) -> dict[int, float]:
-    """A run's evaluations of a policy, by frames that the runs of a comparison have in common.
+    """Evaluations of a policy in one run, by frames rounded down to multiples of ``eval.every``.
 
-    Evaluations come after the episode in which they fell due, so that their frames differ by less
-    than an episode; they are put on multiples of ``eval.every``, the last on the budget.
+    Evaluations follow the episode in which they fell due, so that those of different runs are less
+    than an episode apart. Those at or after the budget are at the budget.
     """
-    return {_on_grid(point, comparison): figure(point) for point in run.curves.get(policy, ())}
+    return {
+        _aligned_frame(point, comparison): metric(point) for point in run.curves.get(policy, ())
+    }
 
 
-def _on_grid(point: EvalPoint, comparison: Comparison) -> int:
+def _aligned_frame(point: EvalPoint, comparison: Comparison) -> int:
     if point.frames >= comparison.frames:
         return comparison.frames
     return point.frames // comparison.every * comparison.every

@@ -1,38 +1,83 @@
-"""What ``ibrl diagnose`` has left in run folders."""
+"""Diagnoses of runs (see ``ibrl diagnose``): tables and averages over an episode."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.keys import RL
 from ibrl_torchrl.reports.comparison import Comparison
-from ibrl_torchrl.runs.tables import read_rows
+from ibrl_torchrl.runs.tables import (
+    DIAGNOSIS_ROLLOUTS,
+    DIAGNOSIS_STEPS,
+    read_rows,
+    value_column,
+)
 
-MOMENTS_FILE = "diagnosis_moments.csv"
-RESTARTS_FILE = "diagnosis_restarts.csv"
-PARTS = 10  # of an episode
-_OF_MOMENTS = ("step", "length", "proposal", "value", "rl_value", "il_value")
+PARTS = 10  # equal parts of an episode
+SOURCES = ("demonstrated", "visited")
 
 Row = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Step of a scored episode.
+
+    Attributes:
+        part: index of the tenth of the episode that the step is in.
+        success: whether the episode solved the task.
+        proposal: name of the executed proposal.
+        value: critics' value of the executed action.
+        earned: discounted return from this step; None where the method learns of other rewards.
+        values: critics' value of each proposal, by its name.
+    """
+
+    part: int
+    success: bool
+    proposal: str
+    value: float
+    earned: float | None
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Rollout of an imitation policy from a stored state.
+
+    Attributes:
+        policy: name of the imitation policy.
+        source: ``"demonstrated"`` or ``"visited"``, where the state is from.
+        success: whether the rollout solved the task.
+        error: mean distance from the scripted expert's actions; None without one.
+    """
+
+    policy: str
+    source: str
+    success: bool
+    error: float | None
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A run's moments and restarts, as rows of strings."""
+    """Scored steps of the hybrid and rollouts of the imitation policies of one run."""
 
     method: str
     seed: int
-    moments: Sequence[dict[str, str]]
-    restarts: Sequence[dict[str, str]]
+    imitation: tuple[str, ...]
+    steps: Sequence[Step]
+    rollouts: Sequence[Rollout]
 
 
-def diagnoses(comparison: Comparison) -> list[Diagnosis]:
-    """Those of the runs that have been diagnosed.
+def read_diagnoses(comparison: Comparison) -> list[Diagnosis]:
+    """Diagnoses of the runs that have one.
 
     Raises:
         UsageError: a table cannot be read.
@@ -41,83 +86,135 @@ def diagnoses(comparison: Comparison) -> list[Diagnosis]:
         Diagnosis(
             method,
             run.seed,
-            _rows(run.path / MOMENTS_FILE, numbers=_OF_MOMENTS, untold=["return"]),
-            _rows(run.path / RESTARTS_FILE, numbers=["step"], untold=["error"]),
+            run.imitation,
+            _read(run.path / DIAGNOSIS_STEPS, partial(_step, proposals=run.proposals)),
+            _read(run.path / DIAGNOSIS_ROLLOUTS, _rollout),
         )
         for method, runs in comparison.methods.items()
         for run in runs
-        if (run.path / MOMENTS_FILE).is_file() and (run.path / RESTARTS_FILE).is_file()
+        if (run.path / DIAGNOSIS_STEPS).is_file() and (run.path / DIAGNOSIS_ROLLOUTS).is_file()
     ]
 
 
-def diagnosis_table(found: Iterable[Diagnosis]) -> list[Row]:
-    """How far values are from returns, and how the BC policy fares off the demonstrations."""
+def diagnosis_table(diagnoses: Iterable[Diagnosis], imitation: Sequence[str]) -> list[Row]:
+    """Errors of the critics' values, and imitation policies in and off demonstrated states.
+
+    Args:
+        diagnoses: one row each.
+        imitation: names of the imitation policies that have columns.
+    """
     return [
         {
-            "method": each.method,
-            "seed": each.seed,
-            "gap_solved": _mean(each.moments, _gap, success="1"),
-            "gap_failed": _mean(each.moments, _gap, success="0"),
-            "bc_demonstrated": _mean(each.restarts, _succeeded, source="demonstrated"),
-            "bc_visited": _mean(each.restarts, _succeeded, source="visited"),
-            "error_demonstrated": _mean(each.restarts, _error, source="demonstrated"),
-            "error_visited": _mean(each.restarts, _error, source="visited"),
+            "method": diagnosis.method,
+            "seed": diagnosis.seed,
+            "value_error_success": _mean(
+                _value_error(step) for step in diagnosis.steps if step.success
+            ),
+            "value_error_failure": _mean(
+                _value_error(step) for step in diagnosis.steps if not step.success
+            ),
+            **{
+                f"success_{source}/{name}": _mean(
+                    float(rollout.success) for rollout in _rollouts(diagnosis, name, source)
+                )
+                for name in imitation
+                for source in SOURCES
+            },
+            **{
+                f"error_{source}/{name}": _mean(
+                    rollout.error for rollout in _rollouts(diagnosis, name, source)
+                )
+                for name in imitation
+                for source in SOURCES
+            },
         }
-        for each in found
+        for diagnosis in diagnoses
     ]
 
 
-def by_part(
-    found: Diagnosis, figure: Callable[[dict[str, str]], float]
+def episode_profile(
+    diagnosis: Diagnosis, metric: Callable[[Step], float]
 ) -> tuple[list[float], list[float]]:
-    """Means of a figure in each tenth of the episodes: where, as shares of an episode, and what."""
-    inside: list[list[float]] = [[] for _ in range(PARTS)]
-    for row in found.moments:
-        inside[int(row["step"]) * PARTS // int(row["length"])].append(figure(row))
-    told = [(part + 0.5) / PARTS for part in range(PARTS) if inside[part]]
-    return told, [float(np.mean(values)) for values in inside if values]
+    """Mean of a metric of steps in each tenth of an episode.
+
+    Returns:
+        Middles of the tenths that have steps, as fractions of an episode, and the means.
+    """
+    parts: list[list[float]] = [[] for _ in range(PARTS)]
+    for step in diagnosis.steps:
+        parts[step.part].append(metric(step))
+    middles = [(part + 0.5) / PARTS for part in range(PARTS) if parts[part]]
+    return middles, [float(np.mean(values)) for values in parts if values]
 
 
-def is_imitation(row: dict[str, str]) -> float:
-    """Whether the imitation policy's action was executed."""
-    return float(int(row["proposal"]) > 0)
+def execution_of(proposal: str) -> Callable[[Step], float]:
+    """Metric: 1 where a proposal was executed, else 0."""
+    return lambda step: float(step.proposal == proposal)
 
 
-def advantage(row: dict[str, str]) -> float:
-    """How much more the critics expect of the imitation policy's action than of the RL actor's."""
-    return float(row["il_value"]) - float(row["rl_value"])
+def advantage_of(proposal: str) -> Callable[[Step], float]:
+    """Metric: critics' value of a proposal minus that of the RL actor's."""
+    return lambda step: step.values[proposal] - step.values[RL]
 
 
-def _gap(row: dict[str, str]) -> float | None:
-    return float(row["value"]) - float(row["return"]) if row["return"] else None
+def _rollouts(diagnosis: Diagnosis, policy: str, source: str) -> list[Rollout]:
+    return [r for r in diagnosis.rollouts if (r.policy, r.source) == (policy, source)]
 
 
-def _succeeded(row: dict[str, str]) -> float:
-    return float(row["success"] == "True")
+def _value_error(step: Step) -> float | None:
+    return None if step.earned is None else step.value - step.earned
 
 
-def _error(row: dict[str, str]) -> float | None:
-    return float(row["error"]) if row["error"] else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are not None; None if there is none."""
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers else None
 
 
-def _mean(
-    rows: Iterable[dict[str, str]], figure: Callable[[dict[str, str]], float | None], **where: str
-) -> float | None:
-    """Mean of what a figure says of the rows with these entries; None where it says nothing."""
-    chosen = (row for row in rows if all(row[key] == value for key, value in where.items()))
-    told = [value for row in chosen if (value := figure(row)) is not None]
-    return float(np.mean(told)) if told else None
+def _step(row: Mapping[str, str], proposals: Sequence[str]) -> Step:
+    index, length = int(row["step"]), int(row["length"])
+    if not 0 <= index < length:
+        raise ValueError(f"step {index} of {length}")
+    return Step(
+        part=index * PARTS // length,
+        success=bool(int(row["success"])),
+        proposal=_choice(row["proposal"], proposals),
+        value=float(row["value"]),
+        earned=_optional(row["return"]),
+        values={name: float(row[value_column(name)]) for name in proposals},
+    )
 
 
-def _rows(file: Path, *, numbers: Sequence[str], untold: Sequence[str]) -> list[dict[str, str]]:
-    """A table whose ``numbers`` are numbers, and whose ``untold`` ones may be missing in a row."""
+def _rollout(row: Mapping[str, str]) -> Rollout:
+    return Rollout(
+        policy=row["policy"],
+        source=_choice(row["source"], SOURCES),
+        success=_choice(row["success"], ("True", "False")) == "True",
+        error=_optional(row["error"]),
+    )
+
+
+def _choice(text: str, choices: Sequence[str]) -> str:
+    if text not in choices:
+        raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
+    return text
+
+
+def _optional(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _read(file: Path, parse: Callable[[Mapping[str, str]], T]) -> list[T]:
+    """Parsed rows of a table.
+
+    Raises:
+        UsageError: the file cannot be read, or a row is not of this table.
+    """
     try:
-        rows = read_rows(file)
-        for row in rows:
-            for name in (*numbers, *filter(row.get, untold)):
-                float(row[name])
+        return [parse(row) for row in read_rows(file)]
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file}: not a table of ibrl diagnose, or a damaged one") from error
-    return rows
+        raise UsageError(
+            f"{file}: is damaged or not a table of ibrl diagnose; diagnose the run again"
+        ) from error

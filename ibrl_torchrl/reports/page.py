@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs nothing beside it, its tables as CSV, its curves as PNG."""
+"""Report of runs: a self-contained HTML page, tables as CSV files, learning curves as PNG files."""
 
 from __future__ import annotations
 
@@ -14,130 +14,82 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import atomic_path, write_table
 from ibrl_torchrl.reports import figures, tables
 from ibrl_torchrl.reports.comparison import Comparison, compare
-from ibrl_torchrl.reports.diagnosis_tables import diagnoses, diagnosis_table
+from ibrl_torchrl.reports.diagnosis_tables import diagnosis_table, read_diagnoses
+from ibrl_torchrl.reports.layout import TEXT, Column, columns, format_cell
 from ibrl_torchrl.reports.statistics import RESAMPLES
 from ibrl_torchrl.reports.tables import Row
 from ibrl_torchrl.runs.reader import Run
 
 _TABLES = ("final", "runs", "speed", "lengths", "improvement", "diagnosis", "settings")
-# Methods that lack a part of IBRL; where there are others, too, they are drawn apart.
+# Methods that lack a part of IBRL; beside several other methods they have a figure of their own.
 ABLATIONS = {"actor_proposal", "bootstrap_proposal", "td3", "ibrl_no_dropout"}
-# Larger videos stay in their run folders.
-LARGEST_VIDEO = 5_000_000
-_Columns = list[tuple[str, str, str]]
-_COLUMNS: dict[str, _Columns] = {
-    "final": [
-        ("method", "method", "text"),
-        ("runs", "runs", "d"),
-        ("episodes", "episodes", "d"),
-        ("success", "success", "estimate"),
-        ("while_learning", "while learning", "estimate"),
-        ("rl_alone", "RL alone", ".2f"),
-        ("bc_policy", "BC", ".2f"),
-        ("il_share", "imitation", ".2f"),
-    ],
-    "speed": [
-        ("method", "method", "text"),
-        ("seed", "seed", "d"),
-        ("frames_to_50", "frames to 50 %", ",.0f"),
-        ("minutes_to_50", "minutes", ".1f"),
-        ("frames_to_90", "frames to 90 %", ",.0f"),
-        ("minutes_to_90", "minutes", ".1f"),
-    ],
-    "lengths": [
-        ("method", "method", "text"),
-        ("seed", "seed", "d"),
-        ("bc_policy", "BC policy", ".1f"),
-        ("method_itself", "method", ".1f"),
-    ],
-    "improvement": [
-        ("method", "a run of", "text"),
-        ("than", "is better than one of", "text"),
-        ("probability", "in the end", "estimate"),
-        ("while_learning", "while learning", "estimate"),
-    ],
-    "diagnosis": [
-        ("method", "method", "text"),
-        ("seed", "seed", "d"),
-        ("gap_solved", "value - return, solved", "+.3f"),
-        ("gap_failed", "failed", "+.3f"),
-        ("bc_demonstrated", "BC from demonstrated states", ".2f"),
-        ("bc_visited", "from visited", ".2f"),
-        ("error_demonstrated", "BC from expert, demonstrated", ".2f"),
-        ("error_visited", "visited", ".2f"),
-    ],
-    "all_settings": [("setting", "setting", "text"), ("value", "value", "text")],
-    "runs": [
-        ("method", "method", "text"),
-        ("seed", "seed", "d"),
-        ("success", "success", ".2f"),
-        ("rl_alone", "RL alone", ".2f"),
-        ("bc_policy", "BC", ".2f"),
-        ("minutes", "minutes", ".1f"),
-        ("commit", "commit", "text"),
-        ("command", "command", "text"),
-    ],
-}
+# Larger videos are not embedded in the page.
+MAX_VIDEO_BYTES = 5_000_000
 
 
 def write_report(runs: Sequence[Run], out: Path, title: str) -> list[Comparison]:
     """Write ``index.html`` and, for each comparison, its tables and learning curves.
 
     Args:
-        runs: to be compared where that is possible.
-        out: folder, made if need be.
-        title: of the page.
+        runs: runs to compare; those that cannot be compared get separate sections.
+        out: folder to create or to write into.
+        title: title of the page.
+
+    Returns:
+        The comparisons of the page.
 
     Raises:
-        UsageError: ``out`` cannot be written to.
+        UsageError: ``out`` cannot be written to, or a diagnosis cannot be read.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"out={out}: cannot make this folder ({error.strerror})") from error
+        raise UsageError(f"out={out}: cannot create this folder ({error.strerror})") from error
     comparisons = compare(runs)
-    parts = []
+    sections = []
     for number, comparison in enumerate(comparisons, 1):
-        name = f"{number}-{re.sub('[^A-Za-z0-9]+', '-', comparison.task)}"
-        parts.append(_part(comparison))
-        _write_tables(parts[-1], out, name)
+        prefix = f"{number}-{re.sub('[^A-Za-z0-9]+', '-', comparison.task)}"
+        sections.append(_section(comparison))
+        _write_tables(sections[-1], out, prefix)
         if comparison.methods:
-            with atomic_path(out / f"{name}-curves.png") as temporary:
-                figures.learning_curves(comparison).savefig(temporary, format="png")
+            figures.save_png(figures.learning_curves(comparison), out / f"{prefix}-curves.png")
     environment = Environment(
         loader=PackageLoader("ibrl_torchrl.reports", "."), autoescape=select_autoescape()
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = format_cell
     page = environment.get_template("page.html").render(
         title=title,
         runs=len(runs),
-        counted=sum(len(comparison.runs) for comparison in comparisons),
+        compared=sum(len(comparison.runs) for comparison in comparisons),
         resamples=RESAMPLES,
-        columns=_COLUMNS,
-        parts=parts,
+        sections=sections,
+        TEXT=TEXT,
     )
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(page)
     return comparisons
 
 
-def _part(comparison: Comparison) -> dict[str, Any]:
-    """What the page shows of a comparison."""
+def _section(comparison: Comparison) -> dict[str, Any]:
+    """Tables, figures and texts of a comparison, by the template's names."""
     if not comparison.methods:
         return {"comparison": comparison}
     settings = tables.settings_table(comparison)
     first = comparison.runs[0]
-    found = diagnoses(comparison)
+    diagnoses = read_diagnoses(comparison)
     return {
         "comparison": comparison,
+        "columns": columns(comparison.imitation),
         "final": tables.final_table(comparison),
         "speed": tables.speed_table(comparison),
         "lengths": tables.length_table(comparison),
         "improvement": tables.improvement_table(comparison),
-        "diagnosis": diagnosis_table(found),
-        "proposals": figures.as_svg(figures.proposals_by_part(found)) if found else None,
+        "diagnosis": diagnosis_table(diagnoses, comparison.imitation),
+        "diagnosis_figure": figures.to_svg(figures.diagnosis_figure(diagnoses))
+        if diagnoses
+        else None,
         "settings": settings,
-        "setting_columns": [(key, key, "text") for key in (settings[0] if settings else ())],
+        "setting_columns": [Column(key, key, TEXT) for key in (settings[0] if settings else ())],
         "first": f"{first.method}, seed {first.seed}",
         "all_settings": [
             {"setting": name, "value": value}
@@ -151,66 +103,59 @@ def _part(comparison: Comparison) -> dict[str, Any]:
 
 
 def _figures(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
+    """Headings, captions and SVG elements of the figures that a comparison has."""
     methods = {run.method for run in comparison.runs}
     ablations, others = methods & ABLATIONS, methods - ABLATIONS
     drawn = [
         (
             "Learning curves",
-            "Success of the policy that a method ends with.",
+            "Success of the hybrid policy; of methods without proposals it is the RL actor.",
             figures.learning_curves(comparison, others if len(others) > 1 else methods),
         ),
         (
             "Ablations",
-            "What IBRL is without one or both of its proposals, or without dropout (Fig. 6).",
+            "IBRL without one or both kinds of proposals, or without dropout (paper, Fig. 6).",
             figures.learning_curves(comparison, {"ibrl"} | ablations)
             if ablations and len(others) > 1
             else None,
         ),
         (
-            "Hybrid and RL actor alone",
-            "The same runs; the RL actor evaluated by itself (the paper's Fig. 11).",
-            figures.hybrid_against_rl(comparison),
+            "Hybrid and RL actor",
+            "The hybrid and the RL actor of the same runs (paper, Fig. 11).",
+            figures.hybrid_and_rl(comparison),
         ),
         (
             "Imitation actions",
-            "How often the hybrid takes the BC policy's action when evaluated (Fig. 12).",
-            figures.il_share(comparison),
+            "Share of imitation actions among the hybrid's in evaluations (paper, Fig. 12).",
+            figures.imitation_share(comparison),
         ),
     ]
-    for heading, text, figure in drawn:
+    for heading, caption, figure in drawn:
         if figure is not None:
-            yield heading, text, figures.as_svg(figure)
+            yield heading, caption, figures.to_svg(figure)
 
 
 def _versions(comparison: Comparison) -> str:
-    told = {
-        ", ".join(f"{name} {found}" for name, found in run.origin.get("versions", {}).items())
+    versions = {
+        ", ".join(f"{name} {version}" for name, version in run.provenance["versions"].items())
         for run in comparison.runs
+        if "versions" in run.provenance
     }
-    return "Versions: " + "; or ".join(sorted(told)) + "."
+    return "Versions: " + "; or ".join(sorted(versions)) + "." if versions else ""
 
 
 def _videos(comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """Headings and data URLs of the runs' videos."""
     for run in comparison.runs:
         file = run.path / "video.mp4"
-        if file.is_file() and file.stat().st_size <= LARGEST_VIDEO:
+        if file.is_file() and file.stat().st_size <= MAX_VIDEO_BYTES:
             content = base64.b64encode(file.read_bytes()).decode()
             yield f"{run.method}, seed {run.seed}", f"data:video/mp4;base64,{content}"
 
 
-def _write_tables(part: Mapping[str, Any], out: Path, name: str) -> None:
+def _write_tables(section: Mapping[str, Any], out: Path, prefix: str) -> None:
     for table in _TABLES:
-        rows: list[Row] = part.get(table, [])
+        rows: list[Row] = section.get(table, [])
         if rows:
-            path = out / f"{name}-{table}.csv"
-            write_table(path, rows[0], (row.values() for row in rows))
-
-
-def _cell(row: Row, key: str, form: str) -> str:
-    """A value as the page shows it."""
-    value = row.get(key)
-    if value is None:
-        return "-"
-    if form == "estimate":
-        return f"{value:.2f} ({row[f'{key}_low']:.2f} to {row[f'{key}_high']:.2f})"
-    return str(value) if form == "text" else format(value, form)
+            path = out / f"{prefix}-{table}.csv"
+            write_table(path, rows[0], ([*row.values()] for row in rows))

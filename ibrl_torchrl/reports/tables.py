@@ -1,4 +1,4 @@
-"""The tables of a comparison: one list of rows each, as they go to CSV files and to the page."""
+"""Tables of a comparison: lists of rows, as written to CSV files and to the page."""
 
 from __future__ import annotations
 
@@ -7,55 +7,84 @@ from typing import Any
 
 import numpy as np
 
-from ibrl_torchrl.reports.comparison import JUDGED, Comparison
-from ibrl_torchrl.reports.curves import on_common_frames
+from ibrl_torchrl.keys import HYBRID, RL
+from ibrl_torchrl.reports.comparison import (
+    Comparison,
+    format_setting,
+    is_input_path,
+)
+from ibrl_torchrl.reports.curves import run_curve
 from ibrl_torchrl.reports.statistics import (
     Estimate,
     Scores,
     bootstrap,
-    first_reaching,
+    first_crossing,
     interquartile_mean,
     probability_of_improvement,
 )
 from ibrl_torchrl.runs.reader import EvalPoint, Run
+from ibrl_torchrl.runs.tables import share_column
 
 Row = dict[str, Any]
-LEVELS = (0.5, 0.9)
+THRESHOLDS = (50, 90)  # success rates in per cent
+
+
+def success_column(policy: str) -> str:
+    """Column of a policy's success rate when it acts without the critics' choice."""
+    return f"success/{policy}"
+
+
+def length_column(policy: str) -> str:
+    """Column of the mean length of a policy's successful episodes."""
+    return f"length/{policy}"
 
 
 def final_table(comparison: Comparison) -> list[Row]:
-    """Success of each method, over runs: of the hybrid, at the end and on average over all
-    evaluations while it learned; of its RL actor alone and of its BC policy."""
+    """Success of each method over runs, one row a method.
+
+    Columns: interquartile mean and interval of the hybrid's success in the final evaluation
+    (``success``) and averaged over all evaluations, which is the area under the learning curve
+    (``while_learning``); final success of the RL actor and of each imitation policy; mean share of
+    each imitation policy among the hybrid's final actions. Policies that a method lacks are None.
+    """
     return [
         {
             "method": method,
             "runs": len(runs),
-            "episodes": sum(len(run.final[JUDGED]) for run in runs),
-            **_columns("success", bootstrap(interquartile_mean, _success(runs, JUDGED))),
+            "episodes": sum(len(run.final[HYBRID]) for run in runs),
+            **_columns("success", bootstrap(interquartile_mean, _success(runs, HYBRID))),
             **_columns(
-                "while_learning",
-                bootstrap(interquartile_mean, _while_learning(comparison, runs)),
+                "while_learning", bootstrap(interquartile_mean, _mean_success(comparison, runs))
             ),
-            "rl_alone": float(interquartile_mean(_success(runs, "rl"))),
-            "bc_policy": float(interquartile_mean(_success(runs, "bc"))),
-            "il_share": float(np.mean([_il_share(run) for run in runs])),
+            **{
+                success_column(policy): float(interquartile_mean(_success(runs, policy)))
+                if all(policy in run.final for run in runs)
+                else None
+                for policy in (RL, *comparison.imitation)
+            },
+            **{
+                share_column("acting", name): _proposal_share(runs, name)
+                for name in comparison.imitation
+            },
         }
         for method, runs in comparison.methods.items()
     ]
 
 
 def run_table(comparison: Comparison) -> list[Row]:
-    """Every run by itself."""
+    """Final success, duration, commit and command of each run."""
     return [
         {
             "method": method,
             "seed": run.seed,
-            "success": run.success(JUDGED),
-            "rl_alone": run.success("rl"),
-            "bc_policy": run.success("bc"),
-            "minutes": run.curves[JUDGED][-1].seconds / 60,
-            "commit": run.origin.get("commit"),
-            "command": run.origin.get("command"),
+            "success": run.success(HYBRID),
+            **{
+                success_column(policy): run.success(policy) if policy in run.final else None
+                for policy in (RL, *comparison.imitation)
+            },
+            "minutes": run.curves[HYBRID][-1].seconds / 60,
+            "commit": run.provenance.get("commit"),
+            "command": run.provenance.get("command"),
         }
         for method, runs in comparison.methods.items()
         for run in runs
@@ -63,38 +92,40 @@ def run_table(comparison: Comparison) -> list[Row]:
 
 
 def improvement_table(comparison: Comparison) -> list[Row]:
-    """For each pair of methods, how probable it is that a run of the first ends higher, and that
-    it is higher on average while it learns."""
+    """Probability of improvement for each ordered pair of methods.
+
+    Of the final success, and of the success averaged over all evaluations.
+    """
     methods = comparison.methods
-    in_the_end = {name: _success(runs, JUDGED) for name, runs in methods.items()}
-    learning = {name: _while_learning(comparison, runs) for name, runs in methods.items()}
+    final = {name: _success(runs, HYBRID) for name, runs in methods.items()}
+    mean = {name: _mean_success(comparison, runs) for name, runs in methods.items()}
     return [
         {
-            "method": ours,
-            "than": theirs,
-            **_improvement("probability", in_the_end[ours], in_the_end[theirs]),
-            **_improvement("while_learning", learning[ours], learning[theirs]),
+            "method": x,
+            "than": y,
+            **_columns("probability", bootstrap(probability_of_improvement, final[x], final[y])),
+            **_columns("while_learning", bootstrap(probability_of_improvement, mean[x], mean[y])),
         }
-        for ours in methods
-        for theirs in methods
-        if ours != theirs
+        for x in methods
+        for y in methods
+        if x != y
     ]
 
 
 def speed_table(comparison: Comparison) -> list[Row]:
-    """When each run's hybrid was first evaluated at 50 and at 90 %; empty where it never was."""
+    """Frames and minutes until each run's hybrid first reaches 50 % and 90 %; None if never."""
     return [
         {
             "method": method,
             "seed": run.seed,
             **{
-                f"{unit}_to_{level:.0%}".replace("%", ""): first_reaching(
-                    level,
-                    [at(point) for point in run.curves[JUDGED]],
-                    [point.success for point in run.curves[JUDGED]],
+                f"{unit}_to_{threshold}": first_crossing(
+                    threshold / 100,
+                    [time(point) for point in run.curves[HYBRID]],
+                    [point.success for point in run.curves[HYBRID]],
                 )
-                for level in LEVELS
-                for unit, at in (("frames", _frames), ("minutes", _minutes))
+                for threshold in THRESHOLDS
+                for unit, time in (("frames", _frames), ("minutes", _minutes))
             },
         }
         for method, runs in comparison.methods.items()
@@ -103,13 +134,15 @@ def speed_table(comparison: Comparison) -> list[Row]:
 
 
 def length_table(comparison: Comparison) -> list[Row]:
-    """Table 1 of the paper: mean length of the solved final episodes of BC policy and hybrid."""
+    """Mean length of each policy's successful final episodes in frames (paper, Table 1)."""
     return [
         {
             "method": method,
             "seed": run.seed,
-            "bc_policy": run.success_length("bc"),
-            "method_itself": run.success_length(JUDGED),
+            **{
+                length_column(policy): run.success_length(policy) if policy in run.final else None
+                for policy in (*comparison.imitation, HYBRID)
+            },
         }
         for method, runs in comparison.methods.items()
         for run in runs
@@ -117,24 +150,23 @@ def length_table(comparison: Comparison) -> list[Row]:
 
 
 def settings_table(comparison: Comparison) -> list[Row]:
-    """Settings in which the methods differ, one row a setting and one column a method."""
-    first = {method: method_settings(runs[0]) for method, runs in comparison.methods.items()}
-    names = sorted({name for settings in first.values() for name in settings})
+    """Settings that differ between methods, one row a setting and one column a method."""
+    settings = {method: method_settings(runs[0]) for method, runs in comparison.methods.items()}
     rows = []
-    for name in names:
-        values = {method: settings.get(name) for method, settings in first.items()}
-        if name != "algo.name" and len({str(value) for value in values.values()}) > 1:
-            rows.append({"setting": name, **values})
+    for name in sorted({name for values in settings.values() for name in values}):
+        row = {method: values.get(name) for method, values in settings.items()}
+        if name != "algo.name" and len({str(value) for value in row.values()}) > 1:
+            rows.append({"setting": name, **row})
     return rows
 
 
 def method_settings(run: Run) -> dict[str, Any]:
-    """A run's settings of algo, bc and replay by their dotted names."""
+    """Settings of algo, imitation and replay by dotted names, without paths; lists as text."""
     return {
-        name: value
-        for group in ("algo", "bc", "replay")
+        name: format_setting(value) if isinstance(value, list) else value
+        for group in ("algo", "imitation", "replay")
         for name, value in run.settings.items()
-        if name.split(".")[0] == group and name != "bc.path"
+        if name.split(".")[0] == group and not is_input_path(name)
     }
 
 
@@ -143,19 +175,17 @@ def _success(runs: Sequence[Run], policy: str) -> Scores:
     return np.array([[run.success(policy)] for run in runs])
 
 
-def _while_learning(comparison: Comparison, runs: Sequence[Run]) -> Scores:
-    """Success rates [R, 1] on average over all evaluations: the area under the curve."""
-    curves = [on_common_frames(comparison, run, JUDGED) for run in runs]
+def _mean_success(comparison: Comparison, runs: Sequence[Run]) -> Scores:
+    """Success rates [R, 1] of the hybrid averaged over all evaluations."""
+    curves = [run_curve(comparison, run, HYBRID) for run in runs]
     return np.array([[np.mean([*curve.values()])] for curve in curves])
 
 
-def _improvement(name: str, ours: Scores, theirs: Scores) -> Row:
-    return _columns(name, bootstrap(probability_of_improvement, ours, theirs))
-
-
-def _il_share(run: Run) -> float:
-    episodes = run.final[JUDGED]
-    return sum(e.il_frames for e in episodes) / sum(e.length for e in episodes)
+def _proposal_share(runs: Sequence[Run], name: str) -> float | None:
+    """Mean over runs of a proposal's share in the hybrid's final actions."""
+    if not all(name in run.proposals for run in runs):
+        return None
+    return float(np.mean([run.proposal_share(HYBRID, name) for run in runs]))
 
 
 def _columns(name: str, estimate: Estimate) -> Row:

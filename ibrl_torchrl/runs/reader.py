@@ -1,10 +1,10 @@
-"""What run folders hold."""
+"""Run folders as plain values, read without PyTorch."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,73 +12,124 @@ from typing import Any
 import yaml
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.runs.tables import flatten_settings, read_rows
+from ibrl_torchrl.keys import RL
+from ibrl_torchrl.runs.tables import (
+    EVAL,
+    EVALUATION,
+    flatten_settings,
+    frames_column,
+    read_rows,
+    share_column,
+)
+
+_CONFIG = "config.yaml"
+_PROVENANCE = "run.json"
 
 
 @dataclass(frozen=True)
 class EvalPoint:
-    """A policy's evaluation at some time of a run; lengths and frames are after action repeat."""
+    """Evaluation of one policy during training.
+
+    Attributes:
+        frames: training frames of the policy, after action repeat.
+        seconds: wall time since the start of the run.
+        success: success rate in [0, 1].
+        length: mean length of the successful episodes in frames; None without one.
+        shares: share of each proposal among the executed actions, by its name.
+    """
 
     frames: int
     seconds: float
     success: float
     length: float | None
-    il_share: float
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class FinalEpisode:
-    """An episode of the final evaluation."""
+    """Episode of the final evaluation.
+
+    Attributes:
+        seed: seed of the start state.
+        success: whether the task was solved.
+        length: in frames, after action repeat.
+        proposal_frames: number of frames in which each proposal was executed, by its name.
+    """
 
     seed: int
     success: bool
     length: int
-    il_frames: int
+    proposal_frames: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder.
+    """Settings, provenance and evaluations of a training run.
 
     Attributes:
-        path: of the folder.
-        config: as in ``config.yaml``.
-        origin: as in ``run.json``: command, versions, commit.
-        curves: evaluations by policy (``"hybrid"``, ``"rl"``, ``"bc"``) in the order of frames.
-        final: episodes of the final evaluation by policy; empty where a run did not finish.
+        path: run folder.
+        config: content of ``config.yaml``.
+        provenance: content of ``run.json``: command, versions, commit, hashes of the inputs.
+        curves: evaluations during training in the order of frames, by policy: ``"hybrid"``,
+            ``"rl"`` and each imitation policy by its name.
+        final: episodes of the final evaluation by policy; empty for an unfinished run.
     """
 
     path: Path
     config: Mapping[str, Any]
-    origin: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     curves: Mapping[str, tuple[EvalPoint, ...]]
     final: Mapping[str, tuple[FinalEpisode, ...]]
 
     @property
     def method(self) -> str:
-        return self.config["algo"].get("name") or _method_of(self.config["algo"])
+        """Name of the method, ``algo.name``."""
+        return str(self.config["algo"]["name"])
 
     @property
     def seed(self) -> int:
-        return self.config["seed"]
+        """Seed of the run."""
+        return int(self.config["seed"])
 
     @property
     def task(self) -> str:
+        """Suite and task, such as ``"metaworld/box-close"``."""
         return f"{self.config['task']['suite']}/{self.config['task']['name']}"
 
     @property
-    def frames(self) -> int:
-        """Of the budget."""
-        return self.config["frames"]
+    def total_frames(self) -> int:
+        """Budget of environment steps after action repeat."""
+        return int(self.config["total_frames"])
+
+    @property
+    def eval_every(self) -> int:
+        """Interval of evaluations in frames."""
+        return int(self.config["eval"]["every"])
+
+    @property
+    def imitation(self) -> tuple[str, ...]:
+        """Names of the imitation policies."""
+        return tuple(self.config["imitation"].keys())
+
+    @property
+    def proposals(self) -> tuple[str, ...]:
+        """Names of all proposals, the RL actor's first."""
+        return RL, *self.imitation
+
+    @property
+    def acting_proposals(self) -> tuple[str, ...]:
+        """Names of the proposals among which the hybrid chooses."""
+        return tuple(self.config["algo"]["proposals"]["acting"]["policies"])
 
     @property
     def inputs(self) -> Mapping[str, str]:
-        """Fingerprints of the demonstrations and the BC policy, where the run has noted them."""
-        return self.origin.get("inputs", {})
+        """Hashes of the demonstrations (``"demos"``) and of each imitation policy by its name."""
+        inputs: Mapping[str, str] = self.provenance.get("inputs", {})
+        return inputs
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The configuration by dotted names, such as ``"algo.lr"``."""
+        """Configuration by dotted names, such as ``"algo.update.lr"``."""
         return dict(flatten_settings(self.config))
 
     def success(self, policy: str) -> float:
@@ -87,90 +138,103 @@ class Run:
         return sum(episode.success for episode in episodes) / len(episodes)
 
     def success_length(self, policy: str) -> float | None:
-        """Mean length of a policy's solved final episodes; None without one."""
+        """Mean length of a policy's successful final episodes in frames; None without one."""
         lengths = [episode.length for episode in self.final[policy] if episode.success]
         return sum(lengths) / len(lengths) if lengths else None
 
+    def proposal_share(self, policy: str, proposal: str) -> float:
+        """Share of a proposal among a policy's actions in the final evaluation."""
+        episodes = self.final[policy]
+        frames = sum(episode.proposal_frames[proposal] for episode in episodes)
+        return frames / sum(episode.length for episode in episodes)
+
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """The runs in and under some folders, each once, in the order of their paths.
+    """Training runs in some folders and their subfolders, without duplicates, sorted by path.
 
     Raises:
-        UsageError: a folder is missing or holds no run, or a run cannot be read.
+        UsageError: a folder does not exist or contains no run, or a run cannot be read.
     """
-    found: dict[Path, Run] = {}
+    runs: dict[Path, Run] = {}
     for folder in folders:
-        configs = sorted(folder.rglob("config.yaml"))
-        if not folder.is_dir() or not configs:
-            raise UsageError(f"{folder}: holds no run (a folder with config.yaml and eval.csv)")
-        for path in (config.parent for config in configs):
-            if path.resolve() not in found and _is_training(path):
-                found[path.resolve()] = read_run(path)
-    return list(found.values())
+        paths = [config.parent for config in sorted(folder.rglob(_CONFIG))]
+        if not paths:
+            raise UsageError(f"{folder}: contains no run (a folder with {_CONFIG} and {EVAL})")
+        for path in paths:
+            if path.resolve() not in runs and _is_training(path):
+                runs[path.resolve()] = read_run(path)
+    return list(runs.values())
 
 
 def read_run(path: Path) -> Run:
-    """Read a run folder.
+    """Read a run folder; the run may be unfinished.
 
     Raises:
-        UsageError: it is not one, or a file in it is damaged.
+        UsageError: it is not a run folder, a file in it is damaged, or it was written by version
+            0.1.
     """
     try:
-        config = yaml.safe_load((path / "config.yaml").read_text())
-        origin_file = path / "run.json"
-        origin = json.loads(origin_file.read_text()) if origin_file.is_file() else {}
-        curves, final = _curves(path / "eval.csv"), _final(path / "evaluation.csv")
-        run = Run(path, config, origin, curves, final)
-        _ = run.method, run.seed, run.task, run.frames, config["eval"]["every"]
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        config = yaml.safe_load((path / _CONFIG).read_text())
+        if "frames" in config and "total_frames" not in config:
+            raise UsageError(
+                f"{path}: was written by version 0.1, whose settings and tables have other names; "
+                "run it again"
+            )
+        file = path / _PROVENANCE
+        provenance = json.loads(file.read_text()) if file.is_file() else {}
+        settings = Run(path, config, provenance, {}, {})
+        _require_settings(settings)
+        return Run(
+            path,
+            config,
+            provenance,
+            _read_curves(path / EVAL, settings.proposals),
+            _read_final(path / EVALUATION, settings.proposals),
+        )
+    except (AttributeError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise UsageError(f"{path}: not a readable run folder ({reason})") from error
-    return run
+        raise UsageError(f"{path}: is not a readable run folder ({reason})") from error
 
 
 def _is_training(path: Path) -> bool:
-    """Whether a folder is of ``ibrl train``; those of ``ibrl bc`` have no evaluations."""
-    return (path / "eval.csv").is_file()
+    """Whether ``ibrl train`` wrote a folder; ``ibrl bc`` writes no evaluations."""
+    return (path / EVAL).is_file()
 
 
-def _curves(file: Path) -> dict[str, tuple[EvalPoint, ...]]:
-    curves = defaultdict(list)
+def _require_settings(run: Run) -> None:
+    """Access every setting that a property needs.
+
+    Raises:
+        KeyError, TypeError, ValueError: a setting is missing or of another type.
+    """
+    _ = run.method, run.seed, run.task, run.total_frames, run.eval_every, run.inputs
+    unknown = {*run.acting_proposals} - {*run.proposals}
+    if unknown:
+        raise ValueError(f"algo.proposals.acting.policies has {', '.join(sorted(unknown))}")
+
+
+def _read_curves(file: Path, proposals: Sequence[str]) -> dict[str, tuple[EvalPoint, ...]]:
+    curves: dict[str, list[EvalPoint]] = defaultdict(list)
     for row in read_rows(file):
         point = EvalPoint(
             frames=int(row["frames"]),
             seconds=float(row["wall_s"]),
             success=float(row["success"]),
-            length=_number(row["success_length"]),
-            il_share=float(row["il_share"]),
+            length=None if row["success_length"] == "nan" else float(row["success_length"]),
+            shares={name: float(row[share_column("acting", name)]) for name in proposals},
         )
         curves[row["policy"]].append(point)
     return {policy: tuple(points) for policy, points in curves.items()}
 
 
-def _final(file: Path) -> dict[str, tuple[FinalEpisode, ...]]:
-    episodes = defaultdict(list)
+def _read_final(file: Path, proposals: Sequence[str]) -> dict[str, tuple[FinalEpisode, ...]]:
+    final: dict[str, list[FinalEpisode]] = defaultdict(list)
     for row in read_rows(file) if file.is_file() else ():
         episode = FinalEpisode(
             seed=int(row["seed"]),
             success=bool(int(row["success"])),
             length=int(row["length"]),
-            il_frames=int(row["il_frames"]),
+            proposal_frames={name: int(row[frames_column(name)]) for name in proposals},
         )
-        episodes[row["policy"]].append(episode)
-    return {policy: tuple(played) for policy, played in episodes.items()}
-
-
-def _number(text: str) -> float | None:
-    return None if text == "nan" else float(text)
-
-
-def _method_of(algo: Mapping[str, Any]) -> str:
-    """The name that runs from before methods had names would have now."""
-    without = algo["acting"] == "rl", algo["bootstrap"] == "rl"
-    names = {
-        (True, True): "td3",
-        (True, False): "bootstrap_proposal",
-        (False, True): "actor_proposal",
-        (False, False): "ibrl_soft" if algo["soft"] else "ibrl",
-    }
-    return names[without]
+        final[row["policy"]].append(episode)
+    return {policy: tuple(episodes) for policy, episodes in final.items()}

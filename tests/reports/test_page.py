@@ -1,4 +1,4 @@
-"""The page: whole by itself, and honest about what it lacks."""
+"""HTML page: self-contained, complete and deterministic."""
 
 import csv
 import re
@@ -21,40 +21,40 @@ def report(tmp_path):
         write_run(tmp_path / f"runs/r{seed}", "rlpd", seed, curve=(0.0, 0.0, 0.2), final=0.2)
     write_run(tmp_path / "runs/cut", "ibrl", 4, final=None)
     write_run(tmp_path / "runs/other", "ibrl", 1, task="<assembly>")
-    (tmp_path / "runs/i1/video.mp4").write_bytes(b"film")
+    (tmp_path / "runs/i1/video.mp4").write_bytes(b"video")
     write_diagnosis(tmp_path / "runs/i2")
     write_report(find_runs([tmp_path / "runs"]), tmp_path / "out", "A & B")
     return tmp_path / "out"
 
 
-class Tags(HTMLParser):
-    """Collects what a page would fetch."""
+class LoadedUrls(HTMLParser):
+    """URLs that a page loads."""
 
     def __init__(self):
         super().__init__()
-        self.fetched = []
+        self.urls = []
 
     def handle_starttag(self, tag, attributes):
         for name, value in attributes:
             if name in ("src", "href", "xlink:href") and not value.startswith(("#", "data:")):
-                self.fetched.append(value)
+                self.urls.append(value)
 
 
-def test_the_page_fetches_nothing(report):
-    page, tags = (report / "index.html").read_text(), Tags()
+def test_page_loads_nothing(report):
+    page, tags = (report / "index.html").read_text(), LoadedUrls()
     tags.feed(page)
-    assert tags.fetched == [] and "@import" not in page and "<script" not in page
-    assert page.count("<svg") == 7 and 'src="data:video/mp4;base64,ZmlsbQ=="' in page
+    assert tags.urls == [] and "@import" not in page and "<script" not in page
+    assert page.count("<svg") == 7 and 'src="data:video/mp4;base64,dmlkZW8="' in page
 
 
-def test_the_page_names_what_is_missing(report):
+def test_page_notes_limits_and_escapes_names(report):
     page = (report / "index.html").read_text()
-    assert "ibrl, seed 4, did not finish" in page
+    assert "ibrl, seed 4, is unfinished" in page
     assert "metaworld/&lt;assembly&gt;" in page and "<assembly>" not in page
     assert "<title>A &amp; B</title>" in page
 
 
-def test_tables_and_curves_lie_beside_it(report):
+def test_tables_and_curves_are_written_beside_the_page(report):
     names = {path.name for path in report.iterdir()}
     assert {"1-metaworld-assembly--final.csv", "2-metaworld-box-close-curves.png"} <= names
     with (report / "2-metaworld-box-close-final.csv").open() as file:
@@ -65,12 +65,12 @@ def test_tables_and_curves_lie_beside_it(report):
     ]
 
 
-def test_the_same_runs_give_the_same_page(report, tmp_path):
+def test_page_is_deterministic(report, tmp_path):
     write_report(find_runs([tmp_path / "runs"]), tmp_path / "again", "A & B")
     assert (tmp_path / "again/index.html").read_text() == (report / "index.html").read_text()
 
 
-def test_ablations_have_a_picture_of_their_own_beside_other_methods(tmp_path):
+def test_ablations_have_a_separate_figure_beside_other_methods(tmp_path):
     write_run(tmp_path / "runs/a", "ibrl")
     write_run(tmp_path / "runs/b", "td3")
     write_report(find_runs([tmp_path / "runs"]), tmp_path / "one", "one")
@@ -79,25 +79,25 @@ def test_ablations_have_a_picture_of_their_own_beside_other_methods(tmp_path):
     write_report(find_runs([tmp_path / "runs"]), tmp_path / "two", "two")
     page = (tmp_path / "two/index.html").read_text()
     curves = page[page.index("<h3>Learning curves") : page.index("<h3>Ablations")]
-    ablations = page[page.index("<h3>Ablations") : page.index("<h3>Hybrid and")]
+    ablations = page[page.index("<h3>Ablations") : page.index("<h3>Hybrid and RL")]
     assert ">rlpd<" in curves and ">td3<" not in curves
     assert ">td3<" in ablations and ">rlpd<" not in ablations and ">ibrl<" in ablations
 
 
-def test_a_comparison_of_unfinished_runs_says_so(tmp_path):
+def test_comparison_without_finished_runs_has_a_message(tmp_path):
     write_run(tmp_path / "a", final=None)
     write_report(find_runs([tmp_path / "a"]), tmp_path / "out", "none")
-    assert "No run has finished." in (tmp_path / "out/index.html").read_text()
+    assert "No run is finished." in (tmp_path / "out/index.html").read_text()
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+def test_output_folder_that_cannot_be_created_is_refused(tmp_path):
     write_run(tmp_path / "a")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot make this folder"):
+    with pytest.raises(UsageError, match="cannot create this folder"):
         write_report(find_runs([tmp_path / "a"]), tmp_path / "file/out", "none")
 
 
-def test_the_command(ibrl, tmp_path):
+def test_command_prints_success_and_notes(ibrl, tmp_path):
     write_run(tmp_path / "a, b/run", seed=1)
     write_run(tmp_path / "c", "rlpd", seed=2)
     out = tmp_path / "out"
@@ -107,12 +107,12 @@ def test_the_command(ibrl, tmp_path):
     assert "note: rlpd has no run of seed 1." in output
     assert (out / "index.html").is_file()
     code, _, errors = ibrl("report", tmp_path / "nothing", f"out={out}")
-    assert code == 2 and errors.startswith("error: ") and "holds no run" in errors
+    assert code == 2 and errors.startswith("error: ") and "contains no run" in errors
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
 @pytest.mark.parametrize("size", ["1200,900", "400,800"])
-def test_a_browser_shows_it_without_scrolling_sideways(report, tmp_path, size):
+def test_page_fits_the_browser_window(report, tmp_path, size):
     probe = report / "probe.html"
     page = (report / "index.html").read_text()
     measure = (

@@ -1,4 +1,4 @@
-"""Statistics against numbers worked out by hand and by scipy."""
+"""Statistics against hand-computed numbers and scipy."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,19 @@ from scipy import stats
 
 from ibrl_torchrl.reports.statistics import (
     bootstrap,
-    first_reaching,
+    first_crossing,
     interquartile_mean,
     probability_of_improvement,
 )
 
 
-def test_the_interquartile_mean_leaves_out_a_quarter_at_each_end():
+def test_interquartile_mean_cuts_a_quarter_at_each_end():
     assert interquartile_mean([[0.0], [0.5], [0.7], [1.0]]) == pytest.approx(0.6)
     assert interquartile_mean([[0.0, 9.0], [0.5, 0.7]]) == pytest.approx(0.6)  # over all scores
     assert interquartile_mean([[0.3], [0.6], [0.9]]) == pytest.approx(0.6)  # three: all count
 
 
-def test_the_interval_is_scipys_for_one_task():
+def test_bootstrap_of_one_task_matches_scipy():
     scores = np.array([[0.2], [0.4], [0.5], [0.9], [1.0]])
     ours = bootstrap(interquartile_mean, scores, resamples=20_000)
     theirs = stats.bootstrap(
@@ -33,37 +33,36 @@ def test_the_interval_is_scipys_for_one_task():
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
 
-def test_resamples_stay_within_their_task():
+def test_bootstrap_is_stratified_by_task():
     # Runs of the first task all score 0, of the second all 1: nothing can vary.
     estimate = bootstrap(lambda scores: scores.mean((-2, -1)), np.array([[0.0, 1.0]] * 3))
     assert estimate == (0.5, 0.5, 0.5)
 
 
-def test_the_same_seed_gives_the_same_interval():
+def test_bootstrap_is_deterministic():
     scores = [[0.1], [0.5], [0.6]]
     assert bootstrap(interquartile_mean, scores) == bootstrap(interquartile_mean, scores)
 
 
-def test_two_samples_are_resampled_apart():
-    ours, theirs = [[0.9], [1.0], [0.8]], [[0.1], [0.2]]
-    assert bootstrap(probability_of_improvement, ours, theirs) == (1.0, 1.0, 1.0)
+def test_bootstrap_resamples_each_argument_separately():
+    assert bootstrap(probability_of_improvement, [[0.9], [1.0], [0.8]], [[0.1], [0.2]]) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
+    ("x", "y", "expected"),
     [
         ([[1.0], [0.5]], [[0.5], [0.0]], 3.5 / 4),  # three wins and a tie among four pairs
         ([[0.0], [0.0]], [[1.0]], 0.0),
         ([[0.5], [0.5]], [[0.5], [0.5]], 0.5),
-        ([[1.0, 0.0]], [[0.0, 1.0]], 0.5),  # won on one task, lost on the other
+        ([[1.0, 0.0]], [[0.0, 1.0]], 0.5),  # higher on one task, lower on the other
     ],
 )
-def test_probability_of_improvement_by_hand(ours, theirs, expected):
-    assert probability_of_improvement(ours, theirs) == pytest.approx(expected)
+def test_probability_of_improvement_matches_hand_computation(x, y, expected):
+    assert probability_of_improvement(x, y) == pytest.approx(expected)
 
 
-def test_the_first_evaluation_at_a_level():
+def test_first_crossing_is_the_first_score_at_the_threshold():
     frames, scores = [0, 1000, 2000, 3000], [0.1, 0.5, 0.4, 0.9]
-    assert first_reaching(0.5, frames, scores) == 1000
-    assert first_reaching(0.9, frames, scores) == 3000
-    assert first_reaching(0.95, frames, scores) is None
+    assert first_crossing(0.5, frames, scores) == 1000
+    assert first_crossing(0.9, frames, scores) == 3000
+    assert first_crossing(0.95, frames, scores) is None

@@ -13,7 +13,6 @@ from ibrl_torchrl.runs.folder import open_run_folder, read_config
 from ibrl_torchrl.runs.provenance import read_provenance
 from ibrl_torchrl.runs.tables import CsvTable
 from ibrl_torchrl.runs.trackers import make_trackers
-from ibrl_torchrl.training.plot import plot_runs, read_curve
 
 
 @dataclass
@@ -132,21 +131,3 @@ def test_final_evaluation_lists_every_episode(tmp_path):
     ]
     table = format_table(results)
     assert "0.50" in table and "0.40" in table
-
-
-def test_curves_are_drawn_from_the_csv(tmp_path):
-    for run, success in (("a", 0.5), ("b", 1.0)):
-        (tmp_path / run).mkdir()
-        table = CsvTable(tmp_path / run / "eval.csv", ["frames", "policy", "success"])
-        table.write({"frames": 0, "policy": "bc", "success": 0.25})
-        for policy in ("hybrid", "rl"):
-            table.write({"frames": 3010, "policy": policy, "success": success})
-        table.close()
-    assert read_curve(tmp_path / "b")["hybrid"] == {3010: 1.0}
-    plot_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "curve.png")
-    alone = (tmp_path / "curve.png").read_bytes()
-    assert alone.startswith(b"\x89PNG")
-    plot_runs([tmp_path / "a"], tmp_path / "curve.png", without=[tmp_path / "b"])
-    assert (tmp_path / "curve.png").read_bytes() not in (b"", alone)
-    with pytest.raises(UsageError, match="no evaluations"):
-        plot_runs([tmp_path], tmp_path / "curve.png")

@@ -1,14 +1,25 @@
-"""Run folders as ``ibrl train`` leaves them, with numbers made up for a test."""
+"""Synthetic run folders as ``ibrl train`` and ``ibrl diagnose`` write them."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from ibrl_torchrl.files import write_table
+from ibrl_torchrl.runs.tables import (
+    DIAGNOSIS_ROLLOUT_COLUMNS,
+    DIAGNOSIS_ROLLOUTS,
+    DIAGNOSIS_STEPS,
+    EVAL,
+    EVALUATION,
+    diagnosis_step_columns,
+    eval_columns,
+    evaluation_columns,
+)
 
 
 def write_run(
@@ -19,81 +30,91 @@ def write_run(
     curve: Sequence[float] = (0.0, 0.5, 1.0),
     final: float | None = 1.0,
     task: str = "box-close",
-    frames: int = 3000,
-    algo: Mapping[str, Any] | None = None,
+    total_frames: int = 3000,
+    eval_every: int = 1000,
+    imitation: Sequence[str] = ("bc",),
+    update: Mapping[str, Any] | None = None,
     inputs: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a run that was evaluated every 1000 frames, 7 frames late.
+    """Write a run that was evaluated every ``eval_every`` frames, 7 frames late.
 
-    ``final`` is the share of ten final episodes solved, None for a run that did not finish. The RL
-    actor alone scores half of the hybrid; the BC policy solves one start state in ten.
+    The RL actor scores half of the hybrid; each imitation policy solves one start state in ten and
+    provides 20 % of the hybrid's actions in evaluations during training.
+
+    Args:
+        path: run folder to create.
+        method: methods whose names begin with ``"ibrl"`` act with all imitation policies.
+        seed: seed of the run.
+        curve: success rate of the hybrid in each evaluation.
+        final: success rate of the hybrid in ten final episodes; None for an unfinished run.
+        task: Meta-World task.
+        total_frames: budget.
+        eval_every: interval of evaluations in frames.
+        imitation: names of the imitation policies.
+        update: settings of ``algo.update`` to change.
+        inputs: hashes of the demonstrations and of imitation policies.
     """
     path.mkdir(parents=True)
-    proposing = method.startswith("ibrl")
+    proposals = ["rl", *imitation]
+    choice = {"policies": proposals if method.startswith("ibrl") else ["rl"], "select": "greedy"}
     config = {
         "seed": seed,
-        "frames": frames,
+        "total_frames": total_frames,
         "run_dir": str(path),
         "task": {"suite": "metaworld", "name": task},
         "demos": {"path": None, "episodes": 3},
-        "bc": {"path": None, "steps": 100},
+        "imitation": {name: {"path": None, "steps": 100} for name in imitation},
         "replay": {"n_steps": 3},
-        "eval": {"every": 1000, "seed": 100, "final_episodes": 10},
+        "eval": {"every": eval_every, "seed": 100, "final_episodes": 10},
         "algo": {
             "name": method,
-            "acting": "greedy" if proposing else "rl",
-            "bootstrap": "greedy" if proposing else "rl",
-            "soft": False,
-            "lr": 3e-4,
-            **(algo or {}),
+            "proposals": {"select": "greedy", "acting": choice, "bootstrap": {**choice}},
+            "update": {"lr": 3e-4, **(update or {})},
         },
     }
-    (path / "config.yaml").write_text(yaml.safe_dump(config))
-    origin = {"command": f"ibrl train seed={seed}", "commit": "abc", "versions": {"torch": "2"}}
-    (path / "run.json").write_text(json.dumps(origin | ({"inputs": inputs} if inputs else {})))
-    header = "frames wall_s policy episodes success success_low success_high success_length"
-    rows = [[0, 1.0, "bc", 10, 0.1, 0, 1, 60, 1]]
+    (path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    provenance = {"command": f"ibrl train seed={seed}", "commit": "abc", "versions": {"torch": "2"}}
+    if inputs:
+        provenance["inputs"] = {**inputs}
+    (path / "run.json").write_text(json.dumps(provenance))
+    rows: list[list[Any]] = [
+        [0, 1.0, name, 10, 0.1, 0, 1, 60, *(int(name == n) for n in proposals)]
+        for name in imitation
+    ]
+    shares = [1 - 0.2 * len(imitation), *(0.2 for _ in imitation)]
     for number, score in enumerate(curve, 1):
-        at, seconds = number * 1000 + 7, number * 60.0
-        rows.append([at, seconds, "hybrid", 20, score, 0, 1, 30 if score else "nan", 0.2])
-        rows.append([at, seconds, "rl", 20, score / 2, 0, 1, "nan", 0])
-    _write(path / "eval.csv", [*header.split(), "il_share"], rows)
+        at, seconds = number * eval_every + 7, number * 60.0
+        length = 30 if score else "nan"
+        rows.append([at, seconds, "hybrid", 20, score, 0, 1, length, *shares])
+        rl_only = [1, *(0 for _ in imitation)]
+        rows.append([at, seconds, "rl", 20, score / 2, 0, 1, "nan", *rl_only])
+    write_table(path / EVAL, eval_columns(proposals), rows)
     if final is not None:
-        shares = {"hybrid": final, "rl": final / 2, "bc": 0.1}
-        rows = [
-            [frames + 7, policy, 100 + i, int(i < round(10 * share)), 20 + i, 2]
-            for policy, share in shares.items()
-            for i in range(10)
-        ]
-        header = "frames policy seed success length il_frames"
-        _write(path / "evaluation.csv", header.split(), rows)
+        scores = {"hybrid": final, "rl": final / 2, **dict.fromkeys(imitation, 0.1)}
+        rows = []
+        for policy, score in scores.items():
+            for i in range(10):
+                frames = [20 + i - 2 * len(imitation), *(2 for _ in imitation)]
+                solved = int(i < round(10 * score))
+                rows.append([total_frames + 7, policy, 100 + i, solved, 20 + i, *frames])
+        write_table(path / EVALUATION, evaluation_columns(proposals), rows)
     return path
 
 
 def write_diagnosis(run: Path) -> Path:
-    """Add to a run what ``ibrl diagnose`` leaves: two episodes of two frames, four restarts."""
-    header = "seed step length success proposal value return rl_value il_value il_distance"
-    moments = [
-        [1, 0, 2, 1, 1, 0.8, 0.9, 0.7, 0.8, 0.0],
-        [1, 1, 2, 1, 0, 1.1, 1.0, 1.1, 0.6, 0.4],
-        [2, 0, 2, 0, 0, 0.3, 0.0, 0.3, 0.2, 0.4],
-        [2, 1, 2, 0, 0, 0.1, 0.0, 0.1, 0.0, 0.4],
+    """Add a diagnosis to a run: two episodes of two frames and four rollouts from states."""
+    steps = [
+        [1, 0, 2, 1, "bc", 0.8, 0.9, 0.7, 0.8, 0.0],
+        [1, 1, 2, 1, "rl", 1.1, 1.0, 1.1, 0.6, 0.4],
+        [2, 0, 2, 0, "rl", 0.3, 0.0, 0.3, 0.2, 0.4],
+        [2, 1, 2, 0, "rl", 0.1, 0.0, 0.1, 0.0, 0.4],
     ]
-    _write(run / "diagnosis_moments.csv", header.split(), moments)
-    restarts = [
-        ["visited", "seed 1", 0, True, 0.5],
-        ["visited", "seed 2", 1, False, 0.3],
-        ["demonstrated", "demo_0", 0, True, ""],
-        ["demonstrated", "demo_0", 1, True, ""],
+    write_table(run / DIAGNOSIS_STEPS, diagnosis_step_columns(["rl", "bc"]), steps)
+    rollouts = [
+        ["bc", "visited", "seed 1", 0, True, 0.5],
+        ["bc", "visited", "seed 2", 1, False, 0.3],
+        ["bc", "demonstrated", "demo_0", 0, True, ""],
+        ["bc", "demonstrated", "demo_0", 1, True, ""],
     ]
-    _write(
-        run / "diagnosis_restarts.csv", ["source", "episode", "step", "success", "error"], restarts
-    )
+    write_table(run / DIAGNOSIS_ROLLOUTS, DIAGNOSIS_ROLLOUT_COLUMNS, rollouts)
     return run
-
-
-def _write(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -1,0 +1,90 @@
+"""Figures: which lines they have, and files."""
+
+import pytest
+from support.synthetic_runs import write_diagnosis, write_run
+
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.reports import figures
+from ibrl_torchrl.reports.comparison import compare
+from ibrl_torchrl.reports.diagnosis_tables import read_diagnoses
+from ibrl_torchrl.runs.reader import find_runs, read_run
+
+
+def lines(axes):
+    """Points of the labelled lines by label."""
+    return {
+        line.get_label(): [*zip(*line.get_data(), strict=True)]
+        for line in axes.get_lines()
+        if not line.get_label().startswith("_")
+    }
+
+
+def test_run_figure_draws_every_evaluation_at_its_frame(tmp_path):
+    path = write_run(tmp_path / "a", curve=(0.0, 0.2, 0.4), eval_every=500, final=None)
+    figure = figures.run_figure(read_run(path))
+    (axes,) = figure.axes
+    assert lines(axes) == {
+        "hybrid": [(507, 0.0), (1007, 0.2), (1507, 0.4)],
+        "RL actor": [(507, 0.0), (1007, 0.1), (1507, 0.2)],
+        "bc": [(0, 0.1)],
+    }
+    assert all(line.get_marker() == "o" for line in axes.get_lines())  # a single point is visible
+
+
+def test_run_figure_without_evaluations_is_empty(tmp_path):
+    path = write_run(tmp_path / "a", curve=(), imitation=(), final=None)
+    assert lines(figures.run_figure(read_run(path)).axes[0]) == {}
+
+
+def test_learning_curves_have_a_line_for_each_method_and_imitation_policy(tmp_path):
+    write_run(tmp_path / "a", "ibrl", imitation=("bc", "act"))
+    write_run(tmp_path / "b", "rlpd", imitation=("bc",), curve=(0.5,), total_frames=3000)
+    (comparison,) = compare(find_runs([tmp_path]))
+    figure = figures.learning_curves(comparison)
+    assert {*lines(figure.axes[0])} == {"ibrl", "rlpd", "bc (mean of runs)", "act (mean of runs)"}
+    rlpd = next(line for line in figure.axes[0].get_lines() if line.get_label() == "rlpd")
+    assert rlpd.get_marker() == "o"  # one point
+
+
+def test_imitation_share_has_a_line_for_each_imitation_policy(tmp_path):
+    write_run(tmp_path / "a", "ibrl", imitation=("bc", "act"))
+    write_run(tmp_path / "b", "ibrl_soft", imitation=("bc",))
+    write_run(tmp_path / "c", "rlpd")
+    (comparison,) = compare(find_runs([tmp_path]))
+    drawn = lines(figures.imitation_share(comparison).axes[0])
+    assert {*drawn} == {"ibrl: bc", "ibrl: act", "ibrl_soft"}
+    assert drawn["ibrl: act"] == [(1000, 0.2), (2000, 0.2), (3000, 0.2)]
+    drawn = lines(figures.hybrid_and_rl(comparison).axes[0])
+    policies = ("hybrid", "RL actor")
+    assert {*drawn} == {f"{m}: {policy}" for m in ("ibrl", "ibrl_soft") for policy in policies}
+
+
+def test_methods_without_acting_imitation_policies_have_no_share_figure(tmp_path):
+    write_run(tmp_path / "a", "rlpd")
+    (comparison,) = compare(find_runs([tmp_path]))
+    assert figures.imitation_share(comparison) is None
+    assert figures.hybrid_and_rl(comparison) is None
+
+
+def test_diagnosis_figure_has_a_line_for_each_run(tmp_path):
+    write_diagnosis(write_run(tmp_path / "a"))
+    write_diagnosis(write_run(tmp_path / "b", seed=2))
+    (comparison,) = compare(find_runs([tmp_path]))
+    share, advantage = figures.diagnosis_figure(read_diagnoses(comparison)).axes
+    assert {*lines(share)} == {*lines(advantage)} == {"ibrl, seed 1", "ibrl, seed 2"}
+
+
+def test_save_png_replaces_the_file(tmp_path):
+    figure = figures.run_figure(read_run(write_run(tmp_path / "a")))
+    (tmp_path / "curve.png").write_text("old")
+    figures.save_png(figure, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["curve.png"]
+    with pytest.raises(UsageError, match=r"missing/curve\.png: "):
+        figures.save_png(figure, tmp_path / "missing/curve.png")
+
+
+def test_svg_is_deterministic(tmp_path):
+    run = read_run(write_run(tmp_path / "a"))
+    first, second = (figures.to_svg(figures.run_figure(run)) for _ in range(2))
+    assert first == second and first.startswith("<svg")
