@@ -1,4 +1,4 @@
-"""Sampling a batch of 256 from 100 000 transitions."""
+"""Replay buffers: time to sample a batch of 256 from 100 000 transitions."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from ibrl_torchrl.data.replay import EpisodeToTransitions, MixedReplay, episode_
 SIZE, BATCH = 100_000, 256
 
 
-def filled(**settings):
+def filled_buffer(**settings):
     flag = torch.zeros(SIZE, 1, dtype=torch.bool)
     end = flag.clone()
     end[99::100] = True
@@ -34,16 +34,16 @@ def filled(**settings):
 
 @pytest.mark.benchmark(group="sample")
 @pytest.mark.parametrize("prioritized", [False, True])
-def bench_sample(benchmark, prioritized):
-    benchmark(filled(prioritized=prioritized).sample)
+def bench_sample_memory(benchmark, prioritized):
+    benchmark(filled_buffer(prioritized=prioritized).sample)
 
 
 @pytest.mark.benchmark(group="sample")
-def bench_memory_map(benchmark, tmp_path):
-    benchmark(filled(storage="memmap", scratch_dir=tmp_path).sample)
+def bench_sample_memmap(benchmark, tmp_path):
+    benchmark(filled_buffer(storage="memmap", scratch_dir=tmp_path).sample)
 
 
 @pytest.mark.benchmark(group="sample")
-def bench_demo_share(benchmark):
-    replay = MixedReplay(filled(), filled(), demo_share=0.5, batch_size=BATCH)
+def bench_sample_mixed(benchmark):
+    replay = MixedReplay(filled_buffer(), filled_buffer(), offline_fraction=0.5, batch_size=BATCH)
     benchmark(replay.sample)

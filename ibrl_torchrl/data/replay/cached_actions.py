@@ -1,4 +1,4 @@
-"""What a frozen policy proposes, kept beside the observations."""
+"""Write-side transform that caches the actions of frozen policies."""
 
 from __future__ import annotations
 
@@ -11,32 +11,46 @@ from ibrl_torchrl.keys import NEXT
 
 
 class CacheProposals(Transform):
-    """Write-side transform: write a frozen policy's action for each observation of an episode.
+    """Write-side transform that stores a frozen policy's action for each observation.
 
-    The loss then takes the action at s' from the batch (``CachedProposal``) and updates run the
-    policy no more. It belongs last in a buffer's ``Compose``, since inverse transforms begin there,
-    and its key among the kept ones of ``EpisodeToTransitions``.
+    The loss then reads the action at s' from the batch (``CachedProposal``) instead of evaluating
+    the policy in every update. It comes last in a buffer's ``Compose``, whose inverse runs from the
+    last to the first, and its key is among the ``observation_keys`` of ``EpisodeToTransitions``.
+    Several policies with different keys take one transform each.
 
     Args:
-        policy: a frozen policy in eval mode; writes one key.
+        policy: frozen policy in eval mode; reads observations and writes one key, float32 [*, A],
+            such as ``"bc_action"``.
+
+    Example:
+        >>> import torch
+        >>> from tensordict.nn import TensorDictModule
+        >>> from torchrl.envs.transforms import Compose
+        >>> from ibrl_torchrl.data.replay import CacheProposals, EpisodeToTransitions
+        >>> from ibrl_torchrl.modules import FrozenPolicy
+        >>> policy = FrozenPolicy(TensorDictModule(torch.nn.Linear(4, 2), ["state"], ["bc_action"]))
+        >>> transform = Compose(
+        ...     EpisodeToTransitions(["state", "bc_action"]), CacheProposals(policy)
+        ... )
     """
 
     def __init__(self, policy: TensorDictModuleBase) -> None:
         super().__init__()
-        # The policy is not this transform's to save, move or train.
+        # In __dict__, so that the policy is no submodule: it is saved, moved and trained elsewhere.
         self.__dict__["policy"] = policy
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Leave samples as they are."""
+        """Return samples unchanged."""
         return tensordict
 
     @torch.no_grad()
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
-        policy, key = self.__dict__["policy"], self.__dict__["policy"].out_keys[0]
+        policy = self.__dict__["policy"]
+        key = policy.out_keys[0]
         parameter = next(policy.parameters(), None)
         device = tensordict.device if parameter is None else parameter.device
-        seen = tensordict.select(*policy.in_keys)
+        observations = tensordict.select(*policy.in_keys)
         last = tensordict.get(NEXT)[-1:].select(*policy.in_keys)
-        actions = policy(torch.cat([seen, last]).to(device)).get(key)
+        actions = policy(torch.cat([observations, last]).to(device)).get(key)
         actions = actions.to(tensordict.get(policy.in_keys[0]).device)
         return tensordict.set(key, actions[:-1]).set((NEXT, key), actions[1:])

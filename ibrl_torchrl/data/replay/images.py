@@ -1,7 +1,7 @@
-"""Image replay that stores each camera frame once.
+"""Deduplicated image storage for replay buffers.
 
-A plain buffer holds the images of s and of s', and with a frame stack of k every frame 2 k times.
-Here each frame of an episode is written once, and a transition refers to frames by their numbers.
+A plain buffer stores the images of s and of s', with a frame stack of k every frame 2 k times. Here
+each frame of an episode is written to a pool once, and transitions refer to frames by index.
 """
 
 from __future__ import annotations
@@ -19,56 +19,62 @@ from torchrl.envs.transforms import Transform
 
 from ibrl_torchrl import keys
 
-# What stands in the storage in place of the images, of s at the root and of s' under "next". No
-# other part sees these columns: they are made on the way in and dropped on the way out.
-_FRAME = "frame"  # number of the observation's newest frame, counted from the first episode
-_EARLIER = "earlier_frames"  # how many frames of its episode lie before that one
-INDEX_BYTES = 4 * 8  # of both columns of both observations of a transition, int64
+# Columns that replace the images in the storage, of s at the root and of s' under "next". The
+# transform adds them on write and removes them on read.
+_FRAME = "frame"  # index of the observation's newest frame, counted from the first episode
+_EARLIER = "earlier_frames"  # number of frames of its episode before that one
+INDEX_BYTES = 4 * 8  # both columns of both observations of a transition, int64
 
-SHORTEST_TRUNCATED = 10
+SHORTEST_TRUNCATED = 10  # minimum length of a truncated episode, in steps
 
 
 def pool_size(capacity: int, frame_stack: int = 1) -> int:
-    """Frames that ``capacity`` transitions can refer to, of each camera."""
-    # Every transition has a frame of its own, that of s, and a truncated episode has one more, its
-    # last observation. As such episodes have at least 10 steps, and only the oldest can have lost
-    # some of its transitions, at most 1 + (capacity - 1) // 10 of them end among those kept. The
-    # oldest transition's stack reaches frame_stack - 1 frames further back.
+    """Return the maximum number of frames of a camera that stored transitions refer to.
+
+    Args:
+        capacity: maximum number of transitions.
+        frame_stack: frames in an observation, default 1.
+    """
+    # Each transition has one frame, that of s, and a truncated episode has one more, its last
+    # observation. Such episodes have at least 10 steps and only the oldest can have lost some of
+    # its transitions, so at most 1 + (capacity - 1) // 10 of them end in the storage. The oldest
+    # transition's stack reaches frame_stack - 1 frames further back.
     return capacity + 1 + (capacity - 1) // SHORTEST_TRUNCATED + frame_stack - 1
 
 
 class DeduplicateImages(Transform):
-    """Write- and read-side transform: images to numbers of frames and back.
+    """Write- and read-side transform that stores each camera frame once, in a frame pool.
 
-    It goes outside of ``EpisodeToTransitions``, as the inverse transforms run in reverse order::
+    It comes before ``EpisodeToTransitions`` in a ``Compose``, whose inverse runs from the last to
+    the first::
 
         Compose(
-            StoreFramesOnce(["corner2_image"], capacity=100_000),
+            DeduplicateImages(["corner2_image"], capacity=100_000),
             EpisodeToTransitions(["proprio", "corner2_image"]),
         )
 
-    On the way in, the images of one complete episode, uint8 [T, frame_stack * C, H, W] with the
-    newest frame last, become two int64 columns [T, 1] for s and for s'; the frames go to a pool, a
-    ring in which the newest overwrite the oldest, as transitions do in the buffer. On the way out,
-    the images [B, frame_stack * C, H, W] are gathered from the pool. They are those that went in,
-    with one exception: the observation after a terminated episode is not stored, and s' shows the
-    episode's last stored frame instead. No target bootstraps from there.
+    On write, the images of one complete episode, uint8 [T, frame_stack * C, H, W] with the newest
+    frame last, are replaced by two int64 columns [T, 1] for s and for s'. The frames are written to
+    a ring buffer, where the newest overwrite the oldest as transitions do in the storage. On read,
+    the images [B, frame_stack * C, H, W] are gathered from it. They equal the written ones with one
+    exception: the observation after a terminated episode is not stored, and s' is the episode's
+    last stored frame instead. No target bootstraps from it.
 
-    The pool is part of ``state_dict``, so a buffer's ``dumps`` and ``loads`` cover it. A transform
-    serves one buffer.
+    The pool is part of ``state_dict``, hence of a buffer's ``dumps`` and ``loads``. A transform
+    belongs to one buffer, and to one process: buffers that several processes write to are refused.
 
     Args:
         image_keys: keys of the images.
-        capacity: that of the buffer, in transitions.
+        capacity: capacity of the buffer, in transitions.
         frame_stack: frames in an observation, default 1. At an episode's start the first frame is
-            repeated, as ``CatFrames(padding="same")`` does.
-        storage: ``"memory"`` or ``"memmap"`` (a file a camera under ``scratch_dir``).
+            repeated, as by ``CatFrames(padding="same")``.
+        storage: ``"memory"`` or ``"memmap"`` (one file per camera under ``scratch_dir``).
         scratch_dir: folder of the memory map, default a temporary one.
 
     Raises:
-        ValueError: when an episode comes that is not one complete episode, is truncated before
-            step 10, or has images that are not uint8 stacks of its own frames. The pool is then as
-            before.
+        ValueError: at ``extend``, when the data is not one complete episode, is truncated before
+            step 10, or has images that are not uint8 stacks of its frames; the pool is unchanged.
+            At ``share``, when several processes are to write to the buffer.
     """
 
     def __init__(
@@ -87,52 +93,66 @@ class DeduplicateImages(Transform):
         self._storage = storage
         self._scratch_dir = scratch_dir
         self._pools: dict[str, Tensor] = {}  # uint8 [size, C, H, W]; frame i lies at i % size
-        self._written = 0  # frames since the first episode
+        self._num_written = 0  # frames since the first episode
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the pools; 0 before the first episode, which tells the size of a frame."""
+        """Bytes of the pools; 0 before the first episode, which determines the frame size."""
         return sum(pool.nbytes for pool in self._pools.values())
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Give samples their images back."""
-        # Not in place: all of a full buffer, `buffer[:]`, is the storage itself.
+        """Replace frame indices of a sample by images."""
+        # Not in place: `buffer[:]` of a full buffer is the storage itself.
         sample = tensordict.exclude(*_columns(_FRAME, _EARLIER))
         for frame, earlier in zip(_columns(_FRAME), _columns(_EARLIER), strict=True):
-            number, before = tensordict[frame], tensordict[earlier]
+            index, num_earlier = tensordict[frame], tensordict[earlier]
             for key in self._image_keys:
-                sample.set((*frame[:-1], key), self._stacks(self._pools[key], number, before))
+                images = self._gather_stacks(self._pools[key], index, num_earlier)
+                sample.set((*frame[:-1], key), images)
         return sample
+
+    def share_memory_(self) -> None:
+        """Refuse a buffer that several processes write to; called by ``ReplayBuffer.share``.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "DeduplicateImages keeps its frame pool in one process; collect in the learner's "
+            "process or leave DeduplicateImages out"
+        )
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
         length = len(tensordict)
         start = torch.arange(length)[:, None]
         end = start + tensordict[keys.STEPS_TO_NEXT_OBS].reshape(-1, 1)
         if not torch.equal(tensordict[keys.NEXT, keys.DONE], end == length):
-            raise ValueError("frames are stored one complete episode at a time")
+            raise ValueError(
+                "DeduplicateImages takes one complete episode at a time; pass trajs_per_batch=1 "
+                "and trajs_per_write=1 to the collector"
+            )
         truncated = not bool(tensordict[keys.NEXT, keys.TERMINATED][-1])
         if truncated and length < SHORTEST_TRUNCATED:
             raise ValueError(
-                f"an episode was truncated after {length} steps, but frames are stored once only "
-                f"if truncated episodes have at least {SHORTEST_TRUNCATED}; raise the horizon or "
-                "leave StoreFramesOnce out"
+                f"an episode was truncated after {length} steps, DeduplicateImages needs at least "
+                f"{SHORTEST_TRUNCATED}; raise the horizon or leave DeduplicateImages out"
             )
 
-        episode = {key: self._frames(key, tensordict, truncated) for key in self._image_keys}
-        for key, frames in episode.items():
+        frames_by_key = {key: self._frames(key, tensordict, truncated) for key in self._image_keys}
+        for key, frames in frames_by_key.items():
             self._write(key, frames)
         transitions = tensordict.exclude(*_columns(*self._image_keys))
-        # The observation after success has no frame: the last one that has stands for it.
+        # The observation after success has no frame; the episode's last frame replaces it.
         positions = (start, end.clamp(max=length - 1 + truncated))
         columns = zip(_columns(_FRAME), _columns(_EARLIER), positions, strict=True)
         for frame, earlier, position in columns:
-            transitions.set(frame, self._written + position)
+            transitions.set(frame, self._num_written + position)
             transitions.set(earlier, position)
-        self._written += length + truncated
+        self._num_written += length + truncated
         return transitions
 
     def _frames(self, key: str, tensordict: TensorDictBase, truncated: bool) -> Tensor:
-        """The frames of an episode, uint8 [T, C, H, W] or, if it was truncated, [T + 1, ...]."""
+        """Frames of an episode, uint8 [T, C, H, W] or, if it was truncated, [T + 1, C, H, W]."""
         images = tensordict[key]
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] % self._frame_stack:
             raise ValueError(
@@ -144,42 +164,42 @@ class DeduplicateImages(Transform):
         if key in self._pools and self._pools[key].shape[1:] != frames.shape[1:]:
             raise ValueError(
                 f"{key} has frames of shape {[*frames.shape[1:]]}, "
-                f"those before had {[*self._pools[key].shape[1:]]}"
+                f"earlier episodes had {[*self._pools[key].shape[1:]]}; use one image size"
             )
-        # Otherwise a stack in another order would silently come back in this one.
+        # Otherwise a stack in another order would silently be read back in this one.
         position = torch.arange(len(frames))[:, None]
         if self._frame_stack > 1 and not torch.equal(
-            self._stacks(frames, position, position), images
+            self._gather_stacks(frames, position, position), images
         ):
             raise ValueError(
                 f"{key} does not stack the episode's last {self._frame_stack} frames, newest last, "
-                "with its first frame repeated at the start"
+                "with its first frame repeated at the start; use CatFrames with padding='same'"
             )
         if truncated:
             frames = torch.cat([frames, tensordict[keys.NEXT, key][-1:, -channels:]])
         return frames
 
-    def _stacks(self, frames: Tensor, number: Tensor, earlier: Tensor) -> Tensor:
-        """The images [*, frame_stack * C, H, W] that end with frames ``number``, int64 [*, 1]."""
-        back = torch.arange(self._frame_stack - 1, -1, -1)
-        slots = (number - torch.minimum(back, earlier)) % len(frames)
-        chosen = frames.index_select(0, slots.flatten())
-        return chosen.view(*number.shape[:-1], -1, *frames.shape[2:])
+    def _gather_stacks(self, frames: Tensor, index: Tensor, num_earlier: Tensor) -> Tensor:
+        """Images [*, frame_stack * C, H, W] whose newest frames are ``index``, int64 [*, 1]."""
+        offsets = torch.arange(self._frame_stack - 1, -1, -1)
+        slots = (index - torch.minimum(offsets, num_earlier)) % len(frames)
+        stacks = frames.index_select(0, slots.flatten())
+        return stacks.view(*index.shape[:-1], -1, *frames.shape[2:])
 
     def _write(self, key: str, frames: Tensor) -> None:
         if key not in self._pools:
             self._pools[key] = self._allocate(key, frames.shape[1:])
-        slots = (self._written + torch.arange(len(frames))) % self._size
-        # Of an episode longer than the buffer only the end remains, as in the buffer.
+        slots = (self._num_written + torch.arange(len(frames))) % self._size
+        # Only the end of an episode longer than the buffer remains, as in the storage.
         self._pools[key].index_copy_(0, slots[-self._size :], frames[-self._size :])
 
     def _allocate(self, key: str, frame: Sequence[int]) -> Tensor:
-        """A pool for frames [C, H, W]. Memory or disk is used up only as frames arrive."""
+        """Pool for frames [C, H, W]; the system allocates memory or disk as frames are written."""
         shape = (self._size, *frame)
         if self._storage == "memory":
             return torch.empty(shape, dtype=torch.uint8)
         if self._scratch_dir is None:
-            self._temporary = TemporaryDirectory(prefix="ibrl_frames_")  # gone with this object
+            self._temporary = TemporaryDirectory(prefix="ibrl_frames_")  # removed with this object
             self._scratch_dir = self._temporary.name
         path = Path(self._scratch_dir) / f"{key}_frames.memmap"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,24 +207,27 @@ class DeduplicateImages(Transform):
         return flat.view(shape)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The filled part of the pools, for ``state_dict``; once full, the pools themselves."""
-        full = self._written >= self._size
-        # A slice would bring the whole pool into the file.
-        frames = {k: p if full else p[: self._written].clone() for k, p in self._pools.items()}
-        return {"size": self._size, "written": self._written, "frames": frames}
+        """Return the filled part of the pools, for ``state_dict``; once full, the pools."""
+        full = self._num_written >= self._size
+        # The clone: serializing a slice would write the whole pool.
+        frames = {
+            key: pool if full else pool[: self._num_written].clone()
+            for key, pool in self._pools.items()
+        }
+        return {"size": self._size, "written": self._num_written, "frames": frames}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take what ``get_extra_state`` gave.
+        """Load what ``get_extra_state`` returned.
 
         Raises:
-            ValueError: it comes from a buffer of another capacity or frame stack.
+            ValueError: the state is of a buffer of another capacity or frame stack.
         """
         if state["size"] != self._size:
             raise ValueError(
-                f"the saved pool is for {state['size']} frames, this one for {self._size}; "
+                f"the saved pool has {state['size']} frames, this one has {self._size}; "
                 "use the capacity and frame_stack it was saved with"
             )
-        self._written = state["written"]
+        self._num_written = state["written"]
         for key, frames in state["frames"].items():
             if key not in self._pools:
                 self._pools[key] = self._allocate(key, frames.shape[1:])
@@ -212,5 +235,5 @@ class DeduplicateImages(Transform):
 
 
 def _columns(*names: str) -> list[tuple[str, ...]]:
-    """The keys of s and of s' for each name."""
+    """Keys of s and of s' for each name."""
     return [key for name in names for key in ((name,), (keys.NEXT, name))]

@@ -1,113 +1,267 @@
-"""Replay: whole episodes in, n-step transitions out."""
+"""Replay buffers that mix demonstrations with online episodes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from tensordict import TensorDictBase
-from torchrl.data import (
-    TensorDictReplayBuffer,
-)
-from torchrl.data.replay_buffers.samplers import Sampler
+from torch import Tensor
+from torchrl.data import PrioritizedSampler
+from torchrl.data.replay_buffers.storages import Storage
 
 from ibrl_torchrl import keys
-from ibrl_torchrl.data.replay.buffer import Replay
+from ibrl_torchrl.data.replay.buffer import EpisodeReplayBuffer
 
 
 class MixedReplay:
-    """Two buffers sampled together: an exact share of every batch comes from demonstrations.
+    """Replay buffer that draws an exact fraction of every batch from demonstrations.
 
-    It is used like the ``TensorDictReplayBuffer`` it replaces: ``extend``, ``sample``,
-    ``update_tensordict_priority``, ``len``. Demonstrations are never pushed out by new episodes.
+    Symmetric sampling of RLPD (arXiv 2302.02948, section 4.1). Online episodes never overwrite
+    demonstrations. It stands in for a ``TensorDictReplayBuffer`` in TorchRL's ``Trainer``
+    (``ReplayBufferTrainer``) and in collectors, which extend the online buffer.
+
+    TorchRL's ``OfflineToOnlineReplayBuffer`` draws exact fractions too, but its online buffer is
+    uniform, has no write-side transform for n-step windows within an episode, no priorities and no
+    ``state_dict``, and it refuses an offline ``TensorDictReplayBuffer``. ``ReplayBufferEnsemble``
+    draws equal parts, or the fraction in expectation only.
 
     Args:
-        demos: holds the demonstrations.
-        online: takes the new episodes. Its samples must have the keys of the other's.
-        demo_share: share of each batch from ``demos``, in (0, 1). RLPD: 0.5.
-        batch_size: transitions in a sample; the demonstrations' part is rounded to the nearest.
-        keep_successes: successful online episodes join the demonstrations too (RLPD+).
+        demos: buffer of the demonstrations.
+        online: buffer of the online episodes; its samples have the same keys.
+        offline_fraction: fraction of each batch from ``demos``, in (0, 1). RLPD: 0.5.
+        batch_size: transitions in a sample by default; the number of demonstration transitions is
+            rounded to the nearest.
+        keep_successes: add successful online episodes to the demonstrations too. Default False.
 
     Raises:
-        ValueError: the share leaves one of the two without a transition.
+        ValueError: the fraction leaves one of the two without a transition, or only one of the two
+            buffers is prioritized.
+
+    Example:
+        >>> from ibrl_torchrl.data.replay import EpisodeToTransitions, MixedReplay, episode_buffer
+        >>> demos = episode_buffer(1000, 256, EpisodeToTransitions(["state"]))
+        >>> online = episode_buffer(1000, 256, EpisodeToTransitions(["state"]))
+        >>> replay = MixedReplay(demos, online, offline_fraction=0.5, batch_size=256)
+        >>> replay.batch_size, len(replay)
+        (256, 0)
     """
 
     def __init__(
         self,
-        demos: TensorDictReplayBuffer,
-        online: TensorDictReplayBuffer,
+        demos: EpisodeReplayBuffer,
+        online: EpisodeReplayBuffer,
         *,
-        demo_share: float,
+        offline_fraction: float,
         batch_size: int,
         keep_successes: bool = False,
     ) -> None:
-        self._demo_size = round(demo_share * batch_size)
-        self._online_size = batch_size - self._demo_size
-        if self._demo_size < 1 or self._online_size < 1:
-            raise ValueError(
-                f"demo_share {demo_share} of a batch of {batch_size} leaves one side empty"
-            )
         self.demos = demos
         self.online = online
+        self._offline_fraction = offline_fraction
+        self._batch_size = batch_size
         self._keep_successes = keep_successes
+        self._sizes(batch_size)
+        prioritized = [isinstance(part.sampler, PrioritizedSampler) for part in (demos, online)]
+        if prioritized[0] != prioritized[1]:
+            raise ValueError(
+                "only one of demos and online is prioritized; build both with the same sampler"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions in a sample by default."""
+        return self._batch_size
+
+    @property
+    def write_count(self) -> int:
+        """Transitions of online episodes written since construction."""
+        return self.online.write_count
 
     def __len__(self) -> int:
         return len(self.demos) + len(self.online)
 
-    def extend(self, episode: TensorDictBase) -> None:
-        """Add one complete online episode [T]."""
-        self.online.extend(episode)
-        if self._keep_successes and bool(episode[keys.NEXT, keys.TERMINATED].any()):
-            self.demos.extend(episode)
+    def extend(self, episode: TensorDictBase) -> Tensor:
+        """Add one complete online episode [T].
 
-    def sample(self) -> TensorDictBase:
-        """Draw a batch; ``is_demo`` bool [B] says where each transition came from."""
-        demos = self.demos.sample(self._demo_size)
-        online = self.online.sample(self._online_size)
-        batch = torch.cat([demos, online])
-        return batch.set(keys.IS_DEMO, torch.arange(len(batch)) < self._demo_size)
+        Returns:
+            Indices in the online buffer, int64 [T].
+        """
+        index = self.online.extend(episode)
+        if self._keep_successes:
+            for part in _split_at_done(episode):
+                if bool(part[keys.NEXT, keys.TERMINATED].any()):
+                    self.demos.extend(part)
+        return index
+
+    def sample(self, batch_size: int | None = None) -> TensorDictBase:
+        """Draw a batch [B], the demonstration transitions first.
+
+        Args:
+            batch_size: B, default :attr:`batch_size`.
+
+        Returns:
+            Transitions with ``is_demo``, bool [B].
+
+        Raises:
+            ValueError: the fraction of ``batch_size`` leaves one buffer without a transition.
+        """
+        num_demo, num_online = self._sizes(self._batch_size if batch_size is None else batch_size)
+        parts = [self.demos.sample(num_demo), self.online.sample(num_online)]
+        batch: TensorDictBase = torch.cat(parts)
+        return batch.set(keys.IS_DEMO, torch.arange(len(batch)) < num_demo)
 
     def update_tensordict_priority(self, batch: TensorDictBase) -> None:
-        """Hand the priorities of a sampled batch back to the buffers it came from."""
-        self.demos.update_tensordict_priority(batch[: self._demo_size])
-        self.online.update_tensordict_priority(batch[self._demo_size :])
+        """Write the priorities of a sampled batch to the buffers its transitions came from.
+
+        Args:
+            batch: transitions with ``index``, ``is_demo`` and ``td_error``, in any order.
+        """
+        is_demo = batch[keys.IS_DEMO]
+        for buffer, rows in ((self.demos, is_demo), (self.online, ~is_demo)):
+            if isinstance(buffer.sampler, PrioritizedSampler) and bool(rows.any()):
+                buffer.update_tensordict_priority(batch.select("index", keys.PRIORITY)[rows])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both buffers."""
+        return {"demos": self.demos.state_dict(), "online": self.online.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned, of buffers of the same capacities."""
+        self.demos.load_state_dict(state_dict["demos"])
+        self.online.load_state_dict(state_dict["online"])
+
+    def sampler_state_dict(self) -> dict[str, Any]:
+        """Return the state of both samplers alone."""
+        return {
+            "demos": self.demos.sampler_state_dict(),
+            "online": self.online.sampler_state_dict(),
+        }
+
+    def load_sampler_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what :meth:`sampler_state_dict` returned, after the storages have been refilled."""
+        self.demos.load_sampler_state_dict(state_dict["demos"])
+        self.online.load_sampler_state_dict(state_dict["online"])
+
+    def share(self, shared: bool = True) -> MixedReplay:
+        """Let several processes write, as ``ReplayBuffer.share`` does."""
+        self.demos.share(shared)
+        self.online.share(shared)
+        return self
+
+    @property
+    def shared(self) -> bool:
+        """Several processes write."""
+        return self.demos.shared and self.online.shared
+
+    @property
+    def _storage(self) -> Storage:
+        # TorchRL's multi-process collectors look here whether the storage they write to is
+        # initialized.
+        return self.online.storage
+
+    def _sizes(self, batch_size: int) -> tuple[int, int]:
+        """Numbers of demonstration and of online transitions in a batch."""
+        num_demo = round(self._offline_fraction * batch_size)
+        if not 0 < num_demo < batch_size:
+            raise ValueError(
+                f"offline_fraction {self._offline_fraction} of a batch of {batch_size} leaves one "
+                "side empty; use another fraction or a larger batch"
+            )
+        return num_demo, batch_size - num_demo
 
 
 class ReplayWithDemos:
-    """A replay whose batches bring demonstrations along, under ``"demo"`` (RFT).
+    """Replay buffer whose batches carry as many demonstration transitions under ``"demo"``.
+
+    For losses with a term on demonstrations, such as :class:`BCRegularizedTD3Loss` (RFT in IBRL,
+    arXiv 2311.02198, section 5).
 
     Args:
-        replay: sampled as it is.
-        demos: gives as many transitions as it samples at a time, which must be the replay's batch.
+        replay: buffer of the transitions at the root of a batch; it is extended.
+        demos: buffer of the demonstrations; it is not extended.
     """
 
     def __init__(
-        self, replay: TensorDictReplayBuffer | MixedReplay, demos: TensorDictReplayBuffer
+        self, replay: EpisodeReplayBuffer | MixedReplay, demos: EpisodeReplayBuffer
     ) -> None:
         self.replay = replay
         self.demos = demos
 
+    @property
+    def batch_size(self) -> int | None:
+        """Transitions in a sample by default."""
+        return self.replay.batch_size
+
+    @property
+    def write_count(self) -> int:
+        """Transitions written to ``replay`` since construction."""
+        return self.replay.write_count
+
     def __len__(self) -> int:
         return len(self.replay)
 
-    def extend(self, episode: TensorDictBase) -> None:
-        """Add one complete online episode [T]."""
-        self.replay.extend(episode)
+    def extend(self, episode: TensorDictBase) -> Tensor:
+        """Add one complete online episode [T].
 
-    def sample(self) -> TensorDictBase:
-        """Draw a batch [B] and, under ``"demo"``, demonstration transitions [B]."""
-        return self.replay.sample().set(keys.DEMO, self.demos.sample())
+        Returns:
+            Indices in the buffer, int64 [T].
+        """
+        return self.replay.extend(episode)
+
+    def sample(self, batch_size: int | None = None) -> TensorDictBase:
+        """Draw a batch [B] and, under ``"demo"``, demonstration transitions [B].
+
+        Args:
+            batch_size: B, default :attr:`batch_size`.
+        """
+        batch = self.replay.sample(batch_size)
+        return batch.set(keys.DEMO, self.demos.sample(len(batch)))
 
     def update_tensordict_priority(self, batch: TensorDictBase) -> None:
-        """Hand the priorities of a sampled batch back."""
+        """Write the priorities of a sampled batch to ``replay``."""
         self.replay.update_tensordict_priority(batch.exclude(keys.DEMO))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of both buffers."""
+        return {"replay": self.replay.state_dict(), "demos": self.demos.state_dict()}
 
-def samplers(replay: Replay) -> dict[str, Sampler]:
-    """The samplers of all buffers that a replay consists of, by a name of their place."""
-    if isinstance(replay, TensorDictReplayBuffer):
-        return {"": replay.sampler}
-    names = ["replay", "demos"] if isinstance(replay, ReplayWithDemos) else ["demos", "online"]
-    return {
-        f"{name}/{place}": sampler
-        for name in names
-        for place, sampler in samplers(getattr(replay, name)).items()
-    }
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned, of buffers of the same capacities."""
+        self.replay.load_state_dict(state_dict["replay"])
+        self.demos.load_state_dict(state_dict["demos"])
+
+    def sampler_state_dict(self) -> dict[str, Any]:
+        """Return the state of all samplers alone."""
+        return {
+            "replay": self.replay.sampler_state_dict(),
+            "demos": self.demos.sampler_state_dict(),
+        }
+
+    def load_sampler_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what :meth:`sampler_state_dict` returned, after the storages have been refilled."""
+        self.replay.load_sampler_state_dict(state_dict["replay"])
+        self.demos.load_sampler_state_dict(state_dict["demos"])
+
+    def share(self, shared: bool = True) -> ReplayWithDemos:
+        """Let several processes write, as ``ReplayBuffer.share`` does."""
+        self.replay.share(shared)
+        self.demos.share(shared)
+        return self
+
+    @property
+    def shared(self) -> bool:
+        """Several processes write."""
+        return self.replay.shared
+
+    @property
+    def _storage(self) -> Storage:
+        # As in MixedReplay.
+        return self.replay._storage
+
+
+def _split_at_done(episodes: TensorDictBase) -> tuple[TensorDictBase, ...]:
+    """The episodes [T_i] of a concatenation [T], as collectors write several at once."""
+    ends = episodes[keys.NEXT, keys.DONE].flatten().nonzero().flatten() + 1
+    return episodes.split(torch.diff(ends, prepend=ends.new_zeros(1)).tolist())

@@ -1,9 +1,8 @@
-"""Prioritised sampling without TorchRL's compiled trees.
+"""Prioritized sampling without TorchRL's compiled segment trees.
 
 TorchRL's ``PrioritizedSampler`` needs segment trees from its C++ extension, and the extension of a
-TorchRL wheel loads only with the torch release it was built for. This module stands in for the
-trees where they are missing; everything else stays TorchRL's. It can go when
-``test_compiled_trees_are_still_missing`` fails.
+TorchRL wheel loads only with the torch release it was built for. This module replaces the trees
+alone. It can be removed when ``test_compiled_segment_trees_are_missing`` fails.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torchrl.data import PrioritizedSampler
 
 
 class _Tree:
-    """What ``PrioritizedSampler`` asks of a segment tree, on a flat tensor."""
+    """Interface of a segment tree as ``PrioritizedSampler`` uses it, on a flat tensor."""
 
     def __init__(self, capacity: int, neutral: float, dtype: torch.dtype) -> None:
         self.values = torch.full((capacity,), neutral, dtype=dtype)
@@ -45,8 +44,23 @@ class _MinTree(_Tree):
 class PortablePrioritizedSampler(PrioritizedSampler):
     """TorchRL's ``PrioritizedSampler`` (Schaul et al., arXiv 1511.05952) on plain tensors.
 
-    Same arguments, same probabilities ``(p + eps)^alpha / sum`` and weights
-    ``(P / min P)^-beta``. A draw costs one pass over the capacity.
+    Takes the same arguments and gives the same probabilities ``(p + eps)^alpha / sum`` and weights
+    ``(P / min P)^-beta``. Drawing a batch is linear in the capacity, instead of logarithmic.
+
+    Args:
+        max_capacity: capacity of the storage.
+        alpha: exponent of the priorities.
+        beta: exponent of the importance weights.
+        eps: added to priorities, default 1e-8.
+
+    Example:
+        >>> from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+        >>> from ibrl_torchrl.data.replay import PortablePrioritizedSampler
+        >>> replay = TensorDictReplayBuffer(
+        ...     storage=LazyTensorStorage(1000),
+        ...     sampler=PortablePrioritizedSampler(1000, alpha=0.6, beta=0.4),
+        ...     priority_key="td_error",
+        ... )
     """
 
     def _init(self) -> None:
@@ -55,12 +69,15 @@ class PortablePrioritizedSampler(PrioritizedSampler):
         self._max_priority = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The priorities, as tensors alone."""
-        sums, smallest = self._sum_tree.values, self._min_tree.values
-        return {"sum": sums.clone(), "min": smallest.clone(), "max": self._max_priority}
+        """Return the priorities, which ``torch.load(weights_only=True)`` can read."""
+        return {
+            "sum": self._sum_tree.values.clone(),
+            "min": self._min_tree.values.clone(),
+            "max": self._max_priority,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take what ``state_dict`` gave, of a sampler of the same capacity."""
+        """Load what :meth:`state_dict` returned, of a sampler of the same capacity."""
         self._sum_tree.values.copy_(state_dict["sum"])
         self._min_tree.values.copy_(state_dict["min"])
         self._max_priority = state_dict["max"]

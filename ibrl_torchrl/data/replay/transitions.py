@@ -1,4 +1,4 @@
-"""Episodes to transitions."""
+"""Write-side transforms from episodes to n-step transitions."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from ibrl_torchrl import keys
 
 
 class EpisodeToTransitions(Transform):
-    """Write-side transform: complete episodes to n-step transitions.
+    """Write-side transform from complete episodes to n-step transitions.
 
-    Transition t goes from s_t to s_{t+k}, k = min(n, steps left), with reward
-    sum_{j<k} gamma^j r_{t+j}, the done flags of its *last* step, and ``steps_to_next_obs`` = k, by
-    which TorchRL's estimators raise gamma. So a window that reaches success does not bootstrap and
-    one that reaches the horizon bootstraps from the last observation.
+    Transition t leads from s_t to s_{t+k}, k = min(n, steps left), with reward
+    sum_{j<k} gamma^j r_{t+j}, the done flags of its *last* step, and ``steps_to_next_obs`` = k,
+    int64 [T, 1], the exponent of gamma in TorchRL's value estimators. So a window that reaches
+    success does not bootstrap, and one that reaches the horizon bootstraps from the last
+    observation.
+
+    Collectors must write complete episodes: pass them ``trajs_per_batch=1, trajs_per_write=1``.
 
     Args:
-        observation_keys: what to store of each observation; everything else that a policy or
+        observation_keys: keys to store of each observation; everything else that a policy or
             collector wrote is dropped.
-        n_steps: n, default 3 (original code).
-        gamma: discount, must equal the loss's.
-        time_limit_terminates: treat the horizon as terminal, as the original code does; default
-            False, which is correct.
+        n_steps: n, default 3 (original code of arXiv 2311.02198).
+        gamma: discount, equal to the loss's. Default 0.99.
+        time_limit_terminates: treat the horizon as terminal, as the original code does. Default
+            False, the correct treatment of time limits (arXiv 1712.00378).
 
     Raises:
-        ValueError: an episode does not end with ``done``, so that its last windows are unknown.
+        ValueError: at ``extend``, when the last step is not ``done``.
     """
 
     def __init__(
@@ -41,11 +44,11 @@ class EpisodeToTransitions(Transform):
         time_limit_terminates: bool = False,
     ) -> None:
         super().__init__()
-        step = [keys.REWARD, keys.DONE, keys.TERMINATED, keys.TRUNCATED]
-        self._kept = [
+        flags = [keys.REWARD, keys.DONE, keys.TERMINATED, keys.TRUNCATED]
+        self._stored_keys = [
             *observation_keys,
             keys.ACTION,
-            *((keys.NEXT, key) for key in [*observation_keys, *step]),
+            *((keys.NEXT, key) for key in [*observation_keys, *flags]),
         ]
         self._time_limit_terminates = time_limit_terminates
         self._multi_step = MultiStep(gamma=gamma, n_steps=n_steps)
@@ -55,30 +58,37 @@ class EpisodeToTransitions(Transform):
         self._multi_step.mask_key = None
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Leave samples as they are."""
+        """Return samples unchanged."""
         return tensordict
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
         if not bool(tensordict[keys.NEXT, keys.DONE][-1]):
-            raise ValueError("replay takes complete episodes; this one does not end with done")
-        episode = tensordict.select(*self._kept)
+            raise ValueError(
+                f"replay takes complete episodes, but the last of {len(tensordict)} steps is not "
+                "done; pass trajs_per_batch=1 to the collector, and shared=True to episode_buffer "
+                "if the collector has several processes"
+            )
+        # Detached: env.rollout records gradients of the policy, which a storage must not.
+        episode = tensordict.select(*self._stored_keys).detach()
         if self._time_limit_terminates:
             terminated = episode[keys.NEXT, keys.TERMINATED] | episode[keys.NEXT, keys.TRUNCATED]
             episode.set((keys.NEXT, keys.TERMINATED), terminated)
         transitions = self._multi_step(episode)
         # Done follows the other flags: true where the window reached the end of the episode.
-        last = transitions[keys.NEXT, keys.TERMINATED] | transitions[keys.NEXT, keys.TRUNCATED]
-        transitions.set((keys.NEXT, keys.DONE), last)
-        return transitions.select(*self._kept, keys.STEPS_TO_NEXT_OBS)
+        done = transitions[keys.NEXT, keys.TERMINATED] | transitions[keys.NEXT, keys.TRUNCATED]
+        transitions.set((keys.NEXT, keys.DONE), done)
+        return transitions.select(*self._stored_keys, keys.STEPS_TO_NEXT_OBS)
 
 
 class ConstantReward(Transform):
-    """Write-side transform: every step of an episode earns the same (SQIL).
+    """Write-side transform that replaces the reward of every step by a constant.
 
-    It is written before :class:`EpisodeToTransitions`, whose n-step rewards then are sums of it.
+    With reward 1 for demonstrations and 0 for online episodes: SQIL (arXiv 1905.11108). Placed
+    after :class:`EpisodeToTransitions` in a ``Compose``, whose inverse runs from the last to the
+    first, so that n-step rewards are sums of the constant.
 
     Args:
-        reward: of each step.
+        reward: reward of each step.
     """
 
     def __init__(self, reward: float) -> None:
@@ -86,7 +96,7 @@ class ConstantReward(Transform):
         self._reward = reward
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Leave samples as they are."""
+        """Return samples unchanged."""
         return tensordict
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:

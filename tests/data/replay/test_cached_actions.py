@@ -1,4 +1,4 @@
-"""A frozen policy's actions beside the observations they answer."""
+"""CacheProposals: actions of frozen policies stored with each observation."""
 
 import copy
 
@@ -11,6 +11,7 @@ from torch import nn
 from torchrl.envs.transforms import Compose
 
 from ibrl_torchrl.data.replay import CacheProposals, EpisodeToTransitions, episode_buffer
+from ibrl_torchrl.keys import proposal_key
 from ibrl_torchrl.modules import (
     CameraEncoder,
     FeatureActor,
@@ -24,14 +25,14 @@ from ibrl_torchrl.modules import (
 
 
 class TenTimes(nn.Module):
-    """A policy whose action tells which observation it saw."""
+    """A policy whose action identifies its observation."""
 
     def forward(self, state):
         return 10 * state
 
 
-def ten_times():
-    return FrozenPolicy(TensorDictModule(TenTimes(), ["state"], ["bc_action"]))
+def ten_times(key="bc_action"):
+    return FrozenPolicy(TensorDictModule(TenTimes(), ["state"], [key]))
 
 
 def state_policy():
@@ -47,58 +48,59 @@ def pixel_policy():
 
 
 def with_images(td):
-    """The same episode with camera images; what is next comes at the root one step later."""
+    """Add camera images to an episode."""
     images = torch.randint(256, (len(td) + 1, 3, 9, 9), dtype=torch.uint8)
     td["camera_image"], td["next", "camera_image"] = images[:-1], images[1:]
     return td
 
 
-def test_actions_stand_beside_the_observations_they_answer():
-    recorded = CacheProposals(ten_times()).inv(episode(4, success=False))
-    assert recorded["bc_action"].flatten().tolist() == [0, 10, 20, 30]
-    assert recorded["next", "bc_action"].flatten().tolist() == [10, 20, 30, 40]
+def test_actions_are_stored_with_their_observations():
+    cached = CacheProposals(ten_times()).inv(episode(4, success=False))
+    assert cached["bc_action"].flatten().tolist() == [0, 10, 20, 30]
+    assert cached["next", "bc_action"].flatten().tolist() == [10, 20, 30, 40]
 
 
 @pytest.mark.parametrize("policy", [state_policy, pixel_policy])
-def test_they_are_those_the_policy_gives_one_by_one(policy):
+def test_cached_actions_equal_policy_outputs_per_step(policy):
     torch.manual_seed(0)
     policy, td = policy(), with_images(episode(6, success=True))
-    recorded = CacheProposals(policy).inv(td.clone())
-    assert recorded["bc_action"].shape == recorded["next", "bc_action"].shape == (6, 2)
+    cached = CacheProposals(policy).inv(td.clone())
+    assert cached["bc_action"].shape == cached["next", "bc_action"].shape == (6, 2)
     for t in range(6):
         now = policy(td[t].select(*policy.in_keys))["bc_action"]
         then = policy(td["next"][t].select(*policy.in_keys))["bc_action"]
-        assert torch.allclose(recorded["bc_action"][t], now, atol=1e-5)
-        assert torch.allclose(recorded["next", "bc_action"][t], then, atol=1e-5)
-    assert torch.equal(recorded["next", "bc_action"][:-1], recorded["bc_action"][1:])
-    assert recorded["bc_action"].std(0).min() > 0  # and not all the same
-    assert not recorded["bc_action"].requires_grad
+        assert torch.allclose(cached["bc_action"][t], now, atol=1e-5)
+        assert torch.allclose(cached["next", "bc_action"][t], then, atol=1e-5)
+    assert torch.equal(cached["next", "bc_action"][:-1], cached["bc_action"][1:])
+    assert cached["bc_action"].std(0).min() > 0  # not constant
+    assert not cached["bc_action"].requires_grad
 
 
-def test_each_observation_is_answered_once():
-    policy, asked = state_policy(), []
-    policy.register_forward_hook(lambda module, args, out: asked.append(len(args[0])))
+def test_policy_evaluates_each_observation_once():
+    policy, batch_sizes = state_policy(), []
+    policy.register_forward_hook(lambda module, args, out: batch_sizes.append(len(args[0])))
     CacheProposals(policy).inv(episode(5, success=True))
-    assert asked == [6]  # five, and the last
+    assert batch_sizes == [6]  # five observations and the last next observation
 
 
-def test_the_episode_that_comes_in_is_left_alone():
+def test_input_episode_is_not_modified():
     td = with_images(episode(5, success=True))
     before = td.clone()
-    recorded = CacheProposals(pixel_policy()).inv(td)
+    cached = CacheProposals(pixel_policy()).inv(td)
     assert set(td.keys(True, True)) == set(before.keys(True, True))
     assert (td == before).all()
-    added = set(recorded.keys(True, True)) - set(before.keys(True, True))
+    added = set(cached.keys(True, True)) - set(before.keys(True, True))
     assert added == {"bc_action", ("next", "bc_action")}
-    assert (recorded.select(*before.keys(True, True)) == before).all()
+    assert (cached.select(*before.keys(True, True)) == before).all()
 
 
-def compose(policy, n_steps=3):
-    kept = EpisodeToTransitions(["state", "bc_action"], n_steps=n_steps, gamma=0.9)
-    return Compose(kept, CacheProposals(policy))
+def compose(*policies, n_steps=3):
+    stored = ["state", *(policy.out_keys[0] for policy in policies)]
+    to_transitions = EpisodeToTransitions(stored, n_steps=n_steps, gamma=0.9)
+    return Compose(to_transitions, *(CacheProposals(policy) for policy in policies))
 
 
-def test_the_next_action_belongs_to_the_end_of_the_window():
+def test_next_action_is_that_of_the_window_end():
     replay = episode_buffer(20, 4, compose(ten_times()))
     replay.extend(episode(5, success=True))
     content = replay[:]
@@ -108,7 +110,7 @@ def test_the_next_action_belongs_to_the_end_of_the_window():
     assert content["bc_action"].flatten().tolist() == [0, 10, 20, 30, 40]
 
 
-def test_samples_carry_both_actions():
+def test_samples_contain_actions_of_both_observations():
     torch.manual_seed(0)
     replay = episode_buffer(20, 4, compose(ten_times()))
     for length in (5, 2, 7):
@@ -119,7 +121,7 @@ def test_samples_carry_both_actions():
         assert torch.equal(batch["next", "bc_action"], 10 * batch["next", "state"])
 
 
-def test_what_replay_does_not_keep_the_policy_still_sees():
+def test_policy_reads_keys_that_replay_does_not_store():
     # The policy reads "extra", which is not stored.
     policy = FrozenPolicy(TensorDictModule(TenTimes(), ["extra"], ["bc_action"]))
     td = episode(4, success=True)
@@ -130,13 +132,13 @@ def test_what_replay_does_not_keep_the_policy_still_sees():
     assert replay[:]["next", "bc_action"].flatten().tolist() == [10, 20, 30, 40]
 
 
-def test_samples_pass_through_as_they_are():
+def test_forward_returns_samples_unchanged():
     td = TensorDict(state=torch.randn(3, 1), bc_action=torch.randn(3, 1), batch_size=[3])
     before = td.clone()
     assert (CacheProposals(ten_times())(td) == before).all()
 
 
-def test_the_policy_is_not_the_transforms():
+def test_policy_is_no_submodule_of_the_transform():
     policy = state_policy()
     transform = compose(policy)
     replay = episode_buffer(20, 4, transform)
@@ -148,3 +150,25 @@ def test_the_policy_is_not_the_transforms():
     before = copy.deepcopy(policy.state_dict())
     replay.extend(episode(3, success=True))
     assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+
+
+@pytest.mark.parametrize("names", [("bc", "flow"), ("flow", "bc")])
+def test_two_named_proposals_compose(names):
+    """The second policy is a network, whose actions differ from those of the first."""
+    torch.manual_seed(0)
+    first, second = (proposal_key(name) for name in names)
+    network = TensorDictModule(
+        StateActor(Normalize.identity(1), 2, hidden=[8]), ["state"], [second]
+    )
+    policies = ten_times(first), FrozenPolicy(network)
+    replay = episode_buffer(20, 4, compose(*policies))
+    replay.extend(episode(5, success=True))
+    content = replay[:]
+    for observation, actions in (
+        (content["state"], content.select(first, second)),
+        (content["next", "state"], content["next"].select(first, second)),
+    ):
+        assert torch.equal(actions[first], 10 * observation)
+        expected = network(TensorDict(state=observation, batch_size=[5]))[second]
+        assert torch.allclose(actions[second], expected, atol=1e-6)
+    assert {first, second} <= set(replay.sample().keys())
