@@ -89,7 +89,7 @@ class DemosDownloadConfig:
     """Download of robomimic's human demonstrations."""
 
     dataset: str = setting(
-        help="lift, can, square, transport or tool_hang; with -raw the file without observations."
+        help="Dataset: lift, can, square, transport or tool_hang; with -raw without observations."
     )
     out: str = setting("${dataset}-human.hdf5", help="HDF5 file to write.")
 

@@ -160,7 +160,8 @@ def _group_options(command: Command) -> Iterator[str]:
 def _group_lines(group: Group, width: int) -> Iterator[str]:
     if not group.settings:
         return
-    yield f"{group.name}: {group.help}" if group.name else "Settings"
+    heading = f"{group.name}: {group.help}" if group.name else "Settings"
+    yield from textwrap.wrap(heading, width)
     entries = {f"{group.name}.{name}" if group.name else name: name for name in group.settings}
     column = min(max(map(len, entries)) + _INDENT, max(width // 2, 30))
     for path, name in entries.items():
@@ -195,7 +196,7 @@ def _sentence_of(about: Setting) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
 def _summary(schema: type[Any]) -> str:

@@ -111,7 +111,7 @@ class TrainConfig(JobConfig):
     )
     compile: str | None = setting(
         None,
-        help="torch.compile of the losses; reduce-overhead uses CUDA graphs; null: eager.",
+        help="Mode of torch.compile for the losses; reduce-overhead: CUDA graphs; null: eager.",
         choices=("default", "reduce-overhead"),
     )
     task: TaskConfig = setting(TaskConfig, help="Task.")

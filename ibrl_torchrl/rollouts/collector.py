@@ -37,8 +37,8 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         seed: of the run.
         warmup_episodes: episodes of ``"warmup"``; all others are of ``"explore"``.
         overlap: play while the learner learns.
-        taken: episodes taken before, by an interrupted run.
-        played: those which that run had begun and not taken.
+        num_completed: episodes that an interrupted run had taken before.
+        in_flight: episodes that it had submitted and not taken.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         seed: int,
         warmup_episodes: int,
         overlap: bool = False,
-        taken: int = 0,
-        played: Iterable[TensorDict] = (),
+        num_completed: int = 0,
+        in_flight: Iterable[TensorDict] = (),
     ) -> None:
         self._rollouts = rollouts
         self._seed = seed
         self._warmup_episodes = warmup_episodes
         self._overlap = overlap
         self._number = rollouts.num_workers + (rollouts.num_workers // 2 if overlap else 0)
-        self._taken = taken
-        self._begun: deque[Future[TensorDict]] = deque(map(_finished, played))
+        self._taken = num_completed
+        self._begun: deque[Future[TensorDict]] = deque(map(_finished, in_flight))
 
     def __next__(self) -> CollectedEpisode:
         """Wait for the next episode."""

@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
@@ -23,6 +23,7 @@ from torch import multiprocessing as mp
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.console import echo
+from ibrl_torchrl.episodes import pack_episode, unpack_episode
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.rollouts.episode import rollout_episode
 
@@ -145,7 +146,7 @@ class RolloutWorkers:
             return
         order, worker.order = worker.order, None
         if kind == _EPISODE:
-            order.played.set_result(_unpacked(content))
+            order.played.set_result(_from_arrays(content))
         elif kind == _REFUSAL:
             order.played.set_exception(UsageError(content))
         else:
@@ -234,7 +235,7 @@ def _serve(
                 env = env or make_env()
                 answer = (
                     _EPISODE,
-                    _packed(rollout_episode(env, policies[policy], seed, explore=explore)),
+                    _to_arrays(rollout_episode(env, policies[policy], seed, explore=explore)),
                 )
             except UsageError as error:
                 answer = _REFUSAL, str(error)
@@ -249,13 +250,10 @@ def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _packed(episode: TensorDict) -> tuple[int, dict[str, Any]]:
-    """An episode as arrays, which travel by value and not by open files."""
-    flat = episode.flatten_keys(".")
-    return len(episode), {key: value.numpy() for key, value in flat.items()}
+def _to_arrays(episode: TensorDict) -> dict[str, np.ndarray]:
+    """Packed episode as arrays, which travel through a pipe by value, not by open files."""
+    return {key: value.numpy() for key, value in pack_episode(episode).items()}
 
 
-def _unpacked(content: tuple[int, dict[str, Any]]) -> TensorDict:
-    length, arrays = content
-    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    return TensorDict(tensors, [length]).unflatten_keys(".")
+def _from_arrays(arrays: dict[str, np.ndarray]) -> TensorDict:
+    return unpack_episode({key: torch.from_numpy(value) for key, value in arrays.items()})

@@ -10,17 +10,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from ibrl_torchrl.episodes import stack_frames, unstack_frames
+from ibrl_torchrl.episodes import pack_episode, unpack_episode
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, DONE, NEXT, REWARD, SUCCESS, TERMINATED, TRUNCATED
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, save_checkpoint
 
 _KIND = "episodes"
-_OUTCOMES = (REWARD, DONE, TERMINATED, TRUNCATED, SUCCESS)
 
 
 class EpisodeLog:
@@ -38,13 +35,13 @@ class EpisodeLog:
     ) -> None:
         self._folder = folder
         self._keys = keys
-        self._stacks = (frame_stack, state_stack)
+        self._stacks = {"frame_stack": frame_stack, "state_stack": state_stack}
         self._written = 0
         self._waiting: list[dict[str, Tensor]] = []
 
     def append(self, episode: TensorDictBase) -> None:
         """Take an episode [T], to be written with the next :meth:`flush`."""
-        self._waiting.append(self._packed(episode))
+        self._waiting.append(pack_episode(episode, self._keys, **self._stacks))
 
     def flush(self) -> int:
         """Write what has come since the last time, whole or not at all.
@@ -73,7 +70,7 @@ class EpisodeLog:
                 continue
             meta, state = load_checkpoint(path, _KIND, {"first": self._written})
             for number in range(meta["number"]):
-                yield self._unpacked(state[str(number)])
+                yield unpack_episode(state[str(number)], **self._stacks)
             self._written += meta["number"]
         if self._written != count:
             raise UsageError(
@@ -84,28 +81,3 @@ class EpisodeLog:
     def remove(self) -> None:
         """Delete all that is written."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _packed(self, episode: TensorDictBase) -> dict[str, Tensor]:
-        """Every observation once, the last one included; action and outcome of each step."""
-        observed = [*self._keys, *((NEXT, key) for key in self._keys)]
-        single = unstack_frames(episode.select(*observed), *self._stacks)
-        return {
-            **{key: torch.cat([single[key], single[NEXT, key][-1:]]) for key in self._keys},
-            ACTION: episode[ACTION].clone(),
-            **{key: episode[NEXT, key].clone() for key in _OUTCOMES},
-        }
-
-    def _unpacked(self, packed: dict[str, Tensor]) -> TensorDict:
-        episode = TensorDict(
-            {
-                **{key: packed[key][:-1] for key in self._keys},
-                ACTION: packed[ACTION],
-                NEXT: {
-                    **{key: packed[key][1:] for key in self._keys},
-                    **{key: packed[key] for key in _OUTCOMES},
-                },
-            },
-            batch_size=[len(packed[ACTION])],
-        )
-        stack_frames(episode, *self._stacks)
-        return episode

@@ -50,7 +50,7 @@ def open_run_folder(
     Args:
         path: of the folder.
         config: a dataclass.
-        if_exists: ``"refuse"``; or ``"go_on"``, which enters an unfinished run that has a
+        if_exists: ``"refuse"``; or ``"resume"``, which enters an unfinished run that has a
             checkpoint, and begins one anew that has none, whose files are removed.
 
     Raises:
@@ -136,7 +136,7 @@ RunnableT = TypeVar("RunnableT", bound=Runnable)
 
 def run_job(job: Callable[[RunnableT], None], config: RunnableT) -> None:
     """Do a job unless its folder says that it is done; its messages go where they are wanted."""
-    if config.if_exists == "go_on" and is_finished(config.run_dir):
+    if config.if_exists == "resume" and is_finished(config.run_dir):
         echo(f"{config.run_dir}: finished already")
         return
     with redirect_output(Path(config.run_dir) / LOG if config.quiet else None):

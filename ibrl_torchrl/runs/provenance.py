@@ -16,9 +16,9 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from tensordict import TensorDictBase
 from torch import Tensor, nn
 
-from ibrl_torchrl.data.demos import Demos
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import write_json
 
@@ -126,11 +126,14 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def input_fingerprints(demos: Demos, bc: nn.Module) -> dict[str, str]:
-    """Fingerprints of what a run learns from: ``"demos"`` and ``"bc"``."""
-    observed = (
-        episode[key]
-        for episode in demos.episodes
-        for key in sorted(episode.keys(True, True), key=str)
+def input_fingerprints(
+    episodes: Iterable[TensorDictBase], policies: Mapping[str, nn.Module]
+) -> dict[str, str]:
+    """Fingerprints of a run's demonstrations, ``"demos"``, and of each imitation policy."""
+    values = (
+        episode[key] for episode in episodes for key in sorted(episode.keys(True, True), key=str)
     )
-    return {"demos": fingerprint(observed), "bc": fingerprint(bc.state_dict().values())}
+    return {
+        "demos": fingerprint(values),
+        **{name: fingerprint(policy.state_dict().values()) for name, policy in policies.items()},
+    }

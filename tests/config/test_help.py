@@ -1,0 +1,106 @@
+"""Help and reference of settings, shell completion."""
+
+import subprocess
+from dataclasses import fields, is_dataclass
+
+import pytest
+
+from ibrl_torchrl.cli.completion import candidates, script
+from ibrl_torchrl.config.commands import COMMANDS
+from ibrl_torchrl.config.help import command_help, groups_of, program_help, settings_markdown
+from ibrl_torchrl.errors import UsageError
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_help_explains_every_setting_and_fits_the_terminal(command, width):
+    text = command_help(command, width=width)
+    examples = {f"  {line}" for line, _ in command.examples}
+    assert [line for line in text.splitlines() if len(line) > width and line not in examples] == []
+    for group in groups_of(command.schema):
+        for name, setting in group.settings.items():
+            path = f"{group.name}.{name}" if group.name else name
+            assert f"  {path}" in text and setting.help[0].isupper()
+            assert setting.help.endswith(".")
+    for example in examples:
+        assert example in text
+
+
+def test_help_shows_defaults_choices_limits_and_units():
+    text = command_help(COMMANDS["train"], width=200)
+    assert "Learning rate of Adam; paper: 1e-4. (above 0) [0.0003]" in text
+    assert "(online, target) [online]" in text
+    assert "Interval of evaluations. (at least 1; frames) [3000]" in text
+    assert "[by task=...]" in text and "algo=actor_proposal, bootstrap_proposal, ibrl" in text
+
+
+def test_help_of_one_group_shows_that_group_alone():
+    text = command_help(COMMANDS["train"], width=100, prefix="algo.update")
+    assert text.startswith("algo.update: ") and "algo.update.tau" in text
+    assert "algo.loss" not in text and "seed" not in text
+    with pytest.raises(UsageError, match="unknown group of settings 'algos'; did you mean algo"):
+        command_help(COMMANDS["train"], width=100, prefix="algos")
+
+
+def test_help_of_a_command_has_its_groups_alone():
+    assert "algo" not in command_help(COMMANDS["eval"], width=100).split("Settings")[1]
+    assert "replay" not in command_help(COMMANDS["bc"], width=100)
+
+
+def test_the_program_help_lists_every_command():
+    for command in COMMANDS.values():
+        assert f"ibrl {command.name}" in program_help() and command.summary in program_help()
+
+
+def test_the_reference_has_every_setting_of_every_command():
+    text = settings_markdown()
+
+    def names(schema, prefix=""):
+        for field in fields(schema):
+            value = getattr(schema, field.name)
+            if isinstance(value, dict) and field.name == "imitation":
+                yield from names(value["bc"], f"{prefix}imitation.bc.")
+            elif is_dataclass(value):
+                yield from names(value, f"{prefix}{field.name}.")
+            else:
+                yield f"{prefix}{field.name}"
+
+    for command in COMMANDS.values():
+        section = text.split(f"## `ibrl {command.name}")[1]
+        for name in names(command.schema()):
+            assert f"| `{name}` |" in section, name
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["tr"], ["train"]),
+        (["demos", "in"], ["info"]),
+        (["train", "algo=ibrl_s"], ["algo=ibrl_soft"]),
+        (["train", "task=metaworld/box"], ["task=metaworld/box-close"]),
+        (["train", "algo.proposals.sel"], ["algo.proposals.select="]),
+        (["train", "device=cpu", "algo.proposals.select=so"], ["algo.proposals.select=soft"]),
+        (["train", "quiet="], ["quiet=false", "quiet=true"]),
+        (["eval", "checkpoint=b"], ["checkpoint=best.pt"]),
+        (["demos", "render", "render_quality=f"], ["render_quality=fast", "render_quality=full"]),
+        (["train", "seed="], []),
+    ],
+)
+def test_completions(words, expected):
+    assert candidates(words) == expected
+
+
+def test_bash_completes_with_the_script(tmp_path):
+    """The script, in a real bash, with a program that completes as ``ibrl`` does."""
+    setup = script("bash")
+    program = 'ibrl() { python -m ibrl_torchrl "$@"; }\n'
+    typed = "ibrl train algo.proposals.select=s"
+    call = f'COMP_LINE="{typed}" COMP_POINT={len(typed)}; _ibrl; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(
+        ["bash", "-c", f"compopt() {{ :; }}\n{setup}\n{program}\n{call}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["soft"], done.stderr
+    with pytest.raises(UsageError, match="unknown shell 'fish'; known are bash, zsh"):
+        script("fish")
