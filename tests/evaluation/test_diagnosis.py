@@ -161,21 +161,3 @@ def test_diagnose_command(ibrl, box_close_demos, tmp_path):
     rows = read_rows(run / "diagnosis_rollouts.csv")
     assert [row["source"] for row in rows] == ["visited"] * 2 + ["demonstrated"] * 2
     assert {row["policy"] for row in rows} == {"bc"}
-
-
-@pytest.mark.simulator
-@pytest.mark.slow
-def test_diagnose_command_without_returns(ibrl, box_close_demos, tmp_path):
-    # SQIL's critics learn other rewards than the task's.
-    run = tmp_path / "sqil"
-    settings = [f"demos.path={box_close_demos}", f"run_dir={run}", *SMALL_RUN]
-    code, _, errors = ibrl("train", "algo=sqil", *settings)
-    assert code == 0, errors
-    code, output, errors = ibrl("diagnose", run, "episodes=1", "num_states=1")
-    assert code == 0 and "value - return" not in output, errors
-    assert {row["return"] for row in read_rows(run / "diagnosis_steps.csv")} == {""}
-
-
-def test_diagnose_command_refuses_other_folders(ibrl, tmp_path):
-    code, _, errors = ibrl("diagnose", tmp_path, "episodes=2")
-    assert code == 2 and "not a run folder" in errors
