@@ -9,7 +9,9 @@ from ibrl_torchrl.keys import HYBRID, RL
 from ibrl_torchrl.reports.tables import Row, length_column, success_column
 from ibrl_torchrl.runs.tables import share_column
 
+# Forms of columns, beside format specifications. Texts are classes of the page's style sheet.
 TEXT = "text"
+CODE = "code"  # monospaced
 ESTIMATE = "estimate"  # value (low to high)
 
 
@@ -19,7 +21,7 @@ class Column(NamedTuple):
     Attributes:
         key: entry of a row.
         heading: text above the column.
-        form: ``TEXT``, ``ESTIMATE`` or a format specification.
+        form: ``TEXT``, ``CODE``, ``ESTIMATE`` or a format specification.
     """
 
     key: str
@@ -54,9 +56,9 @@ def columns(imitation: Sequence[str]) -> dict[str, list[Column]]:
         "speed": [
             _METHOD,
             _SEED,
-            Column("frames_to_50", "frames to 50 %", ",.0f"),
+            Column("frames_to_50", "frames to 50\u00a0%", ",.0f"),
             Column("minutes_to_50", "minutes", ".1f"),
-            Column("frames_to_90", "frames to 90 %", ",.0f"),
+            Column("frames_to_90", "frames to 90\u00a0%", ",.0f"),
             Column("minutes_to_90", "minutes", ".1f"),
         ],
         "lengths": [
@@ -71,7 +73,7 @@ def columns(imitation: Sequence[str]) -> dict[str, list[Column]]:
             Column("while_learning", "while learning", ESTIMATE),
         ],
         "diagnosis": [_METHOD, _SEED, *_diagnosis_columns(imitation)],
-        "all_settings": [Column("setting", "setting", TEXT), Column("value", "value", TEXT)],
+        "all_settings": [Column("setting", "setting", TEXT), Column("value", "value", CODE)],
         "runs": [
             _METHOD,
             _SEED,
@@ -79,23 +81,23 @@ def columns(imitation: Sequence[str]) -> dict[str, list[Column]]:
             *policies,
             Column("minutes", "minutes", ".1f"),
             Column("commit", "commit", TEXT),
-            Column("command", "command", TEXT),
+            Column("command", "command", CODE),
         ],
     }
 
 
 def _diagnosis_columns(imitation: Sequence[str]) -> list[Column]:
     return [
-        Column("value_error_success", "value error, success", "+.3f"),
+        Column("value_error_success", "value error: success", "+.3f"),
         Column("value_error_failure", "failure", "+.3f"),
         *(
             column
             for name in imitation
             for column in (
-                Column(f"success_demonstrated/{name}", f"{name} success, demonstrated", ".2f"),
-                Column(f"success_visited/{name}", "visited", ".2f"),
-                Column(f"error_demonstrated/{name}", f"{name} error, demonstrated", ".2f"),
-                Column(f"error_visited/{name}", "visited", ".2f"),
+                Column(f"success_demonstrated/{name}", f"{name} success: demo states", ".2f"),
+                Column(f"success_visited/{name}", "visited states", ".2f"),
+                Column(f"error_demonstrated/{name}", f"{name} error: demo states", ".2f"),
+                Column(f"error_visited/{name}", "visited states", ".2f"),
             )
         ),
     ]
@@ -109,4 +111,4 @@ def format_cell(row: Row, column: Column) -> str:
     if column.form == ESTIMATE:
         low, high = row[f"{column.key}_low"], row[f"{column.key}_high"]
         return f"{value:.2f} ({low:.2f} to {high:.2f})"
-    return str(value) if column.form == TEXT else format(value, column.form)
+    return str(value) if column.form in (TEXT, CODE) else format(value, column.form)

@@ -63,7 +63,6 @@ def write_report(runs: Sequence[Run], out: Path, title: str) -> list[Comparison]
         compared=sum(len(comparison.runs) for comparison in comparisons),
         resamples=RESAMPLES,
         sections=sections,
-        TEXT=TEXT,
     )
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(page)
