@@ -1,4 +1,4 @@
-"""A grid on the real simulator: shared beginnings, going on after a kill, failures by name."""
+"""A grid on the real simulator: shared inputs, resuming after a kill, failures by name."""
 
 import json
 import os
@@ -12,11 +12,17 @@ import pytest
 from ibrl_torchrl.runs.folder import is_finished, lock_folder
 
 pytest.importorskip("metaworld")
+pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
 
 TINY = [
-    *("frames=160", "demos.episodes=1", "bc.steps=10", "algo.warmup_episodes=1"),
-    *("task.horizon=80", "algo.update_every=20", "eval.every=1000", "eval.final_episodes=1"),
+    *("total_frames=160", "demos.episodes=1", "imitation.bc.steps=10", "algo.warmup.episodes=1"),
+    *(
+        "task.horizon=80",
+        "algo.update.frames_per_round=20",
+        "eval.every=1000",
+        "eval.final_episodes=1",
+    ),
 ]
 
 
@@ -24,31 +30,33 @@ def grid(folder, *settings):
     return ["bench", "algos=[ibrl,rft]", "seeds=[1]", f"dir={folder}", *settings, "--", *TINY]
 
 
-def test_a_killed_grid_goes_on(ibrl, tmp_path):
+def test_a_killed_grid_resumes(ibrl, tmp_path):
     folder = tmp_path / "a grid"
     runs = [folder / f"metaworld-box-close/{name}-seed1" for name in ("ibrl", "rft")]
     program = [sys.executable, "-m", "ibrl_torchrl", *grid(folder, "jobs=1")]
-    started = subprocess.Popen(program, start_new_session=True, stderr=subprocess.DEVNULL)
-    patience = time.monotonic() + 300
-    while not (runs[0] / "train.csv").exists():  # the first run has begun
-        assert started.poll() is None and time.monotonic() < patience
+    process = subprocess.Popen(program, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (runs[0] / "train.csv").exists():  # the first run has started
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    os.killpg(started.pid, signal.SIGKILL)
-    started.wait()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     assert not any(map(is_finished, runs))
-    shared = (folder / "metaworld-box-close/shared/seed1/bc.pt").stat().st_mtime_ns
+    shared = (folder / "metaworld-box-close/shared/seed1/imitation/bc.pt").stat().st_mtime_ns
 
     code, output, errors = ibrl(*grid(folder))
     assert code == 0, errors
     assert "metaworld-box-close: 2 of 2 finished" in output
     assert (folder / "report/index.html").is_file()
-    assert (folder / "metaworld-box-close/shared/seed1/bc.pt").stat().st_mtime_ns == shared
+    assert (
+        folder / "metaworld-box-close/shared/seed1/imitation/bc.pt"
+    ).stat().st_mtime_ns == shared
     origins = [json.loads((run / "run.json").read_text()) for run in runs]
     assert origins[0]["inputs"] == origins[1]["inputs"]
     assert "algo=rft" in origins[1]["command"] and "seed=1" in origins[1]["command"]
     assert "run folder" in (runs[0] / "log.txt").read_text()
 
-    # A run that was killed in its last evaluation: that alone is done again.
+    # A run that was killed in its last evaluation: that alone is repeated.
     written = [(run / "checkpoint.pt").stat().st_mtime_ns for run in runs]
     trained = (runs[1] / "train.csv").read_text()
     evaluated = (runs[1] / "evaluation.csv").read_text()
@@ -72,7 +80,7 @@ def test_a_run_that_fails_is_named_and_the_others_finish(ibrl, tmp_path):
     assert "rft" not in (folder / "report/1-metaworld-box-close-final.csv").read_text()
 
 
-def test_a_shared_beginning_that_fails_is_named_as_the_cause(ibrl, tmp_path):
+def test_failed_shared_inputs_are_named_as_the_cause(ibrl, tmp_path):
     shared = tmp_path / "grid/metaworld-box-close/shared"
     shared.mkdir(parents=True)
     (shared / "seed1").write_text("in the way")
@@ -84,7 +92,7 @@ def test_a_shared_beginning_that_fails_is_named_as_the_cause(ibrl, tmp_path):
 def test_two_grids_in_one_folder_are_refused(ibrl, tmp_path):
     with lock_folder(tmp_path):
         code, _, errors = ibrl(*grid(tmp_path))
-    assert code == 2 and f"{tmp_path}: another process is at it" in errors
+    assert code == 2 and f"{tmp_path}: is locked by another process" in errors
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
 
 
@@ -96,8 +104,8 @@ def test_two_grids_in_one_folder_are_refused(ibrl, tmp_path):
         (["tasks=[]"], "tasks=[] must be a list of one or more"),
         (["jobs=0"], "jobs=0 must be at least 1"),
         (["launcher=nosuch_one"], "pip install hydra-nosuch-launcher"),
-        (["--", "fraames=3"], "unknown setting 'fraames'; did you mean frames?"),
-        (["--", "algo.actor.hidden=[8]"], "algo.actor.hidden=[8], for algo.pretrained"),
+        (["--", "fraames=3"], "unknown setting 'fraames'"),
+        (["--", "algo.actor.hidden=[8]"], "algo.actor.hidden=[8], for algo.actor_init"),
     ],
 )
 def test_mistakes_are_answered_before_anything_runs(ibrl, tmp_path, arguments, message):
