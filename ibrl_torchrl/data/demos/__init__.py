@@ -1,4 +1,4 @@
-"""Demonstrations: reading, writing, recording, playback."""
+"""Demonstrations: load, save, record and replay robomimic's HDF5 files."""
 
 from ibrl_torchrl.data.demos.dataset import Demos, check_demos_match, simulator_difference
 from ibrl_torchrl.data.demos.read import load_demos

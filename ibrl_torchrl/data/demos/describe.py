@@ -1,4 +1,4 @@
-"""What a file of demonstrations holds, without its arrays."""
+"""Contents of a demonstration file, without its arrays."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ibrl_torchrl.data.demos.hdf5 import (
 
 @dataclass(frozen=True)
 class DemoDescription:
-    """What a file holds, without its arrays.
+    """Contents of a demonstration file, without its arrays.
 
     Attributes:
-        env_args: what rebuilds the environment; empty if the file does not say.
-        episodes: their names, in order.
-        lengths: their numbers of steps.
-        successes: how many reach a reward of 1; None if there are no rewards.
-        action_size: numbers of an action.
-        action_range: smallest and largest of them.
-        observations: shape and type of each stored array of observations.
-        filters: the named lists of episodes.
+        env_args: robomimic's description of the environment; empty if the file has none.
+        episodes: names, in numerical order.
+        lengths: steps of each episode.
+        successes: number of episodes that reach a reward of 1; None if there are no rewards.
+        action_size: dimensions of an action.
+        action_range: minimum and maximum over all actions.
+        observations: shape and dtype of each stored observation.
+        filters: episode names of each filter key.
         has_states: every episode has simulator states.
-        has_models: every episode has the simulator's model.
+        has_models: every episode has the simulator's model (MJCF XML).
     """
 
     env_args: dict[str, Any]
@@ -46,14 +46,14 @@ class DemoDescription:
 
 
 def describe_demos(path: str | Path, filter_key: str | None = None) -> DemoDescription:
-    """Read what a file holds.
+    """Read the contents of a demonstration file.
 
     Args:
-        path: the file; robomimic's raw files will do.
-        filter_key: name of a list of episodes in the file; None describes all.
+        path: the file; robomimic's raw files, without observations, are accepted.
+        filter_key: filter key of the file, such as ``"train"``; None describes all episodes.
 
     Raises:
-        UsageError: the file is missing, damaged, or not in this layout.
+        UsageError: the file is missing, damaged, or not in robomimic's layout.
     """
     path = Path(path)
     with open_demos(path) as file:
@@ -67,14 +67,14 @@ def describe_demos(path: str | Path, filter_key: str | None = None) -> DemoDescr
         return DemoDescription(
             env_args=read_env_args(data, path),
             episodes=names,
-            lengths=[len(each) for each in actions],
+            lengths=[len(array) for array in actions],
             successes=sum(bool(group["rewards"][()].max() == 1) for group in groups)
             if all("rewards" in group for group in groups)
             else None,
             action_size=actions[0].shape[1],
             action_range=(
-                min(float(each.min()) for each in actions),
-                max(float(each.max()) for each in actions),
+                min(float(array.min()) for array in actions),
+                max(float(array.max()) for array in actions),
             ),
             observations={
                 key: f"{list(array.shape[1:])} {array.dtype}"

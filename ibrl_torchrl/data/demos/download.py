@@ -1,9 +1,9 @@
-"""robomimic's human demonstrations, from its repository on the public hub.
+"""Resumable download of robomimic's human demonstrations from the Hugging Face Hub.
 
-What arrives is kept beside the target until it is whole, so that an interrupted download goes on
-where it stopped, and the target appears only once size and SHA-256 are right. The library tells
-where a file is and what it should be; its bytes are asked for here, because ``hf_hub_download`` of
-recent releases begins anew each time (issue 4196 of huggingface/huggingface_hub).
+A partial download is stored beside the target, so that an interrupted download resumes, and is
+renamed to the target once size and SHA-256 match. huggingface_hub gives URL, size and hash; the
+content is requested here, because ``hf_hub_download`` of recent releases restarts each time
+(issue 4196 of huggingface/huggingface_hub).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tqdm import tqdm
 from ibrl_torchrl.errors import UsageError, require_extra, unknown_name
 
 REPOSITORY = "robomimic/robomimic_datasets"
-# Pinned because files have been replaced under their names, the last time on 2025-04-13.
+# Pinned because files have been replaced without renaming, last on 2025-04-13.
 REVISION = "74fa018461f479cd9fd15b924a16103012096203"
-# Settings of huggingface_hub that a person may overrule. Telemetry is a request of its own, and the
+# Defaults of huggingface_hub's environment variables. Telemetry is an additional request, and its
 # warnings ask for a token that public files do not need.
-_QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_VERBOSITY": "error"}
+_HUB_DEFAULTS = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_VERBOSITY": "error"}
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Dataset:
     """One file of robomimic's repository.
 
     Attributes:
-        path: its name in the repository.
-        size: bytes; None: what the hub says of the pinned revision.
-        sha256: hexadecimal digits; None: what the hub says of the pinned revision.
+        path: path in the repository.
+        size: bytes; None: as the hub states for the pinned revision.
+        sha256: hexadecimal digest; None: as the hub states for the pinned revision.
     """
 
     path: str
@@ -42,7 +42,7 @@ class Dataset:
     sha256: str | None = None
 
 
-# Proficient-human data of robomimic v1.5. The raw files hold simulator states and no observations.
+# Proficient-human data of robomimic v1.5. Raw files have simulator states and no observations.
 DATASETS: dict[str, Dataset] = {
     "lift": Dataset(
         "v1.5/lift/ph/low_dim_v15.hdf5",
@@ -82,142 +82,149 @@ DATASETS: dict[str, Dataset] = {
 
 
 def download_dataset(name: str, out: Path) -> Path:
-    """Fetch a dataset to a file, or find that it is there.
+    """Download a dataset to a file, or verify an existing one.
 
-    The environment variable ``HF_ENDPOINT`` names another server than the public hub.
+    The environment variable ``HF_ENDPOINT`` selects another server than the public hub.
 
     Args:
-        name: a key of ``DATASETS``, such as ``"lift"`` or ``"can-raw"``.
-        out: file to write; missing folders are made. If it is the dataset already, it stays as it
-            is, and nothing is asked of the hub unless its hash is not in the table.
+        name: key of ``DATASETS``, such as ``"lift"`` or ``"can-raw"``.
+        out: file to write; missing folders are created. An existing file is verified and not
+            modified; the hub is contacted only if its hash is not in ``DATASETS``.
 
     Returns:
-        ``out``, whose size and SHA-256 are right.
+        ``out``, with verified size and SHA-256.
 
     Raises:
-        UsageError: the name is unknown; ``out`` is another file, which stays untouched; the hub
-            cannot be reached or has no such file, where a second call goes on with what has
-            arrived; the hub's file is not the known one; the library is not installed.
+        UsageError: the name is unknown; ``out`` is another file; the hub cannot be reached or has
+            no such file (a second call resumes a partial download); the hub's file differs from
+            ``DATASETS``; or huggingface_hub is not installed.
     """
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
     dataset = DATASETS[name]
     if out.exists() and dataset.sha256 is not None:
-        return _existing(name, dataset, out)
-    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+        return _verify_existing(name, dataset, out)
+    os.environ.update({key: value for key, value in _HUB_DEFAULTS.items() if key not in os.environ})
     hub = require_extra("huggingface_hub", "robomimic")
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     url = hub.hf_hub_url(
         REPOSITORY, dataset.path, repo_type="dataset", revision=REVISION, endpoint=endpoint
     )
-    by_hand = f"or fetch {url} by hand and pass demos.path=FILE"
+    manual_remedy = f"or download {url} manually and pass demos.path=FILE"
     try:
-        dataset = _described(hub, dataset, url, by_hand)
+        size, digest = _size_and_hash(hub, dataset, url, manual_remedy)
+        dataset = Dataset(dataset.path, size, digest)
         if out.exists():
-            return _existing(name, dataset, out)
-        # Named by content, so that remains of another file are never continued.
-        partial = out.with_name(f".{out.name}.{dataset.sha256[:12]}.part")
+            return _verify_existing(name, dataset, out)
+        # Named by content, so that a partial download of another file is never resumed.
+        partial = out.with_name(f".{out.name}.{digest[:12]}.part")
         partial.parent.mkdir(parents=True, exist_ok=True)
-        _receive(hub, url, partial, dataset.size)
-    # The last two: a proxy of a kind that the HTTP client does not know, or not without an extra.
+        _download(hub, url, partial, size)
+    # ValueError and ImportError: a proxy scheme that the HTTP client does not support.
     except (hub.errors.HTTPError, ConnectionError, ValueError, ImportError) as error:
         raise UsageError(
-            f"{name}: cannot fetch it ({_reason(error)}); check the connection and try again, "
-            f"what has arrived is kept; {by_hand}"
+            f"{name}: download failed ({_reason(error)}); check the connection and try again to "
+            f"resume, {manual_remedy}"
         ) from error
     except OSError as error:
-        raise UsageError(f"{out}: cannot write here ({error.strerror or error})") from error
-    if difference := _difference(_measured(partial), dataset):
+        raise UsageError(
+            f"{out}: cannot be written ({error.strerror or error}); choose another out=FILE"
+        ) from error
+    if mismatch := _mismatch(_identify(partial), dataset):
         partial.unlink()
         raise UsageError(
-            f"{name}: what arrived is wrong ({difference}) and was deleted; try again, {by_hand}"
+            f"{name}: the downloaded file is corrupt ({mismatch}) and was deleted; try again, "
+            f"{manual_remedy}"
         )
     os.replace(partial, out)
     return out
 
 
-def _existing(name: str, dataset: Dataset, out: Path) -> Path:
-    """``out`` if it is the dataset."""
+def _verify_existing(name: str, dataset: Dataset, out: Path) -> Path:
+    """Return ``out`` if it is the dataset."""
     if out.is_dir():
         raise UsageError(f"{out}: is a folder; choose out=FILE")
-    if difference := _difference(_measured(out), dataset):
+    if mismatch := _mismatch(_identify(out), dataset):
         raise UsageError(
-            f"{out}: exists and is not the dataset {name} ({difference}); "
+            f"{out}: exists and is not the dataset {name} ({mismatch}); "
             "move it away or choose another out=FILE"
         )
     return out
 
 
-def _described(hub: ModuleType, dataset: Dataset, url: str, by_hand: str) -> Dataset:
-    """The dataset with what the hub tells of it; refused where that is not what is known."""
-    told = hub.get_hf_file_metadata(url, token=False)
+def _size_and_hash(
+    hub: ModuleType, dataset: Dataset, url: str, manual_remedy: str
+) -> tuple[int, str]:
+    """Size and SHA-256 of a dataset, completed by the hub's metadata and compared with them."""
+    metadata = hub.get_hf_file_metadata(url, token=False)
     # The ETag of a large file is its SHA-256, that of a small one is a Git hash of 40 digits.
-    digest = told.etag if re.fullmatch("[0-9a-f]{64}", told.etag or "") else None
-    offered = Dataset(dataset.path, told.size, digest)
-    if difference := _difference(offered, dataset):
+    etag = metadata.etag if re.fullmatch("[0-9a-f]{64}", metadata.etag or "") else None
+    if mismatch := _mismatch(Dataset(dataset.path, metadata.size, etag), dataset):
         raise UsageError(
-            f"{url}: the server offers another file ({difference}); "
-            "unset HF_ENDPOINT if it is set, or fetch a file by hand and pass demos.path=FILE"
+            f"{url}: the server has another file ({mismatch}); "
+            "unset HF_ENDPOINT if it is set, or download a file manually and pass demos.path=FILE"
         )
-    size, digest = dataset.size or offered.size, dataset.sha256 or offered.sha256
+    size, digest = dataset.size or metadata.size, dataset.sha256 or etag
     if size is None or digest is None:
-        raise UsageError(f"{url}: the server does not tell its size and SHA-256; {by_hand}")
-    return Dataset(dataset.path, size, digest)
+        raise UsageError(
+            f"{url}: the server does not state its size and SHA-256; try again, {manual_remedy}"
+        )
+    return size, digest
 
 
-def _receive(hub: ModuleType, url: str, partial: Path, size: int) -> None:
-    """Append what is missing; a broken connection is taken up again as long as each brings data."""
+def _download(hub: ModuleType, url: str, partial: Path, size: int) -> None:
+    """Append missing content; reconnect while each connection transfers data."""
     partial.touch()
-    begun = partial.stat().st_size
-    with tqdm(total=size, initial=begun, unit="B", unit_scale=True, disable=None) as bar:
-        while (have := partial.stat().st_size) < size:
-            failure: Exception = ConnectionError("the server sends nothing")
+    initial = partial.stat().st_size
+    with tqdm(total=size, initial=initial, unit="B", unit_scale=True, disable=None) as bar:
+        while (offset := partial.stat().st_size) < size:
+            failure: Exception = ConnectionError("the server sends no data")
             try:
-                _append(hub, url, partial, have, bar)
+                _append(hub, url, partial, offset, bar)
             except hub.errors.HTTPError as error:
                 failure = error
-            if partial.stat().st_size <= have:
+            if partial.stat().st_size <= offset:
                 raise failure
 
 
-def _append(hub: ModuleType, url: str, partial: Path, have: int, bar: tqdm) -> None:
-    """One request for what comes after the first ``have`` bytes."""
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+def _append(hub: ModuleType, url: str, partial: Path, offset: int, bar: tqdm) -> None:
+    """Request the content from ``offset`` bytes on and append it."""
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
     timeout = hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
     with hub.get_session().stream(
         "GET", url, headers=headers, timeout=timeout, follow_redirects=True
     ) as response:
         response.raise_for_status()
         if response.status_code != 206:
-            have = 0  # a server without ranges sends all of it
-        bar.n = have
-        # Pieces as they come: larger ones would be lost with the connection that breaks in them.
-        with partial.open("ab" if have else "wb") as file:
-            for piece in response.iter_bytes():
-                file.write(piece)
-                bar.update(len(piece))
+            offset = 0  # a server without range requests sends the whole file
+        bar.n = offset
+        # Chunks of the transport's size: an interrupted larger chunk would be lost.
+        with partial.open("ab" if offset else "wb") as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+                bar.update(len(chunk))
 
 
-def _measured(path: Path) -> Dataset:
-    """A file as it is."""
+def _identify(path: Path) -> Dataset:
+    """Size and SHA-256 of a file."""
     digest = sha256()
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return Dataset(path.name, path.stat().st_size, digest.hexdigest())
 
 
-def _difference(found: Dataset, right: Dataset) -> str | None:
-    """``5 bytes, not 10`` or ``SHA-256 0123456789ab, not ba9876543210``; None where nothing is."""
-    if None not in (found.size, right.size) and found.size != right.size:
-        return f"{found.size} bytes, not {right.size}"
-    if None not in (found.sha256, right.sha256) and found.sha256 != right.sha256:
-        return f"SHA-256 {found.sha256[:12]}, not {right.sha256[:12]}"
+def _mismatch(actual: Dataset, expected: Dataset) -> str | None:
+    """``5 bytes, not 10`` or ``SHA-256 0123456789ab, not ba9876543210``; None if they match."""
+    if None not in (actual.size, expected.size) and actual.size != expected.size:
+        return f"{actual.size} bytes, not {expected.size}"
+    if actual.sha256 and expected.sha256 and actual.sha256 != expected.sha256:
+        return f"SHA-256 {actual.sha256[:12]}, not {expected.sha256[:12]}"
     return None
 
 
 def _reason(error: Exception) -> str:
-    """A failed request in a few words."""
+    """Short description of a failed request."""
     if (response := getattr(error, "response", None)) is not None:
         return f"the server answers {response.status_code} {response.reason_phrase}"
     return next(iter(str(error).splitlines()), type(error).__name__)

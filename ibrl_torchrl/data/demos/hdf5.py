@@ -1,4 +1,4 @@
-"""The parts of a file in robomimic's HDF5 layout, which ``demos.py`` describes, each checked."""
+"""Validated access to files in robomimic's HDF5 layout, see ``dataset.py``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from ibrl_torchrl.errors import UsageError
 
 @contextmanager
 def open_demos(path: Path) -> Iterator[h5py.File]:
-    """A file to read; damage that is met while it is open is answered in one line.
+    """Open a file for reading; errors of h5py inside the context become one-line messages.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The open file.
 
     Raises:
         UsageError: the file is missing or damaged.
@@ -29,7 +35,7 @@ def open_demos(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path) as file:
             yield file
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        # h5py answers damage with any of these, depending on which byte is wrong.
+        # h5py raises any of these for a damaged file, depending on the damaged byte.
         reason = " ".join(str(error).split())
         raise UsageError(
             f"{path}: not a readable HDF5 file, copy or record it again ({reason})"
@@ -37,48 +43,60 @@ def open_demos(path: Path) -> Iterator[h5py.File]:
 
 
 def data_group(file: h5py.File, path: Path) -> h5py.Group:
-    """The group of all episodes."""
+    """Return the group of all episodes.
+
+    Raises:
+        UsageError: there is none.
+    """
     data = file.get("data")
     if not isinstance(data, h5py.Group):
         raise UsageError(
-            f"{path}: no group 'data', found {_listed(file)}; this is not robomimic's layout"
+            f"{path}: no group 'data', found {_names(file)}; this is not robomimic's layout"
         )
     return data
 
 
 def read_env_args(data: h5py.Group, path: Path) -> dict[str, Any]:
-    """What rebuilds the environment; empty if the file does not say."""
+    """Read robomimic's description of the environment; empty if the file has none.
+
+    Raises:
+        UsageError: the attribute is not a JSON object.
+    """
     try:
         env_args = json.loads(data.attrs.get("env_args", "{}"))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: the attribute env_args is not JSON ({error})") from error
+        raise UsageError(f"{path}: the attribute env_args is not JSON ({error}); fix it") from error
     if not isinstance(env_args, dict):
-        raise UsageError(f"{path}: the attribute env_args is not a JSON object")
+        raise UsageError(f"{path}: the attribute env_args is not a JSON object; fix it")
     return env_args
 
 
 def episode_names(file: h5py.File, path: Path, filter_key: str | None = None) -> list[str]:
-    """Names of the episodes, all or those of a list, in the order of their numbers."""
+    """Return the names of all episodes, or those of a filter key, in numerical order.
+
+    Raises:
+        UsageError: there are no episodes, or the filter key or one of its episodes is missing.
+    """
     data = data_group(file, path)
     # HDF5 lists demo_10 before demo_2.
     names = [name for name in data if re.fullmatch(r"demo_\d+", name)]
     names = [name for name in names if isinstance(data[name], h5py.Group)]
     if not names:
-        raise UsageError(f"{path}: no episodes demo_0, demo_1, ..., found {_listed(data)}")
+        raise UsageError(f"{path}: no episodes demo_0, demo_1, ..., found {_names(data)}")
     if filter_key is not None:
-        lists = filter_keys(file)
-        if filter_key not in lists:
-            known = ", ".join(lists) or "none"
+        filters = filter_keys(file)
+        if filter_key not in filters:
+            known = ", ".join(filters) or "none"
             raise UsageError(f"{path}: no filter key {filter_key!r}; the file has {known}")
-        missing = sorted(set(lists[filter_key]) - set(names))
+        missing = sorted(set(filters[filter_key]) - set(names))
         if missing:
             raise UsageError(f"{path}: mask/{filter_key} names {missing[0]}, which does not exist")
-        names = lists[filter_key]
+        names = filters[filter_key]
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 
 def filter_keys(file: h5py.File) -> dict[str, list[str]]:
-    """The named lists of episodes, such as ``"train"``."""
+    """Return the episode names of each filter key, such as ``"train"``."""
     masks = file.get("mask")
     if not isinstance(masks, h5py.Group):
         return {}
@@ -86,12 +104,16 @@ def filter_keys(file: h5py.File) -> dict[str, list[str]]:
 
 
 def stored_observations(group: h5py.Group, where: str) -> list[str]:
-    """Names of an episode's arrays of observations, sorted; at least one."""
+    """Return the sorted names of an episode's stored observations.
+
+    Raises:
+        UsageError: there are none.
+    """
     observations = group.get("obs")
     if not isinstance(observations, h5py.Group) or not len(observations):
         raise UsageError(
-            f"{where}: no observations under 'obs', found {_listed(group)}; "
-            "make them from the simulator states with: ibrl demos render"
+            f"{where}: no observations under 'obs', found {_names(group)}; "
+            "render them from the simulator states with: ibrl demos render"
         )
     return sorted(observations)
 
@@ -104,20 +126,36 @@ def read_observation(
     where: str,
     length: int,
 ) -> np.ndarray:
-    """One observation [T, ...] of an episode, joined where it is stored in parts."""
+    """Read one observation [T, ...] of an episode, concatenated if it is stored in parts.
+
+    Args:
+        group: the episode.
+        folder: ``"obs"`` or ``"next_obs"``.
+        key: name of the observation.
+        env_args: robomimic's description of the environment.
+        where: file and episode, for messages.
+        length: T.
+
+    Raises:
+        UsageError: the observation is missing or invalid.
+    """
     parts = stored_parts(key, stored_observations(group, where))
     arrays = {part: _read(group, f"{folder}/{part}", where, length) for part in parts}
     return arrays[key] if parts == [key] else join_parts(arrays, env_args)
 
 
 def read_actions(group: h5py.Group, where: str) -> np.ndarray:
-    """The actions [T, A] of an episode, T at least 1, within [-1, 1]."""
+    """Read the actions [T, A] of an episode, float32 in [-1, 1], T at least 1.
+
+    Raises:
+        UsageError: they are missing or invalid.
+    """
     actions = _read(group, "actions", where)
     if actions.ndim != 2 or len(actions) == 0:
         raise UsageError(f"{where}: actions need shape [T, A], found {list(actions.shape)}")
-    beyond = np.argwhere(np.abs(actions) > 1)
-    if len(beyond):
-        step, dimension = beyond[0]
+    outliers = np.argwhere(np.abs(actions) > 1)
+    if len(outliers):
+        step, dimension = outliers[0]
         raise UsageError(
             f"{where}: actions must lie in [-1, 1], found {actions[step, dimension]:g} "
             f"at step {step}, dimension {dimension}; rescale them"
@@ -126,21 +164,29 @@ def read_actions(group: h5py.Group, where: str) -> np.ndarray:
 
 
 def read_rewards(group: h5py.Group, where: str, length: int) -> np.ndarray:
-    """The rewards [T] of an episode, 0 and 1."""
+    """Read the sparse rewards [T] of an episode, float32, 0 or 1.
+
+    Raises:
+        UsageError: they are missing or invalid.
+    """
     rewards = _read(group, "rewards", where, length)
     if rewards.ndim != 1:
         raise UsageError(f"{where}: rewards need shape [T], found {list(rewards.shape)}")
-    other = np.flatnonzero((rewards != 0) & (rewards != 1))
-    if len(other):
+    dense = np.flatnonzero((rewards != 0) & (rewards != 1))
+    if len(dense):
         raise UsageError(
-            f"{where}: rewards must be 1 at success and else 0, found {rewards[other[0]]:g} "
-            f"at step {other[0]}; use the sparse version of the file"
+            f"{where}: rewards must be 1 at success and else 0, found {rewards[dense[0]]:g} "
+            f"at step {dense[0]}; use the sparse version of the file"
         )
     return rewards
 
 
 def read_states(group: h5py.Group, where: str, length: int) -> np.ndarray:
-    """The simulator states [T, n] of an episode, float64."""
+    """Read the simulator states [T, n] of an episode, float64.
+
+    Raises:
+        UsageError: they are missing or invalid.
+    """
     states = _read(group, "states", where, length, np.float64)
     if states.ndim != 2:
         raise UsageError(f"{where}: states need shape [T, n], found {list(states.shape)}")
@@ -154,12 +200,12 @@ def _read(
     length: int | None = None,
     dtype: type = np.float32,
 ) -> np.ndarray:
-    """One array of an episode, of ``dtype`` or uint8, checked; ``length`` is what it must have."""
+    """Read one array of an episode as ``dtype`` or uint8; ``length``: required number of steps."""
     node = group.get(key)
     if not isinstance(node, h5py.Dataset):
         parent = key.rpartition("/")[0]
         raise UsageError(
-            f"{where}: no {key!r}, found {_listed(group.get(parent) if parent else group)}"
+            f"{where}: no {key!r}, found {_names(group.get(parent) if parent else group)}"
         )
     if node.dtype.kind not in "fiub":
         raise UsageError(f"{where}: {key} must hold numbers, found dtype {node.dtype}")
@@ -169,14 +215,16 @@ def _read(
     array = node[()]
     if array.dtype == np.uint8:
         return array
-    with np.errstate(over="ignore"):  # too large for float32 becomes inf, which is refused below
+    with np.errstate(over="ignore"):  # values beyond float32 become inf, refused below
         array = array.astype(dtype)
-    broken = np.argwhere(~np.isfinite(array))
-    if len(broken):
-        index = tuple(broken[0].tolist())
-        raise UsageError(f"{where}: {key} holds {array[index]} at index {list(index)}")
+    invalid = np.argwhere(~np.isfinite(array))
+    if len(invalid):
+        index = tuple(invalid[0].tolist())
+        raise UsageError(
+            f"{where}: {key} has {array[index]} at index {list(index)}; fix or remove the episode"
+        )
     return array
 
 
-def _listed(group: h5py.Group | None) -> str:
+def _names(group: h5py.Group | None) -> str:
     return (", ".join(group) if isinstance(group, h5py.Group) else "") or "nothing"

@@ -1,4 +1,4 @@
-"""Demonstrations played again in the simulator: by their actions, or state by state."""
+"""Playback of demonstrations in the simulator, by actions or by simulator states."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ibrl_torchrl.keys import ACTION, DONE, MODEL_XML, NEXT, REWARD, SIMULATOR_S
 
 @dataclass(frozen=True)
 class DemoPlayback:
-    """Recorded episodes and an environment to play them in.
+    """Recorded trajectories and an environment to play them back in.
 
     Attributes:
-        env: one like that of the file.
-        recordings: the episodes, each read when it is asked for.
-        env_args: of the file.
-        count: how many episodes there are.
+        env: environment rebuilt from the file's ``env_args``.
+        recordings: trajectories, read one at a time.
+        env_args: the file's description of the environment.
+        count: number of trajectories.
     """
 
     env: SparseRewardEnv
@@ -41,33 +41,34 @@ class DemoPlayback:
 def open_playback(
     path: Path, filter_key: str | None = None, episodes: int | None = None, **settings: Any
 ) -> DemoPlayback:
-    """The first episodes of a file.
+    """Open the first episodes of a file for playback.
 
     Args:
         path: the file.
-        filter_key: name of a list of episodes in it; None takes all.
-        episodes: at most so many; None takes all.
-        settings: arguments of the environment, instead of the file's.
+        filter_key: filter key of the file, such as ``"train"``; None takes all episodes.
+        episodes: maximum number of episodes; None takes all.
+        settings: arguments of the environment that replace the file's.
 
     Raises:
-        UsageError: the file is damaged, or its environment cannot be made.
+        UsageError: the file is damaged, or its environment cannot be built.
     """
-    about = describe_demos(path, filter_key)
-    count = min(len(about.episodes), episodes or len(about.episodes))
-    env = make_env_like(about.env_args, horizon=max(about.lengths), **settings)
+    description = describe_demos(path, filter_key)
+    count = min(len(description.episodes), episodes or len(description.episodes))
+    env = make_env_like(description.env_args, horizon=max(description.lengths), **settings)
     recordings = read_trajectories(path, filter_key=filter_key, max_episodes=count)
-    return DemoPlayback(env, recordings, about.env_args, count)
+    return DemoPlayback(env, recordings, description.env_args, count)
 
 
 @dataclass(frozen=True)
 class PlaybackResult:
-    """What became of a recorded episode.
+    """Result of playing back the actions of a trajectory.
 
     Attributes:
-        name: of the episode.
-        success: the recorded actions solved the task again.
-        length: actions until then, or all.
-        deviation: largest distance of a position (metres, radians) from the recorded one.
+        name: name of the trajectory.
+        success: the recorded actions solve the task again.
+        length: number of actions until success, or of all.
+        deviation: maximum absolute difference of a position (metres, radians) from the recorded
+            one.
     """
 
     name: str
@@ -77,58 +78,71 @@ class PlaybackResult:
 
 
 def play_actions(source: DemoPlayback) -> Iterator[PlaybackResult]:
-    """Play the actions of episodes from their first simulator states, until success.
+    """Play back the actions of trajectories from their first simulator states, until success.
+
+    Args:
+        source: trajectories and environment.
+
+    Yields:
+        One result per trajectory.
 
     Raises:
         UsageError: a simulator state or model does not fit the environment.
     """
     env = source.env
-    for recording in source.recordings:
-        observation = reset_to_trajectory(env, recording, source.env_args)
+    for trajectory in source.recordings:
+        observation = reset_to_trajectory(env, trajectory, source.env_args)
         deviation = 0.0
-        for step, action in enumerate(recording.actions, start=1):
+        for step, action in enumerate(trajectory.actions, start=1):
             result = env.step(observation.set(ACTION, torch.from_numpy(action)))
-            if step < len(recording.actions):
-                away = env.positions(env.simulator_state())
-                away = away - env.positions(recording.simulator_states[step])
-                deviation = max(deviation, float(np.abs(away).max()))
+            if step < len(trajectory.actions):
+                positions = env.positions(env.simulator_state())
+                difference = positions - env.positions(trajectory.simulator_states[step])
+                deviation = max(deviation, float(np.abs(difference).max()))
             if result[NEXT, SUCCESS]:
                 break
             observation = step_mdp(result)
-        yield PlaybackResult(recording.name, bool(result[NEXT, SUCCESS]), step, deviation)
+        yield PlaybackResult(trajectory.name, bool(result[NEXT, SUCCESS]), step, deviation)
 
 
 def rerender(source: DemoPlayback, *, tolerance: float) -> Iterator[TensorDict]:
-    """Make the observations of episodes from their simulator states.
+    """Render the observations of trajectories from their simulator states.
 
     Args:
-        source: the episodes, and an environment with the cameras wanted.
-        tolerance: largest difference from recorded numbers.
+        source: trajectories, and an environment with the cameras to render.
+        tolerance: maximum absolute difference of ``state`` from the recorded one.
 
     Yields:
         Episodes [T] in TorchRL's layout, as ``record_demos`` does. Rewards are the recorded ones;
-        where there are none, 1 where the state that followed is a success.
+        if there are none, 1 where the next state is a success.
 
     Raises:
-        UsageError: a simulator state or model does not fit the environment, or the numbers of an
-            observation differ from the recorded ones.
+        UsageError: a simulator state or model does not fit the environment, or ``state`` differs
+            from the recorded one by more than ``tolerance``.
     """
     env = source.env
-    for recording in source.recordings:
-        seen = [reset_to_trajectory(env, recording, source.env_args)]
-        with _fitting(recording):
-            seen += [env.set_simulator_state(state) for state in recording.simulator_states[1:]]
-        last = env.step(seen[-1].clone().set(ACTION, torch.from_numpy(recording.actions[-1])))
-        observations = torch.stack([each.select(*env.observation_spec) for each in seen])
-        after = torch.stack([*observations[1:].unbind(0), last[NEXT].select(*observations.keys())])
-        _require_equal(recording, observations[STATE].numpy(), tolerance)
-        yield _episode(recording, observations, after)
+    for trajectory in source.recordings:
+        steps = [reset_to_trajectory(env, trajectory, source.env_args)]
+        with _simulator_errors(trajectory):
+            steps += [env.set_simulator_state(state) for state in trajectory.simulator_states[1:]]
+        last = env.step(steps[-1].clone().set(ACTION, torch.from_numpy(trajectory.actions[-1])))
+        observations = TensorDict.stack([step.select(*env.observation_spec) for step in steps])
+        next_observations = TensorDict.stack(
+            [*observations[1:].unbind(0), last[NEXT].select(*observations.keys())]
+        )
+        _require_equal(trajectory, observations[STATE].numpy(), tolerance)
+        yield _to_episode(trajectory, observations, next_observations)
 
 
 def reset_to_trajectory(
-    env: SparseRewardEnv, recording: DemoTrajectory, env_args: Mapping[str, Any]
+    env: SparseRewardEnv, trajectory: DemoTrajectory, env_args: Mapping[str, Any]
 ) -> TensorDictBase:
-    """Put an environment where a recorded episode begins, in the model that it was recorded in.
+    """Reset an environment to the first simulator state of a trajectory, in its recorded model.
+
+    Args:
+        env: environment of the trajectory's task.
+        trajectory: the trajectory.
+        env_args: the file's description of the environment, for the simulator version.
 
     Returns:
         The first observation.
@@ -136,52 +150,56 @@ def reset_to_trajectory(
     Raises:
         UsageError: the simulator state or the model does not fit the environment.
     """
-    with _fitting(recording):
-        if recording.model_xml is not None:
-            env.load_model(recording.model_xml, str(env_args.get("env_version", "")))
+    with _simulator_errors(trajectory):
+        if trajectory.model_xml is not None:
+            env.load_model(trajectory.model_xml, str(env_args.get("env_version", "")))
         env.reset()
-        return env.set_simulator_state(recording.simulator_states[0])
+        return env.set_simulator_state(trajectory.simulator_states[0])
 
 
 @contextmanager
-def _fitting(recording: DemoTrajectory) -> Iterator[None]:
+def _simulator_errors(trajectory: DemoTrajectory) -> Iterator[None]:
+    """Report a simulator state or model that the environment refuses as a ``UsageError``."""
     try:
         yield
     except ValueError as error:
-        raise UsageError(f"{recording.name} does not fit the environment: {error}") from error
+        raise UsageError(f"{trajectory.name} does not fit the environment: {error}") from error
 
 
-def _require_equal(recording: DemoTrajectory, states: np.ndarray, tolerance: float) -> None:
-    if recording.states is None:
+def _require_equal(trajectory: DemoTrajectory, states: np.ndarray, tolerance: float) -> None:
+    if trajectory.states is None:
         return
-    if recording.states.shape != states.shape:
+    if trajectory.states.shape != states.shape:
         raise UsageError(
-            f"{recording.name}: recorded states have shape {list(recording.states.shape)}, "
-            f"the environment gives {list(states.shape)}"
+            f"{trajectory.name}: recorded states have shape {list(trajectory.states.shape)}, "
+            f"the environment has {list(states.shape)}; use the settings of the recording"
         )
-    away = np.abs(recording.states - states)
-    if away.max() > tolerance:
-        step, index = np.unravel_index(away.argmax(), away.shape)
+    differences = np.abs(trajectory.states - states)
+    if differences.max() > tolerance:
+        step, index = np.unravel_index(differences.argmax(), differences.shape)
         raise UsageError(
-            f"{recording.name}: number {index} of the state at step {step} was recorded as "
-            f"{recording.states[step, index]:.6g} and is now {states[step, index]:.6g}; "
-            f"if that will do, raise tolerance={tolerance:g}"
+            f"{trajectory.name}: dimension {index} of state at step {step} was recorded as "
+            f"{trajectory.states[step, index]:.6g} and is now {states[step, index]:.6g}; "
+            f"raise tolerance={tolerance:g} to accept the difference"
         )
 
 
-def _episode(recording: DemoTrajectory, seen: TensorDict, after: TensorDict) -> TensorDict:
-    length = len(seen)
-    rewards = after[SUCCESS].float()
-    if recording.rewards is not None:
-        rewards = torch.from_numpy(recording.rewards).float()[:, None]
+def _to_episode(
+    trajectory: DemoTrajectory, observations: TensorDictBase, next_observations: TensorDictBase
+) -> TensorDict:
+    """Episode [T] in TorchRL's layout, done at its last step."""
+    length = len(observations)
+    rewards = next_observations[SUCCESS].float()
+    if trajectory.rewards is not None:
+        rewards = torch.from_numpy(trajectory.rewards).float()[:, None]
     done = torch.zeros(length, 1, dtype=torch.bool)
     done[-1] = True
-    episode = seen.exclude(SUCCESS)
-    episode[ACTION] = torch.from_numpy(recording.actions)
-    episode[SIMULATOR_STATE] = torch.from_numpy(recording.simulator_states)
-    episode[NEXT] = after.exclude(SUCCESS)
+    episode = observations.exclude(SUCCESS)
+    episode[ACTION] = torch.from_numpy(trajectory.actions)
+    episode[SIMULATOR_STATE] = torch.from_numpy(trajectory.simulator_states)
+    episode[NEXT] = next_observations.exclude(SUCCESS)
     episode[NEXT, REWARD] = rewards
     episode[NEXT, DONE] = done
-    if recording.model_xml is not None:
-        episode.set_non_tensor(MODEL_XML, recording.model_xml)
+    if trajectory.model_xml is not None:
+        episode.set_non_tensor(MODEL_XML, trajectory.model_xml)
     return episode

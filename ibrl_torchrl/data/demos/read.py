@@ -1,4 +1,4 @@
-"""Demonstrations from robomimic's HDF5 layout, which ``demos.py`` describes."""
+"""Load demonstrations from robomimic's HDF5 layout, see ``dataset.py``."""
 
 from __future__ import annotations
 
@@ -37,31 +37,40 @@ def load_demos(
     frame_stack: int = 1,
     state_stack: int = 1,
 ) -> Demos:
-    """Read and check the episodes of a file, as a whole or not at all.
+    """Load and validate demonstrations from a file in robomimic's HDF5 layout.
 
-    Episodes come in the order of their numbers. Each is cut after its first reward of 1: files
-    may hold success for several steps more. Numbers become float32; images stay uint8 and become
-    [T, C, H, W]. Where the file has no ``next_obs``, the following ``obs`` takes its place. The
-    last step then has none: if it succeeds, its own ``obs`` is repeated, which no bootstrap ever
-    looks at; otherwise the step is dropped.
+    Episodes are in the order of their numbers and end at their first reward of 1; files may
+    continue for several steps after success. Values are converted to float32; images stay uint8,
+    [T, C, H, W]. Without ``next_obs`` in the file, the following ``obs`` replaces it. The last step
+    has none: if it succeeds, its own ``obs`` is repeated, from which no target bootstraps;
+    otherwise the step is dropped.
 
     Args:
         path: the file.
-        keys: observation keys to read; None reads all that the first episode has.
-        max_episodes: read at most so many, from the first on; None reads all.
-        filter_key: name of a list of episodes in the file, such as ``"train"``; None reads all.
-        frame_stack: images in each observation of an image key, the newest last; before the start
-            of an episode its first image is repeated. Default 1.
-        state_stack: likewise for everything else; before the start there are zeros. Default 1.
+        keys: observation keys to read; None (default) reads all keys of the first episode.
+        max_episodes: maximum number of episodes, the first ones; None (default) reads all.
+        filter_key: filter key of the file, such as ``"train"``; None (default) reads all episodes.
+        frame_stack: images in each observation of an image key, the newest last; at the start of
+            an episode its first image is repeated. Default 1.
+        state_stack: observations stacked for every other key; zeros at the start. Default 1.
+
+    Returns:
+        The episodes, the file's ``env_args`` and its path.
 
     Raises:
-        UsageError: the file is missing, damaged, or not in this layout; it has no such list; an
-            episode lacks a key, has lengths or shapes that disagree, values that are not finite or
-            actions outside [-1, 1]; or no episode succeeds.
+        UsageError: the file is missing, damaged, or not in robomimic's layout; it has no such
+            filter key; an episode lacks a key, has inconsistent lengths or shapes, values that are
+            not finite or actions outside [-1, 1]; or no episode succeeds.
         ValueError: ``max_episodes`` is below 1.
+
+    Example:
+        >>> from ibrl_torchrl import load_demos
+        >>> demos = load_demos("demos.hdf5", keys=["state"])  # doctest: +SKIP
+        >>> demos.episodes[0]["state"].shape  # doctest: +SKIP
+        torch.Size([47, 39])
     """
     if max_episodes is not None and max_episodes < 1:
-        raise ValueError(f"max_episodes must be at least 1, found {max_episodes}")
+        raise ValueError(f"max_episodes must be at least 1, found {max_episodes}; use None for all")
     path = Path(path)
     with open_demos(path) as file:
         data = data_group(file, path)
@@ -90,19 +99,19 @@ def _read_episode(
     length = len(actions)
     rewards = read_rewards(group, where, length)
 
-    def observed(folder: str, key: str) -> np.ndarray:
+    def read(folder: str, key: str) -> np.ndarray:
         return read_observation(group, folder, key, env_args, where, length)
 
-    before = {key: observed("obs", key) for key in keys}
-    # Images are stored once, so they may be missing where numbers may not.
+    observations = {key: read("obs", key) for key in keys}
+    # Files with next_obs may lack those of images, to store them once.
     stored = {
         key
-        for key, value in before.items()
-        if "next_obs" in group and (value.dtype != np.uint8 or f"next_obs/{key}" in group)
+        for key, values in observations.items()
+        if "next_obs" in group and (values.dtype != np.uint8 or f"next_obs/{key}" in group)
     }
-    after = {
-        key: observed("next_obs", key) if key in stored else np.concatenate([value[1:], value[-1:]])
-        for key, value in before.items()
+    next_observations = {
+        key: read("next_obs", key) if key in stored else np.concatenate([values[1:], values[-1:]])
+        for key, values in observations.items()
     }
 
     successes = np.flatnonzero(rewards)
@@ -111,33 +120,33 @@ def _read_episode(
     elif len(stored) < len(keys):
         length -= 1
         if length == 0:
-            raise UsageError(f"{where}: a single step without success needs next_obs")
-    return _to_tensordict(before, actions, rewards, after, length)
+            raise UsageError(f"{where}: a single step without success needs next_obs; remove it")
+    return _to_tensordict(observations, actions, rewards, next_observations, length)
 
 
 def _to_tensordict(
-    before: Mapping[str, np.ndarray],
+    observations: Mapping[str, np.ndarray],
     actions: np.ndarray,
     rewards: np.ndarray,
-    after: Mapping[str, np.ndarray],
+    next_observations: Mapping[str, np.ndarray],
     length: int,
 ) -> TensorDict:
-    """The first ``length`` steps in TorchRL's layout; the last one ends the episode."""
+    """First ``length`` steps in TorchRL's layout, the last one done."""
     reward = torch.from_numpy(rewards[:length]).float().unsqueeze(-1)
     success = reward == 1
     done = torch.zeros_like(success)
     done[-1] = True
-    never = torch.zeros_like(success)
+    false = torch.zeros_like(success)
     return TensorDict(
         {
-            **{key: _tensor(value[:length]) for key, value in before.items()},
+            **{key: _to_tensor(value[:length]) for key, value in observations.items()},
             ACTION: torch.from_numpy(actions[:length]).float(),
-            SUCCESS: never,
-            DONE: never.clone(),
-            TERMINATED: never.clone(),
-            TRUNCATED: never.clone(),
+            SUCCESS: false,
+            DONE: false.clone(),
+            TERMINATED: false.clone(),
+            TRUNCATED: false.clone(),
             NEXT: {
-                **{key: _tensor(value[:length]) for key, value in after.items()},
+                **{key: _to_tensor(value[:length]) for key, value in next_observations.items()},
                 REWARD: reward,
                 SUCCESS: success,
                 DONE: done,
@@ -149,8 +158,8 @@ def _to_tensordict(
     )
 
 
-def _tensor(values: np.ndarray) -> torch.Tensor:
-    """An observation as a tensor; images [T, H, W, C] become [T, C, H, W]."""
+def _to_tensor(values: np.ndarray) -> torch.Tensor:
+    """Convert an observation; images are permuted from [T, H, W, C] to [T, C, H, W]."""
     tensor = torch.from_numpy(values)
     is_image = tensor.dtype == torch.uint8 and tensor.ndim == 4
     return tensor.permute(0, 3, 1, 2).contiguous() if is_image else tensor
@@ -159,9 +168,10 @@ def _tensor(values: np.ndarray) -> torch.Tensor:
 def _check_same_shapes(episode: TensorDict, first: TensorDict, where: str) -> None:
     keys = observation_keys(first)
     for key in [ACTION, *keys, *((NEXT, key) for key in keys)]:
-        found, expected = list(episode[key].shape[1:]), list(first[key].shape[1:])
-        if found != expected:
+        shape, expected = list(episode[key].shape[1:]), list(first[key].shape[1:])
+        if shape != expected:
             name = key if isinstance(key, str) else f"next_obs/{key[1]}"
             raise UsageError(
-                f"{where}: {name} has shape {found} per step, the first episode has {expected}"
+                f"{where}: {name} has shape {shape} per step, the first episode has {expected}; "
+                "record all episodes in one environment"
             )

@@ -1,4 +1,4 @@
-"""Collect successful episodes of a policy as demonstrations."""
+"""Record successful episodes of a policy as demonstrations."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ def record_demos(
     seed: int = 0,
     max_attempts: int | None = None,
 ) -> Iterator[TensorDict]:
-    """Yield successful episodes as they are found.
+    """Record successful episodes of a policy.
 
-    Attempt ``i`` starts from ``env.set_seed(seed + i)``, so the start states depend on ``seed``
-    alone, whatever the policy.
+    Attempt ``i`` starts from ``env.set_seed(seed + i)``, so initial states depend on ``seed`` alone
+    and not on the policy.
 
     Args:
-        env: an unbatched environment that ends its episodes itself, reports ``success`` and has
+        env: unbatched environment with a horizon, the observation ``success`` and the method
             ``simulator_state()``.
-        policy: writes ``action``; it is called without gradients. It also finds ``is_init``, bool
-            [1], True with the first observation of an episode; that is not recorded.
-        episodes: how many successful episodes to yield.
-        seed: seed of the first attempt.
-        max_attempts: attempts after which to give up; None allows ten for each episode.
+        policy: writes ``action``; it is called without gradients. Its input has ``is_init`` too,
+            bool [1], True for the first observation of an episode, which is not recorded.
+        episodes: number of successful episodes.
+        seed: seed of the first attempt, default 0.
+        max_attempts: maximum number of attempts; None (default) allows ten per episode.
 
     Yields:
         One TensorDict [T] per episode in TorchRL's layout: observations and ``action`` at the
-        root, their outcome under ``next``, and ``simulator_state``, float64 [T, n], as it was
-        before each action; where the environment has it, ``model_xml``, text.
+        root, next observations, reward and flags under ``next``, ``simulator_state`` before each
+        action, float64 [T, n], and, if the environment has it, ``model_xml``, text.
 
     Raises:
-        UsageError: the attempts are used up.
+        UsageError: fewer episodes succeeded in ``max_attempts`` attempts.
     """
     if max_attempts is None:
         max_attempts = 10 * episodes
-    found = 0
+    num_successes = 0
     for attempt in range(max_attempts):
-        if found == episodes:
+        if num_successes == episodes:
             return
         env.set_seed(seed + attempt)
         episode = _run_episode(env, policy)
         if episode[NEXT, SUCCESS].any():
-            found += 1
+            num_successes += 1
             yield episode
-    if found < episodes:
+    if num_successes < episodes:
         raise UsageError(
-            f"{found} of {episodes} episodes succeeded in {max_attempts} attempts; "
+            f"{num_successes} of {episodes} episodes succeeded in {max_attempts} attempts; "
             "allow more attempts or use a better policy"
         )
 
 
 @torch.no_grad()
 def _run_episode(env: EnvBase, policy: Callable[[TensorDictBase], TensorDictBase]) -> TensorDict:
-    steps = []
+    steps: list[TensorDictBase] = []
     observation = env.reset()
     while True:
         state = torch.from_numpy(env.simulator_state())
@@ -71,7 +71,7 @@ def _run_episode(env: EnvBase, policy: Callable[[TensorDictBase], TensorDictBase
         step = step.exclude(IS_INIT, (NEXT, IS_INIT)).set(SIMULATOR_STATE, state)
         steps.append(step)
         if step[NEXT, DONE].any():
-            episode = torch.stack(steps).contiguous()
+            episode = TensorDict.stack(steps).contiguous()
             if (model := getattr(env, "model_xml", None)) is not None:
                 episode.set_non_tensor(MODEL_XML, model)
             return episode

@@ -1,4 +1,4 @@
-"""Demonstrations as the simulator needs them to play them again."""
+"""Demonstration trajectories with simulator states, for playback in the simulator."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from ibrl_torchrl.keys import STATE
 
 @dataclass(frozen=True)
 class DemoTrajectory:
-    """One episode of a file.
+    """Recorded trajectory with the simulator states that playback starts from.
 
     Attributes:
-        name: in the file, such as ``"demo_0"``.
+        name: group in the file, such as ``"demo_0"``.
         actions: float32 [T, A].
-        simulator_states: float64 [T, n], each before its action.
-        rewards: float32 [T]; None where the file has none, as robomimic's raw files.
-        states: observations ``state``, float32 [T, S]; None where the file has none.
-        model_xml: the simulator's model; None where the file has none.
+        simulator_states: states before each action, float64 [T, n].
+        rewards: float32 [T]; None if the file has none, as robomimic's raw files.
+        states: observations ``state``, float32 [T, S]; None if the file has none.
+        model_xml: the simulator's model (MJCF XML); None if the file has none.
     """
 
     name: str
@@ -47,12 +47,15 @@ class DemoTrajectory:
 def read_trajectories(
     path: str | Path, *, filter_key: str | None = None, max_episodes: int | None = None
 ) -> Iterator[DemoTrajectory]:
-    """Yield the episodes of a file, each read when it is asked for.
+    """Read the trajectories of a file one at a time.
 
     Args:
-        path: the file; robomimic's raw files will do.
-        filter_key: name of a list of episodes in the file; None reads all.
-        max_episodes: at most so many; None reads all.
+        path: the file; robomimic's raw files, without observations, are accepted.
+        filter_key: filter key of the file, such as ``"train"``; None reads all episodes.
+        max_episodes: maximum number of episodes; None reads all.
+
+    Yields:
+        Trajectories in the order of their numbers.
 
     Raises:
         UsageError: the file is missing or damaged, or an episode lacks simulator states.

@@ -1,4 +1,4 @@
-"""Demonstrations to robomimic's HDF5 layout, which ``demos.py`` describes."""
+"""Save demonstrations in robomimic's HDF5 layout, see ``dataset.py``."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def save_demos(
     episodes: Iterable[TensorDictBase],
     env_args: Mapping[str, Any],
 ) -> None:
-    """Write episodes to a file, which appears only once it is complete.
+    """Save demonstrations to a file, atomically.
 
     Args:
-        path: file to write; an existing one is replaced, missing folders are made.
-        episodes: as ``record_demos`` yields them; the file grows with each, so a generator will
-            do.
-        env_args: what rebuilds the environment, such as ``env.env_args``.
+        path: file to write; an existing one is replaced, missing folders are created.
+        episodes: TensorDicts [T] as ``record_demos`` yields them, written one at a time: a
+            generator of them is never in memory as a whole.
+        env_args: robomimic's description of the environment, such as ``env.env_args``.
 
     Raises:
-        ValueError: there are no episodes.
+        ValueError: there are no episodes; an existing file is kept.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def save_demos(
             total += len(episode)
         data.attrs["total"] = total
         if total == 0:
-            raise ValueError(f"no episodes to save to {path}")
+            raise ValueError(f"no episodes to save to {path}; record at least one")
 
 
 def _write_episode(group: h5py.Group, episode: TensorDictBase, env_args: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The real library against a real server, which answers as the hub does."""
+"""Resumable downloads with huggingface_hub against a local server that mimics the hub."""
 
 import re
 import sys
@@ -24,54 +24,54 @@ RESOLVED = f"/datasets/{download.REPOSITORY}/resolve/{download.REVISION}/{PATH}"
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves ``content`` under ``RESOLVED`` by way of a second host, as the hub's storage is one.
+    """Serves ``content`` under ``RESOLVED``, redirected to a second host as by the hub.
 
     Attributes:
-        asked: ``(method, path, range)`` of each request.
-        told_size, told_etag: what it says of the file, whatever the content is.
-        drops: bytes after which the next answers with content break off, one entry each.
-        ranges: whether it knows of ranges.
-        silence: seconds before it answers with content.
+        requests: ``(method, path, range)`` of each request.
+        stated_size, stated_etag: metadata of the file, independent of ``content``.
+        drops: bytes after which the next responses with content end, one entry per response.
+        ranges: range requests are supported.
+        delay: seconds before a response with content.
     """
 
     daemon_threads = True
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.content, self.told_size, self.told_etag = CONTENT, len(CONTENT), SHA256
-        self.asked, self.drops, self.ranges, self.silence = [], [], True, 0
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.content, self.stated_size, self.stated_etag = CONTENT, len(CONTENT), SHA256
+        self.requests, self.drops, self.ranges, self.delay = [], [], True, 0
 
     @property
     def address(self):
         return f"http://127.0.0.1:{self.server_port}"
 
     def gets(self):
-        """The ranges of the requests for content."""
-        return [asked[2] for asked in self.asked if asked[:2] == ("GET", "/storage")]
+        """Ranges of the requests for content."""
+        return [request[2] for request in self.requests if request[:2] == ("GET", "/storage")]
 
 
-class Answers(BaseHTTPRequestHandler):
+class HubHandler(BaseHTTPRequestHandler):
     def do_HEAD(self):
-        self.server.asked.append((self.command, self.path, self.headers["Range"]))
+        self.server.requests.append((self.command, self.path, self.headers["Range"]))
         if self.path == RESOLVED:
             self.send_response(302)
             self.send_header("Location", f"http://localhost:{self.server.server_port}/storage")
             self.send_header("X-Repo-Commit", download.REVISION)
-            self.send_header("X-Linked-Size", str(self.server.told_size))
-            self.send_header("X-Linked-Etag", f'"{self.server.told_etag}"')
+            self.send_header("X-Linked-Size", str(self.server.stated_size))
+            self.send_header("X-Linked-Etag", f'"{self.server.stated_etag}"')
         elif self.path == "/storage":
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
-            start = int(asked[1]) if asked and self.server.ranges else 0
+            match = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+            start = int(match[1]) if match and self.server.ranges else 0
             body = self.server.content[start:]
-            sleep(self.server.silence)
+            sleep(self.server.delay)
             self.send_response(206 if start else 200)
             if start:
-                whole = len(self.server.content)
-                self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+                size = len(self.server.content)
+                self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             drop = self.server.drops.pop(0) if self.server.drops else len(body)
-            with suppress(ConnectionError):  # the client may have given up
+            with suppress(ConnectionError):  # the client may have disconnected
                 self.wfile.write(body[:drop])
             return
         else:
@@ -87,7 +87,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub that runs, with a table that knows its only file as ``lift``."""
+    """A running hub whose only file is the dataset ``lift``."""
     monkeypatch.setenv("HF_ENDPOINT", "")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
@@ -108,8 +108,8 @@ def out(tmp_path):
     return tmp_path / "new" / "lift.hdf5"
 
 
-def refusal(out, name="lift"):
-    """The line that a call answers with."""
+def error_of(out, name="lift"):
+    """The one-line message of a failing call."""
     with pytest.raises(UsageError) as caught:
         download_dataset(name, out)
     line = str(caught.value)
@@ -121,186 +121,186 @@ def files(out):
     return sorted(path.name for path in out.parent.iterdir())
 
 
-def test_a_file_arrives_whole_and_alone(hub, out):
+def test_download_writes_target_only(hub, out):
     assert download_dataset("lift", out) == out
     assert out.read_bytes() == CONTENT
     assert files(out) == ["lift.hdf5"]
-    assert hub.asked == [
+    assert hub.requests == [
         ("HEAD", RESOLVED, None),
         ("GET", RESOLVED, None),
         ("GET", "/storage", None),
     ]
 
 
-def test_an_interrupted_download_goes_on_where_it_stopped(hub, out):
+def test_second_call_resumes_interrupted_download(hub, out):
     hub.drops = [100_000, 0]
-    line = refusal(out)
-    assert "try again, what has arrived is kept" in line
-    assert f"fetch {hub.address}{RESOLVED} by hand and pass demos.path=FILE" in line
-    (kept,) = out.parent.iterdir()
-    assert kept.name == f".lift.hdf5.{SHA256[:12]}.part"
-    assert kept.read_bytes() == CONTENT[:100_000]
-    hub.asked.clear()
+    line = error_of(out)
+    assert "check the connection and try again to resume" in line
+    assert f"download {hub.address}{RESOLVED} manually and pass demos.path=FILE" in line
+    (partial,) = out.parent.iterdir()
+    assert partial.name == f".lift.hdf5.{SHA256[:12]}.part"
+    assert partial.read_bytes() == CONTENT[:100_000]
+    hub.requests.clear()
     assert download_dataset("lift", out).read_bytes() == CONTENT
     assert hub.gets() == ["bytes=100000-"]
     assert files(out) == ["lift.hdf5"]
 
 
-def test_a_broken_connection_is_taken_up_again_while_it_brings_data(hub, out):
+def test_download_reconnects_while_connections_transfer_data(hub, out):
     hub.drops = [100_000, 200_000]
     assert download_dataset("lift", out).read_bytes() == CONTENT
     assert hub.gets() == [None, "bytes=100000-", "bytes=300000-"]
 
 
-def test_a_server_without_ranges_sends_the_file_from_its_start(hub, out):
+def test_download_restarts_without_range_support(hub, out):
     hub.ranges, hub.drops = False, [100_000]
     assert download_dataset("lift", out).read_bytes() == CONTENT
     assert hub.gets() == [None, "bytes=100000-"]
 
 
-def test_what_is_whole_already_is_only_checked(hub, out):
+def test_complete_partial_file_is_verified_without_request(hub, out):
     out.parent.mkdir()
     out.with_name(f".lift.hdf5.{SHA256[:12]}.part").write_bytes(CONTENT)
     assert download_dataset("lift", out).read_bytes() == CONTENT
     assert hub.gets() == []
 
 
-def test_remains_of_another_file_are_not_continued(hub, out, monkeypatch):
+def test_partial_download_of_another_file_is_not_resumed(hub, out, monkeypatch):
     hub.drops = [100_000, 0]
-    refusal(out)
+    error_of(out)
     hub.content = CONTENT[::-1]
-    hub.told_etag = sha256(hub.content).hexdigest()
-    monkeypatch.setitem(DATASETS, "lift", Dataset(PATH, len(CONTENT), hub.told_etag))
-    hub.asked.clear()
+    hub.stated_etag = sha256(hub.content).hexdigest()
+    monkeypatch.setitem(DATASETS, "lift", Dataset(PATH, len(CONTENT), hub.stated_etag))
+    hub.requests.clear()
     assert download_dataset("lift", out).read_bytes() == hub.content
     assert hub.gets() == [None]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_bytes_with_another_hash_are_deleted(hub, out, monkeypatch, known):
-    if not known:
+@pytest.mark.parametrize("hash_in_table", [True, False])
+def test_file_with_wrong_hash_is_deleted(hub, out, monkeypatch, hash_in_table):
+    if not hash_in_table:
         monkeypatch.setitem(DATASETS, "lift", Dataset(PATH))
     hub.content = CONTENT[::-1]
-    found = sha256(hub.content).hexdigest()
-    assert f"(SHA-256 {found[:12]}, not {SHA256[:12]}) and was deleted" in refusal(out)
+    actual = sha256(hub.content).hexdigest()
+    assert f"(SHA-256 {actual[:12]}, not {SHA256[:12]}) and was deleted" in error_of(out)
     assert files(out) == []
     hub.content = CONTENT
     assert download_dataset("lift", out).read_bytes() == CONTENT
 
 
-def test_too_many_bytes_are_deleted(hub, out):
+def test_file_with_excess_bytes_is_deleted(hub, out):
     hub.content = CONTENT + b"more"
-    assert f"({len(CONTENT) + 4} bytes, not {len(CONTENT)}) and was deleted" in refusal(out)
+    assert f"({len(CONTENT) + 4} bytes, not {len(CONTENT)}) and was deleted" in error_of(out)
     assert files(out) == []
 
 
-def test_too_few_bytes_are_no_file(hub, out):
+def test_incomplete_file_is_not_renamed_to_target(hub, out):
     hub.content = CONTENT[:-4]
-    assert "what has arrived is kept" in refusal(out)
+    assert "try again to resume" in error_of(out)
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    ("told", "difference"),
+    ("stated", "mismatch"),
     [
-        ({"told_size": 5}, f"5 bytes, not {len(CONTENT)}"),
-        ({"told_etag": "0" * 64}, f"SHA-256 {'0' * 12}, not {SHA256[:12]}"),
+        ({"stated_size": 5}, f"5 bytes, not {len(CONTENT)}"),
+        ({"stated_etag": "0" * 64}, f"SHA-256 {'0' * 12}, not {SHA256[:12]}"),
     ],
 )
-def test_another_file_under_the_same_name_is_not_fetched(hub, out, told, difference):
-    vars(hub).update(told)
-    assert f"the server offers another file ({difference})" in refusal(out)
+def test_metadata_of_another_file_are_refused(hub, out, stated, mismatch):
+    vars(hub).update(stated)
+    assert f"the server has another file ({mismatch})" in error_of(out)
     assert hub.gets() == []
     assert not out.parent.exists()
 
 
-def test_a_hash_outside_the_table_is_the_one_that_the_hub_tells(hub, out, monkeypatch):
+def test_hash_missing_in_table_is_that_of_the_hub(hub, out, monkeypatch):
     monkeypatch.setitem(DATASETS, "lift", Dataset(PATH))
     assert download_dataset("lift", out).read_bytes() == CONTENT
     assert download_dataset("lift", out) == out
     assert hub.gets() == [None]
-    hub.told_etag = "0" * 64
-    assert "exists and is not the dataset lift" in refusal(out)
+    hub.stated_etag = "0" * 64
+    assert "exists and is not the dataset lift" in error_of(out)
     assert out.read_bytes() == CONTENT
 
 
-def test_without_any_hash_nothing_is_fetched(hub, out, monkeypatch):
+def test_missing_hash_is_refused_before_download(hub, out, monkeypatch):
     monkeypatch.setitem(DATASETS, "lift", Dataset(PATH))
-    hub.told_etag = "0" * 40
-    assert "does not tell its size and SHA-256; or fetch" in refusal(out)
+    hub.stated_etag = "0" * 40
+    assert "does not state its size and SHA-256; try again, or download" in error_of(out)
     assert hub.gets() == []
 
 
-def test_the_right_file_is_left_alone_without_a_request(hub, out):
+def test_existing_dataset_is_verified_without_request(hub, out):
     out.parent.mkdir()
     out.write_bytes(CONTENT)
     before = out.stat().st_mtime_ns
     assert download_dataset("lift", out) == out
     assert out.stat().st_mtime_ns == before
-    assert hub.asked == []
+    assert hub.requests == []
 
 
-@pytest.mark.parametrize("content", [b"mine", CONTENT[::-1]])
-def test_another_file_is_never_overwritten(hub, out, content):
+@pytest.mark.parametrize("content", [b"other", CONTENT[::-1]])
+def test_existing_other_file_is_not_overwritten(hub, out, content):
     out.parent.mkdir()
     out.write_bytes(content)
-    line = refusal(out)
+    line = error_of(out)
     assert line.startswith(f"{out}: exists and is not the dataset lift")
     assert line.endswith("move it away or choose another out=FILE")
     assert out.read_bytes() == content
-    assert hub.asked == []
+    assert hub.requests == []
 
 
-def test_a_folder_is_no_target(hub, tmp_path):
-    assert refusal(tmp_path) == f"{tmp_path}: is a folder; choose out=FILE"
+def test_folder_as_target_is_refused(hub, tmp_path):
+    assert error_of(tmp_path) == f"{tmp_path}: is a folder; choose out=FILE"
 
 
-def test_a_folder_that_cannot_be_made_is_named(hub, tmp_path):
+def test_target_in_invalid_folder_is_refused(hub, tmp_path):
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "lift.hdf5"
-    assert refusal(out) == f"{out}: cannot write here (File exists)"
+    assert error_of(out) == f"{out}: cannot be written (File exists); choose another out=FILE"
 
 
-def test_without_a_connection_the_remedy_is_one_line(hub, out):
+def test_refused_connection_gives_one_line_remedy(hub, out):
     hub.server_close()
-    line = refusal(out)
+    line = error_of(out)
     assert "Connection refused" in line
     assert "check the connection and try again" in line
-    assert "by hand and pass demos.path=FILE" in line
+    assert "manually and pass demos.path=FILE" in line
 
 
-def test_a_server_that_falls_silent_is_given_up(hub, out, monkeypatch):
+def test_download_times_out(hub, out, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
-    hub.silence = 0.3
-    assert "(timed out)" in refusal(out)
+    hub.delay = 0.3
+    assert "(timed out)" in error_of(out)
 
 
-def test_the_offline_mode_of_the_library_is_a_reason(hub, out, monkeypatch):
+def test_offline_mode_is_reported(hub, out, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE" in refusal(out)
-    assert hub.asked == []
+    assert "HF_HUB_OFFLINE" in error_of(out)
+    assert hub.requests == []
 
 
-def test_a_proxy_that_the_client_does_not_know_is_a_reason(hub, out, monkeypatch):
+def test_unsupported_proxy_is_reported(hub, out, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:1")
-    assert "nonsense" in refusal(out)
+    assert "nonsense" in error_of(out)
 
 
-def test_a_file_that_the_hub_does_not_have(hub, out, monkeypatch):
+def test_missing_file_is_reported(hub, out, monkeypatch):
     monkeypatch.setitem(DATASETS, "lift", Dataset("v1.5/elsewhere.hdf5", 1, SHA256))
-    assert "the server answers 404 Not Found" in refusal(out)
+    assert "the server answers 404 Not Found" in error_of(out)
 
 
-def test_an_unknown_name_is_answered_with_the_closest(tmp_path):
-    assert refusal(tmp_path / "x", "lfit") == "unknown dataset 'lfit'; did you mean lift?"
+def test_unknown_dataset_suggests_closest_name(tmp_path):
+    assert error_of(tmp_path / "x", "lfit") == "unknown dataset 'lfit'; did you mean lift?"
 
 
-def test_the_library_is_an_extra(tmp_path, monkeypatch):
+def test_missing_library_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert "pip install 'ibrl_torchrl[robomimic]'" in refusal(tmp_path / "lift.hdf5")
+    assert "pip install 'ibrl_torchrl[robomimic]'" in error_of(tmp_path / "lift.hdf5")
 
 
-def test_each_task_has_observations_and_raw_states():
+def test_every_task_has_low_dim_and_raw_dataset():
     tasks = {"lift", "can", "square", "transport", "tool_hang"}
     assert DATASETS.keys() == tasks | {f"{task}-raw" for task in tasks}
     for name, dataset in DATASETS.items():

@@ -1,3 +1,5 @@
+"""record_demos, save_demos and load_demos: round trip, layout, validation."""
+
 import json
 
 import h5py
@@ -26,14 +28,14 @@ from ibrl_torchrl.keys import (
 
 @pytest.fixture
 def small(tmp_path):
-    """A valid file of two episodes, 4 and 3 steps long, that tests may damage."""
+    """A valid file of two episodes, 4 and 3 steps long, for tests to modify."""
     path = tmp_path / "small.hdf5"
     write_file(path, {"demo_0": [0, 0, 0, 1], "demo_1": [0, 0, 1]}, next_obs=True)
     return path
 
 
 def write_file(path, rewards, *, next_obs=False):
-    """A file as other people write it: float64, observations that count the steps."""
+    """Write a float64 file whose observations count the steps."""
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         data.attrs["env_args"] = json.dumps({"env_name": "Count", "type": 1, "env_kwargs": {}})
@@ -58,7 +60,8 @@ def flags(values):
 # Recording and the round trip
 
 
-def test_round_trip_keeps_every_value(tmp_path):
+@pytest.mark.simulator
+def test_save_and_load_round_trip_is_exact(tmp_path):
     pytest.importorskip("metaworld")
     env = make_env("metaworld", "box-close")
     recorded = list(record_demos(env, scripted_expert("metaworld", "box-close"), 2, seed=5))
@@ -75,27 +78,29 @@ def test_round_trip_keeps_every_value(tmp_path):
             assert torch.equal(before[key], after[key]), key
 
 
-def test_recording_is_reproducible_and_keeps_only_successes():
+@pytest.mark.simulator
+def test_record_demos_is_reproducible_and_keeps_successes_only():
     pytest.importorskip("metaworld")
     env = make_env("metaworld", "box-close")
     expert = scripted_expert("metaworld", "box-close")
     first, second = record_demos(env, expert, 2, seed=3)
     assert first[NEXT, TERMINATED][-1] and second[NEXT, TERMINATED][-1]
-    (again,) = record_demos(env, expert, 1, seed=4)
-    assert torch.equal(again[STATE], second[STATE])
+    (repeated,) = record_demos(env, expert, 1, seed=4)
+    assert torch.equal(repeated[STATE], second[STATE])
 
-    calls = []
+    resets = []
 
-    def helpless_at_first(td):
-        if td[STATE][18:36].equal(td[STATE][:18]):  # a reset shows the same frame twice
-            calls.append(1)
-        return expert(td) if len(calls) > 1 else td.set(ACTION, torch.zeros(4))
+    def fails_first_episode(td):
+        if td[STATE][18:36].equal(td[STATE][:18]):  # after a reset both frames are the same
+            resets.append(1)
+        return expert(td) if len(resets) > 1 else td.set(ACTION, torch.zeros(4))
 
-    (found,) = record_demos(env, helpless_at_first, 1, seed=3)
-    assert torch.equal(found[STATE], second[STATE])
+    (success,) = record_demos(env, fails_first_episode, 1, seed=3)
+    assert torch.equal(success[STATE], second[STATE])
 
 
-def test_recording_gives_up_with_counts():
+@pytest.mark.simulator
+def test_record_demos_raises_after_max_attempts():
     pytest.importorskip("metaworld")
     env = make_env("metaworld", "box-close", horizon=2)
     expert = scripted_expert("metaworld", "box-close")
@@ -103,7 +108,8 @@ def test_recording_gives_up_with_counts():
         list(record_demos(env, expert, 2, max_attempts=3))
 
 
-def test_recorded_actions_succeed_again_from_the_stored_state(box_close_demos):
+@pytest.mark.simulator
+def test_recorded_actions_reproduce_observations_and_success(box_close_demos):
     demos = load_demos(box_close_demos)
     args = demos.env_args
     env = make_env(args["type"], args["env_name"], **args["env_kwargs"])
@@ -118,7 +124,8 @@ def test_recorded_actions_succeed_again_from_the_stored_state(box_close_demos):
         assert td[SUCCESS]
 
 
-def test_the_file_has_robomimics_layout(box_close_demos):
+@pytest.mark.simulator
+def test_saved_file_has_robomimic_layout(box_close_demos):
     with h5py.File(box_close_demos) as file:
         data = file["data"]
         assert sorted(data) == ["demo_0", "demo_1", "demo_2"]
@@ -135,7 +142,7 @@ def test_the_file_has_robomimics_layout(box_close_demos):
         assert demo["states"].shape[0] == length and demo["states"].dtype == np.float64
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_else(small):
+def test_interrupted_save_keeps_existing_file(small):
     before = small.read_bytes()
 
     def interrupted():
@@ -150,10 +157,10 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(small):
     assert list(small.parent.iterdir()) == [small]
 
 
-# Files that others wrote
+# Files of other programs
 
 
-def test_episodes_come_in_numerical_order_and_end_at_the_first_success(tmp_path):
+def test_load_orders_episodes_by_number_and_cuts_at_first_success(tmp_path):
     path = tmp_path / "demos.hdf5"
     write_file(path, {"demo_10": [1], "demo_2": [0, 0, 1, 1, 1], "demo_0": [0, 1, 0, 1]})
     demos = load_demos(path)
@@ -162,7 +169,7 @@ def test_episodes_come_in_numerical_order_and_end_at_the_first_success(tmp_path)
     episode = demos.episodes[1]
     assert episode["object"].dtype == torch.float32
     assert episode["object"].tolist() == [[0, 0], [1, -1], [2, -2]]
-    # Success held on, so the step after it was stored and is the true next observation.
+    # The file continues after success, so the true next observation is stored.
     assert episode[NEXT, "object"].tolist() == [[1, -1], [2, -2], [3, -3]]
     assert flags(episode[NEXT, REWARD]) == [0, 0, 1]
     for key in (SUCCESS, TERMINATED, DONE):
@@ -171,7 +178,7 @@ def test_episodes_come_in_numerical_order_and_end_at_the_first_success(tmp_path)
     assert not episode[NEXT, TRUNCATED].any()
 
 
-def test_without_next_obs_the_last_step_is_repeated_or_dropped(tmp_path):
+def test_load_without_next_obs_repeats_or_drops_last_step(tmp_path):
     path = tmp_path / "demos.hdf5"
     write_file(path, {"demo_0": [0, 0, 1], "demo_1": [0, 0, 0]})
     success, failure = load_demos(path).episodes
@@ -181,13 +188,13 @@ def test_without_next_obs_the_last_step_is_repeated_or_dropped(tmp_path):
     assert not failure[NEXT, TERMINATED].any()
 
 
-def test_stored_next_obs_are_used(small):
+def test_load_reads_stored_next_obs(small):
     with h5py.File(small, "a") as file:
         file["data/demo_1/next_obs/object"][2] = [7, 8]
     assert load_demos(small).episodes[1][NEXT, "object"][-1].tolist() == [7, 8]
 
 
-def test_keys_and_max_episodes_choose(small):
+def test_load_selects_keys_and_max_episodes(small):
     demos = load_demos(small, keys=["eef"], max_episodes=1)
     assert len(demos.episodes) == 1
     assert "object" not in demos.episodes[0] and "eef" in demos.episodes[0][NEXT]
@@ -195,7 +202,7 @@ def test_keys_and_max_episodes_choose(small):
         load_demos(small, max_episodes=0)
 
 
-def test_images_stay_uint8_and_become_channels_first(small):
+def test_load_images_are_uint8_channels_first(small):
     with h5py.File(small, "a") as file:
         for name, length in (("demo_0", 4), ("demo_1", 3)):
             for obs in ("obs", "next_obs"):
@@ -204,7 +211,7 @@ def test_images_stay_uint8_and_become_channels_first(small):
     assert image.dtype == torch.uint8 and image.shape == (4, 3, 2, 2)
 
 
-def test_summary_counts(tmp_path):
+def test_summary_equals_computed_values(tmp_path):
     path = tmp_path / "demos.hdf5"
     write_file(path, {"demo_0": [0, 0, 0, 1], "demo_1": [0, 1], "demo_2": [0, 0]}, next_obs=True)
     assert load_demos(path).summary() == {
@@ -219,27 +226,27 @@ def test_summary_counts(tmp_path):
     }
 
 
-# Damage
+# Invalid files
 
 
 def replace(name, value):
-    def damage(file):
+    def modify(file):
         del file[f"data/{name}"]
         if value is not None:
             file[f"data/{name}"] = value
 
-    return damage
+    return modify
 
 
 def change(name, index, value):
-    def damage(file):
+    def modify(file):
         file[f"data/{name}"][index] = value
 
-    return damage
+    return modify
 
 
 def rename_data(file):
-    file.move("data", "recordings")
+    file.move("data", "episodes")
 
 
 def remove_episodes(file):
@@ -255,8 +262,8 @@ def break_env_args(file):
     file["data"].attrs["env_args"] = "{"
 
 
-DAMAGES = {
-    "no data group": (rename_data, "no group 'data', found recordings"),
+INVALID_FILES = {
+    "no data group": (rename_data, "no group 'data', found episodes"),
     "no episodes": (remove_episodes, r"no episodes demo_0, demo_1, \.\.\., found nothing"),
     "env_args": (break_env_args, "env_args is not JSON"),
     "no actions": (
@@ -312,15 +319,15 @@ DAMAGES = {
     ),
     "nan": (
         change("demo_1/obs/object", (2, 1), np.nan),
-        r"demo_1: obs/object holds nan at index \[2, 1\]",
+        r"demo_1: obs/object has nan at index \[2, 1\]",
     ),
     "too large": (
         change("demo_1/obs/object", (0, 0), 1e300),
-        r"demo_1: obs/object holds inf at index \[0, 0\]",
+        r"demo_1: obs/object has inf at index \[0, 0\]",
     ),
     "nan action": (
         change("demo_0/actions", (1, 2), np.nan),
-        r"demo_0: actions holds nan at index \[1, 2\]",
+        r"demo_0: actions has nan at index \[1, 2\]",
     ),
     "large action": (
         change("demo_1/actions", (2, 0), -1.5),
@@ -334,45 +341,45 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage, message", DAMAGES.values(), ids=DAMAGES.keys())
-def test_damage_is_named_in_one_line(small, damage, message):
+@pytest.mark.parametrize(("modify", "message"), INVALID_FILES.values(), ids=INVALID_FILES.keys())
+def test_load_reports_invalid_file_in_one_line(small, modify, message):
     assert load_demos(small).summary()["episodes"] == 2
     with h5py.File(small, "a") as file:
-        damage(file)
-    refused(small, message)
+        modify(file)
+    assert_refused(small, message)
 
 
-def refused(path, message, **kwargs):
+def assert_refused(path, message, **kwargs):
     with pytest.raises(UsageError, match=message) as error:
         load_demos(path, **kwargs)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    refused(tmp_path / "nowhere.hdf5", "no such file")
-    refused(tmp_path, "no such file")
+def test_load_reports_missing_file(tmp_path):
+    assert_refused(tmp_path / "nowhere.hdf5", "no such file")
+    assert_refused(tmp_path, "no such file")
 
 
-def test_a_truncated_file_is_named(small):
+def test_load_reports_truncated_file(small):
     content = small.read_bytes()
     small.write_bytes(content[: len(content) // 2])
-    refused(small, "not a readable HDF5 file")
+    assert_refused(small, "not a readable HDF5 file")
 
 
-def test_another_format_is_named(small):
+def test_load_reports_file_of_another_format(small):
     small.write_text("not a demonstration")
-    refused(small, "not a readable HDF5 file")
+    assert_refused(small, "not a readable HDF5 file")
 
 
-def test_keys_that_the_file_lacks_are_named(small):
-    refused(small, "demo_0: no 'obs/state', found eef, object", keys=["state"])
+def test_load_reports_missing_keys(small):
+    assert_refused(small, "demo_0: no 'obs/state', found eef, object", keys=["state"])
 
 
-def test_a_lone_step_that_leads_nowhere_is_refused(tmp_path):
+def test_load_refuses_single_step_without_success(tmp_path):
     path = tmp_path / "demos.hdf5"
     write_file(path, {"demo_0": [0, 1], "demo_1": [0]})
-    refused(path, "demo_1: a single step without success needs next_obs")
+    assert_refused(path, "demo_1: a single step without success needs next_obs")
 
 
 # Demonstrations and environments
@@ -384,22 +391,25 @@ def box_close():
     return make_env("metaworld", "box-close")
 
 
-def test_demos_match_the_environment_they_came_from(box_close_demos, box_close):
+@pytest.mark.simulator
+def test_check_demos_match_accepts_recording_environment(box_close_demos, box_close):
     demos = load_demos(box_close_demos)
     check_demos_match(demos, box_close)
     check_demos_match(demos, TransformedEnv(make_env("metaworld", "box-close"), StepCounter()))
 
 
-def test_another_task_or_action_repeat_is_refused(box_close_demos):
+@pytest.mark.simulator
+def test_check_demos_match_refuses_other_task_or_action_repeat(box_close_demos):
     demos = load_demos(box_close_demos)
     with pytest.raises(UsageError, match="with task box-close-v3, the environment has reach-v3"):
         check_demos_match(demos, make_env("metaworld", "reach"))
-    slow = make_env("metaworld", "box-close", action_repeat=4)
+    other = make_env("metaworld", "box-close", action_repeat=4)
     with pytest.raises(UsageError, match="with action_repeat 2, the environment has 4"):
-        check_demos_match(demos, slow)
+        check_demos_match(demos, other)
 
 
-def test_other_shapes_and_keys_are_refused(box_close_demos, box_close):
+@pytest.mark.simulator
+def test_check_demos_match_refuses_other_shapes_and_keys(box_close_demos, box_close):
     demos = load_demos(box_close_demos)
 
     def with_entry(key, size):
