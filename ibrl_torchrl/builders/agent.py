@@ -27,7 +27,17 @@ from ibrl_torchrl.builders.networks import (
 from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig, ProposalsConfig
 from ibrl_torchrl.config.networks import EncoderConfig
-from ibrl_torchrl.keys import ACTION, FEATURES, HYBRID, RL, RL_ACTION, image_key, proposal_key
+from ibrl_torchrl.keys import (
+    ACTION,
+    EXPLORE,
+    FEATURES,
+    HYBRID,
+    RL,
+    RL_ACTION,
+    WARMUP,
+    image_key,
+    proposal_key,
+)
 from ibrl_torchrl.modules import (
     CriticEnsemble,
     ExecuteProposal,
@@ -40,7 +50,6 @@ from ibrl_torchrl.modules import (
 )
 from ibrl_torchrl.modules.selector import SelectionMode
 from ibrl_torchrl.objectives import IBRLTD3Loss
-from ibrl_torchrl.rollouts.collector import EXPLORE, WARMUP
 
 
 @dataclass(frozen=True)

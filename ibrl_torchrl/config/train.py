@@ -11,9 +11,9 @@ from ibrl_torchrl.config.replay import ReplayConfig
 from ibrl_torchrl.config.setting import num_workers, require, setting
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.errors import unknown_name
-from ibrl_torchrl.keys import HYBRID, RL
+from ibrl_torchrl.keys import EXPLORE, HYBRID, RL, WARMUP
 
-RESERVED_NAMES = (RL, HYBRID, UNIFORM)
+RESERVED_NAMES = (RL, HYBRID, UNIFORM, WARMUP, EXPLORE)
 
 
 def default_imitation() -> dict[str, ImitationConfig]:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from tensordict import TensorDict
 
+from ibrl_torchrl.keys import EXPLORE, WARMUP
 from ibrl_torchrl.rollouts.episode import Rollouts
-
-WARMUP, EXPLORE = "warmup", "explore"  # names of the policies that collect
 
 
 class CollectedEpisode(NamedTuple):

@@ -41,7 +41,8 @@ from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
-from ibrl_torchrl.rollouts.collector import EXPLORE, WARMUP, EpisodeCollector
+from ibrl_torchrl.keys import EXPLORE, WARMUP
+from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.rollouts.processes import RolloutWorkers
 
 TURN = 4.0  # seconds

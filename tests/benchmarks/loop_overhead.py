@@ -29,8 +29,9 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.data.demos import record_demos
 from ibrl_torchrl.experts import scripted_expert
+from ibrl_torchrl.keys import EXPLORE, WARMUP
 from ibrl_torchrl.modules import StateActor
-from ibrl_torchrl.rollouts.collector import EXPLORE, WARMUP, EpisodeCollector
+from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.training.loop import Counters, train
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from support.parts import Countdown, executing
 
-from ibrl_torchrl.rollouts.collector import EXPLORE, WARMUP, EpisodeCollector
+from ibrl_torchrl.keys import EXPLORE, WARMUP
+from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.training.loop import Counters, NotFinite, train
 
