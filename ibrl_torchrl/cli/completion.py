@@ -53,14 +53,17 @@ def candidates(words: Sequence[str]) -> list[str]:
     """Completions of the last of the words that follow ``ibrl``; may be none."""
     *before, last = [*words] or [""]
     command = _command(before)
-    found: Iterable[str]
+    matches: Iterable[str]
     if command is None:
-        found = {name.split(" ")[len(before)] for name in COMMANDS if _starts(name, before)}
+        matches = {name.split(" ")[len(before)] for name in COMMANDS if _starts(name, before)}
     else:
-        found = _settings(command, last)
+        matches = _settings(command, last)
         if len(before) == 1:
-            found = [*found, *(n.split(" ")[1] for n in COMMANDS if n.startswith(f"{before[0]} "))]
-    return sorted(name for name in found if name.startswith(last))
+            matches = [
+                *matches,
+                *(n.split(" ")[1] for n in COMMANDS if n.startswith(f"{before[0]} ")),
+            ]
+    return sorted(name for name in matches if name.startswith(last))
 
 
 def _starts(name: str, before: Sequence[str]) -> bool:

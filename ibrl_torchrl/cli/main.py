@@ -134,7 +134,7 @@ def _overrides(name: str, arguments: list[str]) -> list[str]:
         end = arguments.index("--")
         rest = ",".join(map(quoted, arguments[end + 1 :]))
         arguments = [*arguments[:end], f"{command.rest}=[{rest}]"]
-    flags = [found for arg in arguments if (found := re.fullmatch(r"--video(=(.+))?", arg))]
+    flags = [match for arg in arguments if (match := re.fullmatch(r"--video(=(.+))?", arg))]
     rest_of = [arg for arg in arguments if arg not in {flag.group() for flag in flags}]
     names = [*takewhile(_NAME.fullmatch, rest_of)] if command.argument else []
     if names and command.many:

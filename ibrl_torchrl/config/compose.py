@@ -97,20 +97,20 @@ def composed(name: str, overrides: Sequence[str] = ()) -> DictConfig:
             return compose(name, [*overrides])
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error)
-        if found := re.search(r"Could not find '(.+?)'", message):
-            path = directory / found.group(1)
+        if match := re.search(r"Could not find '(.+?)'", message):
+            path = directory / match.group(1)
             group = str(path.parent.relative_to(directory))
             raise unknown_name(group, path.name, options(group)) from error
-        if found := re.search(r"Could not override '(.+?)'", message):
-            raise _unknown_setting(found.group(1), name) from error
+        if match := re.search(r"Could not override '(.+?)'", message):
+            raise _unknown_setting(match.group(1), name) from error
         raise UsageError(" ".join(message.split())) from error
 
 
 def options(group: str) -> list[str]:
     """Options of a config group, such as ``"algo"`` or ``"task/metaworld"``, sorted."""
     folder = config_directory() / group
-    found = folder.rglob("*.yaml")
-    names = (path.relative_to(folder).with_suffix("").as_posix() for path in found)
+    paths = folder.rglob("*.yaml")
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in paths)
     return sorted(name for name in names if name.split("/")[-1] != "base")
 
 

@@ -191,8 +191,8 @@ def _sentence_of(about: Setting) -> str:
         about.limits,
         about.unit or "",
     ]
-    told = "; ".join(part for part in extra if part)
-    return f"{about.help} ({told})" if told else about.help
+    details = "; ".join(part for part in extra if part)
+    return f"{about.help} ({details})" if details else about.help
 
 
 def _sentence(text: str) -> str:

@@ -54,11 +54,11 @@ def _unknown(name: str) -> UsageError:
 
 def _part_of(config: DictConfig, schema: type, whole: type) -> DictConfig:
     """Drop what ``whole`` has and ``schema`` lacks; what neither has stays, to be refused."""
-    own, all_of_it = get_type_hints(schema), get_type_hints(whole)
+    accepted, complete = get_type_hints(schema), get_type_hints(whole)
     names = [*map(str, config)]
-    part = OmegaConf.masked_copy(config, [n for n in names if n in own or n not in all_of_it])
+    part = OmegaConf.masked_copy(config, [n for n in names if n in accepted or n not in complete])
     for key in map(str, part):
-        types = own.get(key), all_of_it.get(key)
+        types = accepted.get(key), complete.get(key)
         if all(map(is_dataclass, types)) and isinstance(part._get_node(key), DictConfig):
             part[key] = _part_of(part[key], cast(type, types[0]), cast(type, types[1]))
     return part
