@@ -1,1 +1,1 @@
-"""What policies learn from: demonstrations and replay."""
+"""Training data: demonstrations and replay buffers."""

@@ -122,8 +122,8 @@ def simulator_difference(demos: Demos, env: EnvBase) -> str | None:
     if None in (recorded, installed) or recorded == installed:
         return None
     return (
-        f"{demos.path}: recorded with version {recorded} of the simulator, version {installed} is "
-        "installed; physics may differ, measure it with: ibrl demos check"
+        f"{demos.path}: recorded with version {recorded} of the simulator, here is {installed}; "
+        "physics may differ, measure it with: ibrl demos check"
     )
 
 

@@ -208,7 +208,7 @@ def _read(
             f"{where}: no {key!r}, found {_names(group.get(parent) if parent else group)}"
         )
     if node.dtype.kind not in "fiub":
-        raise UsageError(f"{where}: {key} must hold numbers, found dtype {node.dtype}")
+        raise UsageError(f"{where}: {key} must be numeric, found dtype {node.dtype}")
     if node.ndim == 0 or (length is not None and len(node) != length):
         expected = "one entry per step" if length is None else f"{length} steps as actions have"
         raise UsageError(f"{where}: {key} has shape {list(node.shape)}, expected {expected}")

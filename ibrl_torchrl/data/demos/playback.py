@@ -178,7 +178,7 @@ def _require_equal(trajectory: DemoTrajectory, states: np.ndarray, tolerance: fl
     if differences.max() > tolerance:
         step, index = np.unravel_index(differences.argmax(), differences.shape)
         raise UsageError(
-            f"{trajectory.name}: dimension {index} of state at step {step} was recorded as "
+            f"{trajectory.name}: number {index} of the state at step {step} was recorded as "
             f"{trajectory.states[step, index]:.6g} and is now {states[step, index]:.6g}; "
             f"raise tolerance={tolerance:g} to accept the difference"
         )

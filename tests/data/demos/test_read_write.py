@@ -315,7 +315,7 @@ INVALID_FILES = {
     ),
     "text": (
         replace("demo_1/obs/eef", np.array([b"a", b"b", b"c"])),
-        r"demo_1: obs/eef must hold numbers, found dtype \|S1",
+        r"demo_1: obs/eef must be numeric, found dtype \|S1",
     ),
     "nan": (
         change("demo_1/obs/object", (2, 1), np.nan),

@@ -183,9 +183,7 @@ def test_load_filter_key_selects_episodes(tmp_path):
     assert len(train) == 2 and len(load_demos(path, filter_key="valid").episodes) == 1
     assert torch.equal(train[0][STATE], episodes[2][STATE])
     assert torch.equal(train[1][STATE], episodes[10][STATE])
-    with pytest.raises(
-        UsageError, match="no filter key 'test'; the file has invalid, train"
-    ):
+    with pytest.raises(UsageError, match="no filter key 'test'; the file has invalid, train"):
         load_demos(path, filter_key="test")
     with pytest.raises(UsageError, match="mask/invalid names demo_77, which does not exist"):
         load_demos(path, filter_key="invalid")
