@@ -8,13 +8,14 @@ from typing import Any
 import griffe
 
 _ROLE = re.compile(r":(?:class|func|meth|mod|attr):`~?([^`]*)`")
+_CODE = re.compile(r"(`+[^`]*`+|^ *(?:>>>|\.\.\.) .*$)", re.MULTILINE)
 
 
 class Docstrings(griffe.Extension):
     """Rewrite what is written for doctest and reStructuredText.
 
-    ``Example:`` is a section of doctests, a role is code, and ``::`` at the end of a line starts an
-    indented code block, as in Markdown without it.
+    ``Example:`` is a section of doctests, a role is code, ``::`` at the end of a line starts an
+    indented code block, and shapes such as ``[*, A]`` are no emphasis.
     """
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
@@ -22,5 +23,7 @@ class Docstrings(griffe.Extension):
         if (docstring := obj.docstring) is None:
             return
         text = re.sub(r"^Example:$", "Examples:", docstring.value, flags=re.MULTILINE)
-        text = _ROLE.sub(r"`\1`", text)
-        docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
+        text = re.sub(r"::$", ":", _ROLE.sub(r"`\1`", text), flags=re.MULTILINE)
+        parts = _CODE.split(text)
+        parts[::2] = [part.replace("[*", r"[\*") for part in parts[::2]]
+        docstring.value = "".join(parts)

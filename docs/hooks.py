@@ -30,7 +30,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     def placeholder(display: str) -> Any:
         def replace(match: re.Match[str]) -> str:
             name = f"equation{len(_equations):04}x"
-            _equations[name] = convert(" ".join(match[1].split()), display=display)
+            mathml = convert(" ".join(match[1].split()), display=display)
+            _equations[name] = f'<span class="equation {display}">{mathml}</span>'
             return f"\n{name}\n" if display == "block" else name
 
         return replace
