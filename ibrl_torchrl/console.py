@@ -1,4 +1,4 @@
-"""What a person sees while a job works: bars on a terminal, lines everywhere."""
+"""Console output: progress bars on a terminal, lines everywhere."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tqdm import tqdm
 
 
 def progress_bar(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
-    """A progress bar on standard error, silent where that is not a terminal."""
+    """Progress bar on standard error, disabled where that is not a terminal."""
     return tqdm(items, disable=None, **settings)
 
 
 def echo(line: str) -> None:
-    """Print a line to standard output without tearing a bar apart."""
+    """Print a line to standard output, above a progress bar."""
     tqdm.write(line)
 
 
 @contextmanager
 def redirect_output(file: Path | None) -> Iterator[None]:
-    """Send lines and warnings to the end of a file, not to the terminal; None changes nothing.
+    """Append standard output and errors to a file instead of the terminal; None changes nothing.
 
-    What went wrong in the block is written there before it is raised.
+    An exception of the block is written there too before it is raised.
     """
     if file is None:
         yield

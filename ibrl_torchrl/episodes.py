@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torchrl.envs import CatFrames
 
 from ibrl_torchrl.keys import DONE, NEXT, REWARD, SUCCESS, TERMINATED, TRUNCATED
 
@@ -53,12 +54,12 @@ def pack_episode(
         for key in observations
     }
     dropped = {*observations, *([] if keys is None else observation_keys(episode)), NEXT}
-    for key in episode.keys():
+    for key, values in episode.items():
         if key not in dropped and (keys is None or key not in _OUTCOMES):
-            packed[f"{_ROOT}{key}"] = episode[key].clone()
-    for key in episode[NEXT].keys():
+            packed[f"{_ROOT}{key}"] = values.clone()
+    for key, values in episode[NEXT].items():
         if key in _OUTCOMES:
-            packed[f"{_NEXT}{key}"] = episode[NEXT, key].clone()
+            packed[f"{_NEXT}{key}"] = values.clone()
     return packed
 
 
@@ -83,10 +84,9 @@ def unpack_episode(
 
 
 def stack_frames(episode: TensorDictBase, frames: int, states: int) -> None:
-    """Replace each observation of an episode by the last few, in place, as ``CatFrames`` does.
+    """Replace each observation of an episode by the last few, in place, by ``CatFrames``.
 
-    Before the start, the first image is repeated and states are zero. (TorchRL's ``CatFrames``
-    gives the same numbers on an episode, but pads images and states alike in one transform.)
+    Before the start, the first image is repeated and states are zero.
 
     Args:
         episode: TensorDict [T] with single observations.
@@ -94,21 +94,25 @@ def stack_frames(episode: TensorDictBase, frames: int, states: int) -> None:
         states: vectors [n] in any other observation.
     """
     for key in observation_keys(episode):
-        depth = _depth(episode[key], frames, states)
-        if depth == 1:
-            continue
-        values = torch.cat([episode[key], episode[NEXT, key][-1:]])
-        earlier = values[:1] if _is_image(values) else torch.zeros_like(values[:1])
-        padded = torch.cat([earlier.expand(depth - 1, *values.shape[1:]), values])
-        stacked = torch.cat([padded[i : i + len(values)] for i in range(depth)], dim=1)
-        episode[key], episode[NEXT, key] = stacked[:-1], stacked[1:]
+        image = _is_image(episode[key])
+        depth = frames if image else states
+        if depth > 1:
+            stack = CatFrames(
+                depth,
+                -3 if image else -1,
+                in_keys=[key, (NEXT, key)],
+                padding="same" if image else "constant",
+            )
+            timed = episode.copy()
+            timed.names = [*episode.names[:-1], "time"]
+            episode.update(stack(timed).select(key, (NEXT, key)))
 
 
 def unstack_frames(episode: TensorDictBase, frames: int, states: int) -> TensorDictBase:
     """Episode with the newest observation of each stack alone; the inverse of `stack_frames`."""
     single = episode.copy()
     for key in observation_keys(episode):
-        depth = _depth(episode[key], frames, states)
+        depth = frames if _is_image(episode[key]) else states
         for name in (key, (NEXT, key)):
             single[name] = episode[name][:, -(episode[name].shape[1] // depth) :]
     return single
@@ -116,7 +120,3 @@ def unstack_frames(episode: TensorDictBase, frames: int, states: int) -> TensorD
 
 def _is_image(values: Tensor) -> bool:
     return values.dtype == torch.uint8
-
-
-def _depth(values: Tensor, frames: int, states: int) -> int:
-    return frames if _is_image(values) else states

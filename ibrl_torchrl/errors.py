@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, answered with one line."""
+"""Errors that a user can fix, reported in one line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from types import ModuleType
 
 
 class UsageError(Exception):
-    """A mistake the user can mend.
+    """Error that the user can fix.
 
-    The message is one line that names the offending value and the remedy. The command line prints
-    it and exits with code 2; everything else that is raised is a defect of this package.
+    The message is one line that names the invalid value and the remedy. The command line prints it
+    and exits with code 2; any other exception is a defect of this package.
     """
 
 
@@ -40,15 +40,15 @@ def require_extra(module: str, extra: str) -> ModuleType:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The answer to a name that is not in a table.
+    """Error for an unknown name.
 
     Args:
-        kind: what was named, such as ``"Meta-World task"``.
-        name: the name that is not known.
-        known: the names that are.
+        kind: kind of the name, such as ``"Meta-World task"``.
+        name: the unknown name.
+        known: all known names.
 
     Returns:
-        The error, to be raised; its message lists the closest names, or all where none is close.
+        Error to raise; its message lists the closest names, or all where none is close.
     """
     known = sorted(known)
     close = get_close_matches(name, known)

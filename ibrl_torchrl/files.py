@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic files: complete or absent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and move it there when the block succeeds.
+    """Temporary path beside ``path``, moved there when the block succeeds.
 
-    What was at ``path`` stays until all of the new content is on the disk, whatever happens.
+    An existing file stays until all of the new content is on the disk.
 
     Raises:
         UsageError: the folder cannot be written to, or the disk is full.
@@ -32,8 +32,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise UsageError(f"{path}: cannot write here ({error.strerror})") from error
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         if error.errno not in _FULL:
@@ -46,7 +46,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, whole or not at all.
+    """Write a CSV file atomically.
 
     Raises:
         UsageError: the folder cannot be written to.
@@ -58,7 +58,7 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[obje
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all.
+    """Write a JSON file atomically.
 
     Raises:
         UsageError: the folder cannot be written to.

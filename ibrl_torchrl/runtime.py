@@ -1,4 +1,4 @@
-"""The process: seeds, threads, device, signals."""
+"""Process: seeds, threads, device, deferred signals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from ibrl_torchrl.errors import UsageError
 
 
 def setup_process(seed: int, threads: int | None, device: str) -> torch.device:
-    """Fix the random states and the number of threads; find the device.
+    """Seed Python, NumPy and PyTorch, set the number of threads, and check the device.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: the device is not available.
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -32,44 +33,44 @@ def setup_process(seed: int, threads: int | None, device: str) -> torch.device:
 
 
 class InterruptHandler:
-    """Holds back the first Ctrl-C or SIGTERM until :meth:`check`; a second one stops at once.
+    """Context manager that defers the first Ctrl-C or SIGTERM to the next :meth:`check`.
 
-    Within ``with``; in threads other than the main one, where signals do not arrive, it does
-    nothing.
+    A second one interrupts immediately. In threads other than the main one, which receive no
+    signals, it does nothing.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self._asked = False
-        self._before: dict[signal.Signals, object] = {}
+        self._requested = False
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> InterruptHandler:
         if threading.current_thread() is threading.main_thread():
-            for each in self._SIGNALS:
-                self._before[each] = signal.signal(each, self._ask)
+            for number in self._SIGNALS:
+                self._handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def check(self) -> None:
-        """A moment at which to stop.
+        """Raise a deferred interrupt.
 
         Raises:
-            Interrupted: it was asked for.
+            Interrupted: a signal has arrived.
         """
-        if self._asked:
+        if self._requested:
             raise Interrupted
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self._asked:
+        if self._requested:
             raise KeyboardInterrupt
-        self._asked = True
-        echo("stopping after this episode; once more to stop at once")
+        self._requested = True
+        echo("stopping after this episode; interrupt again to stop immediately")
 
 
 class Interrupted(KeyboardInterrupt):
-    """Stopped between episodes, where a run can go on from."""
+    """Interrupt between two episodes, from where a run can resume."""

@@ -17,14 +17,14 @@ from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.keys import proposal_key
 from ibrl_torchrl.modules import ExecuteProposal, FastTensorDictModule, FrozenPolicy
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, load_state, save_checkpoint
+from ibrl_torchrl.runs.folder import IMITATION
 
 KIND = "imitation"
-FOLDER = "imitation"  # of a run folder
 
 
 def policy_path(run_dir: Path, name: str) -> Path:
     """File of an imitation policy in a run folder."""
-    return run_dir / FOLDER / f"{name}.pt"
+    return run_dir / IMITATION / f"{name}.pt"
 
 
 def policy_module(

@@ -1,4 +1,4 @@
-"""Which episodes a run learns from, and when they are played."""
+"""Collector of training episodes, in a reproducible order."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ibrl_torchrl.rollouts.episode import Rollouts
 
 
 class CollectedEpisode(NamedTuple):
-    """An episode [T] to learn from, and whether it belongs to the warm-up."""
+    """Training episode [T], and whether it belongs to the warm-up."""
 
     episode: TensorDict
     is_warmup: bool
 
 
 class EpisodeCollector(Iterator[CollectedEpisode]):
-    """Training episodes without end, in the order of their numbers.
+    """Endless iterator of training episodes, in the order of their numbers.
 
-    Episode ``i`` is a function of ``seed``, ``i`` and the weights it is played with. As many are
-    played side by side as ``rollouts`` can. They all begin with the same weights, and the learner
-    waits for them; or, overlapping, one begins whenever one is taken, and the learner learns from
-    what it took meanwhile. Either way they are taken in order, so that what is learned does not
-    depend on how long anything takes. Overlapping, half as many more as can be played are ordered,
-    so that nobody idles whose episode is not the next to be taken.
+    Episode ``i`` is a function of ``seed``, ``i`` and the weights at its start. As many run in
+    parallel as ``rollouts`` has workers. Without ``overlap`` they start together, with the same
+    weights, and the learner waits for them. With ``overlap`` one is submitted whenever one is
+    taken, and they run while the learner updates; half as many more as there are workers are
+    submitted, so that no worker is idle while an earlier episode is unfinished. In both cases the
+    order is fixed, so that results do not depend on the speed of anything.
 
     Args:
-        rollouts: plays the policies ``"warmup"`` and ``"explore"``.
+        rollouts: run the policies ``"warmup"`` and ``"explore"``.
         seed: of the run.
-        warmup_episodes: episodes of ``"warmup"``; all others are of ``"explore"``.
-        overlap: play while the learner learns.
-        num_completed: episodes that an interrupted run had taken before.
+        warmup_episodes: number of episodes of ``"warmup"``; all later ones are of ``"explore"``.
+        overlap: collect while the learner updates. Default False.
+        num_completed: episodes that an interrupted run had taken.
         in_flight: episodes that it had submitted and not taken.
     """
 
@@ -54,39 +54,39 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         self._seed = seed
         self._warmup_episodes = warmup_episodes
         self._overlap = overlap
-        self._number = rollouts.num_workers + (rollouts.num_workers // 2 if overlap else 0)
-        self._taken = num_completed
-        self._begun: deque[Future[TensorDict]] = deque(map(_finished, in_flight))
+        self._num_parallel = rollouts.num_workers + (rollouts.num_workers // 2 if overlap else 0)
+        self._num_completed = num_completed
+        self._futures: deque[Future[TensorDict]] = deque(map(_completed, in_flight))
 
     def __next__(self) -> CollectedEpisode:
         """Wait for the next episode."""
-        if not self._begun:
-            self._begin(self._number)
-        episode = self._begun.popleft().result()
-        is_warmup = self._taken < self._warmup_episodes
-        self._taken += 1
+        if not self._futures:
+            self._submit(self._num_parallel)
+        episode = self._futures.popleft().result()
+        is_warmup = self._num_completed < self._warmup_episodes
+        self._num_completed += 1
         if self._overlap:
-            self._begin(1)
+            self._submit(1)
         return CollectedEpisode(episode, is_warmup)
 
     def in_flight(self) -> list[TensorDict]:
-        """The episodes that were begun and not taken; waits for their ends."""
-        return [begun.result() for begun in self._begun]
+        """Wait for the episodes that are submitted and not taken."""
+        return [future.result() for future in self._futures]
 
-    def _begin(self, count: int) -> None:
-        first = self._taken + len(self._begun)
+    def _submit(self, count: int) -> None:
+        first = self._num_completed + len(self._futures)
         for number in range(first, first + count):
             policy = WARMUP if number < self._warmup_episodes else EXPLORE
             seed = episode_seed(self._seed, number)
-            self._begun.append(self._rollouts.submit(policy, seed, explore=True))
+            self._futures.append(self._rollouts.submit(policy, seed, explore=True))
 
 
 def episode_seed(seed: int, number: int) -> int:
-    """The seed of a run's episode, spread over 32 bits so that runs do not share any."""
+    """Seed of a run's episode, spread over 32 bits so that runs do not share any."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
-def _finished(episode: TensorDict) -> Future[TensorDict]:
-    played: Future[TensorDict] = Future()
-    played.set_result(episode)
-    return played
+def _completed(episode: TensorDict) -> Future[TensorDict]:
+    future: Future[TensorDict] = Future()
+    future.set_result(episode)
+    return future

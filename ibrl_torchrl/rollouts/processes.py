@@ -1,4 +1,4 @@
-"""Episodes played in worker processes, with copies of the policies."""
+"""Rollouts in worker processes, with copies of the policies."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,33 +28,42 @@ from ibrl_torchrl.episodes import pack_episode, unpack_episode
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.rollouts.episode import rollout_episode
 
-MAX_DEATHS = 3  # of workers at one episode, or before their first
-_EPISODE, _REFUSAL, _FAILURE = range(3)  # what a worker answers
+MAX_DEATHS = 3  # of workers during one episode, or before their first
+_EPISODE, _USAGE_ERROR, _FAILURE = range(3)  # kinds of a worker's messages
 
 
 @dataclass
 class RolloutRequest:
-    """An episode to be played; ``deaths`` counts the workers that were lost at it."""
+    """Request for one episode.
+
+    Attributes:
+        policy: name of the policy.
+        seed: of the episode.
+        explore: act with exploration; such requests have priority.
+        weights: weights of all policies.
+        future: result.
+        deaths: workers that died while running it.
+    """
 
     policy: str
     seed: int
     explore: bool
     weights: list[Tensor]
-    played: Future[TensorDict] = field(default_factory=Future)
+    future: Future[TensorDict] = field(default_factory=Future)
     deaths: int = 0
 
 
 class RolloutWorkers:
-    """Plays episodes in worker processes, each with an environment of its own.
+    """Rollouts in worker processes, each with an environment of its own.
 
-    Orders are played by whoever is idle, exploring ones first. What an episode holds does not
-    depend on by whom, when or beside what it is played, see :func:`rollout_episode`. A worker
-    that dies is replaced and its episode played again from the start.
+    Idle workers take requests in their order, exploring ones first. An episode is a function of its
+    request alone (:func:`~ibrl_torchrl.rollouts.episode.rollout_episode`), so that neither the
+    worker nor the time matter. A worker that dies is replaced and its episode repeated.
 
     Args:
         make_env: makes a worker's environment; it is pickled.
-        policies: by name. Workers get copies, whose weights come with each order.
-        num_workers: number of workers.
+        policies: by name. Workers have copies, whose weights come with each request.
+        num_workers: number of processes.
     """
 
     def __init__(
@@ -65,123 +75,126 @@ class RolloutWorkers:
         self.policies = policies
         self.num_workers = num_workers
         self._tensors = _tensors(nn.ModuleDict(dict(policies)))
-        self._orders: tuple[deque[RolloutRequest], deque[RolloutRequest]] = (
-            deque(),
-            deque(),
-        )  # exploring, others
+        # Exploring requests, then all others.
+        self._queues: tuple[deque[RolloutRequest], deque[RolloutRequest]] = deque(), deque()
         self._lock = threading.Lock()
         self._wakeup_receiver, self._wakeup_sender = mp.Pipe(duplex=False)
         self._closing = False
         self._workers = [_Worker(make_env, policies) for _ in range(num_workers)]
-        self._dispatcher = threading.Thread(target=self._work, daemon=True, name="rollouts")
+        self._dispatcher = threading.Thread(target=self._dispatch_loop, daemon=True, name="rollout")
         self._dispatcher.start()
 
     def snapshot(self) -> list[Tensor]:
-        """The weights of all policies as they are now."""
+        """Copy of the current weights of all policies."""
         return [tensor.detach().clone() for tensor in self._tensors]
 
     def submit(
         self, policy: str, seed: int, *, explore: bool = False, weights: list[Tensor] | None = None
     ) -> Future[TensorDict]:
-        """Let an episode be played, see :class:`Rollouts`.
+        """Request an episode, see :class:`~ibrl_torchrl.rollouts.episode.Rollouts`.
 
-        The result raises UsageError where the environment does, or where workers died at it
-        ``MAX_DEATHS`` times.
+        The result raises UsageError where the environment does, or where ``MAX_DEATHS`` workers
+        died during the episode.
         """
-        order = RolloutRequest(
+        request = RolloutRequest(
             policy, seed, explore, self.snapshot() if weights is None else weights
         )
         with self._lock:
-            self._orders[not explore].append(order)
+            self._queues[not explore].append(request)
         self._wakeup_sender.send(None)
-        return order.played
+        return request.future
 
     def close(self) -> None:
-        """Stop all workers; what is not played yet is cancelled."""
+        """Stop all workers and cancel unfinished requests."""
         self._closing = True
         self._wakeup_sender.send(None)
         self._dispatcher.join()
         for worker in self._workers:
             worker.stop()
-        for order in self._open_orders():
-            order.played.cancel()
+        for request in self._unfinished():
+            request.future.cancel()
 
-    def _open_orders(self) -> list[RolloutRequest]:
-        playing = [worker.order for worker in self._workers if worker.order is not None]
-        return [*playing, *self._orders[0], *self._orders[1]]
+    def _unfinished(self) -> list[RolloutRequest]:
+        running = [worker.request for worker in self._workers if worker.request is not None]
+        return [*running, *self._queues[0], *self._queues[1]]
 
-    def _work(self) -> None:
-        """Hand out orders and take in episodes, until closed."""
+    def _dispatch_loop(self) -> None:
+        """Dispatch requests and receive episodes until closed."""
         try:
             while not self._closing:
                 self._dispatch()
-                ready = wait(
-                    [self._wakeup_receiver, *(w.connection for w in self._workers if w.is_alive)]
-                )
+                connections = [worker.connection for worker in self._workers if worker.is_alive]
+                ready = wait([self._wakeup_receiver, *connections])
                 if self._wakeup_receiver in ready:
                     self._wakeup_receiver.recv()
                 for worker in self._workers:
                     if worker.connection in ready:
                         self._receive(worker)
-        except BaseException as error:  # nobody else would hear of it
-            for order in self._open_orders():
-                order.played.set_exception(error)
+        except BaseException as error:  # futures are the only way to report from this thread
+            for request in self._unfinished():
+                request.future.set_exception(error)
             raise
 
     def _dispatch(self) -> None:
-        idle = [worker for worker in self._workers if worker.order is None]
+        """Send waiting requests to idle workers."""
+        idle = [worker for worker in self._workers if worker.request is None]
         for worker in idle:
             with self._lock:
-                orders = self._orders[0] or self._orders[1]
-                if not orders:
+                queue = self._queues[0] or self._queues[1]
+                if not queue:
                     return
-                order = orders.popleft()
-            worker.play(order)
+                request = queue.popleft()
+            worker.run(request)
 
     def _receive(self, worker: _Worker) -> None:
+        """Resolve the request of a worker that has answered or died."""
+        request = worker.request
         try:
             kind, content = worker.connection.recv()
         except (EOFError, ConnectionError):
             self._handle_death(worker)
             return
-        order, worker.order = worker.order, None
+        worker.request = None
+        if request is None:
+            raise RuntimeError("a rollout worker answered without a request")
         if kind == _EPISODE:
-            order.played.set_result(_from_arrays(content))
-        elif kind == _REFUSAL:
-            order.played.set_exception(UsageError(content))
+            request.future.set_result(_from_arrays(content))
+        elif kind == _USAGE_ERROR:
+            request.future.set_exception(UsageError(content))
         else:
-            order.played.set_exception(RuntimeError(f"in a rollout worker:\n{content}"))
+            request.future.set_exception(RuntimeError(f"in a rollout worker:\n{content}"))
 
     def _handle_death(self, worker: _Worker) -> None:
-        """Let another worker play what this one was lost at."""
-        order, worker.order = worker.order, None
+        """Requeue the request of a worker that died, first in its queue."""
+        request, worker.request = worker.request, None
         code = worker.stop()
-        if order is None:
+        if request is None:
             return
-        order.deaths += 1
-        if order.deaths < MAX_DEATHS:
-            echo(f"warning: a rollout worker died (exit code {code}); its episode is played again")
+        request.deaths += 1
+        if request.deaths < MAX_DEATHS:
+            echo(f"warning: a rollout worker died (exit code {code}); its episode is repeated")
             with self._lock:
-                self._orders[not order.explore].appendleft(order)
+                self._queues[not request.explore].appendleft(request)
         else:
-            order.played.set_exception(
+            request.future.set_exception(
                 UsageError(
-                    f"rollout workers died {order.deaths} times (exit code {code}) at the episode "
-                    f"of seed {order.seed}; free memory, or see why with collector.workers=0"
+                    f"rollout workers died {request.deaths} times (exit code {code}) during the "
+                    f"episode of seed {request.seed}; free memory, or see the cause with "
+                    "collector.workers=0"
                 )
             )
 
 
 class _Worker:
-    """A process, its end of the line, and the copy of the policies that both can see."""
+    """Worker process, its connection, and a copy of the policies in shared memory."""
 
     def __init__(
         self, make_env: Callable[[], EnvBase], policies: Mapping[str, TensorDictModuleBase]
     ) -> None:
         self._make_env = make_env
-        self._twin = copy.deepcopy(nn.ModuleDict(dict(policies))).share_memory()
-        self._tensors = _tensors(self._twin)
-        self.order: RolloutRequest | None = None
+        self._policies = copy.deepcopy(nn.ModuleDict(dict(policies))).share_memory()
+        self._tensors = _tensors(self._policies)
+        self.request: RolloutRequest | None = None
         self._start()
 
     @property
@@ -189,59 +202,58 @@ class _Worker:
         return not self.connection.closed
 
     def _start(self) -> None:
-        # Processes of joblib have a start method that one of spawn would be told of and not know.
+        # joblib's processes have a start method of their own, which a spawned child does not know.
         if mp.get_start_method() not in mp.get_all_start_methods():
             mp.set_start_method("spawn", force=True)
         context = mp.get_context("spawn")
-        self.connection, other = context.Pipe()
+        self.connection, remote = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(other, self._make_env, self._twin), daemon=True
+            target=_worker_loop, args=(remote, self._make_env, self._policies), daemon=True
         )
         self._process.start()
-        other.close()  # so that only the process holds it, and its death closes the line
+        remote.close()  # so that the connection closes when the process dies
 
     @torch.no_grad()
-    def play(self, order: RolloutRequest) -> None:
-        """Begin an episode; the worker is idle, so nobody reads its weights now."""
+    def run(self, request: RolloutRequest) -> None:
+        """Start an episode in an idle worker, which reads no weights at this time."""
         if not self.is_alive:
             self._start()
-        for mine, given in zip(self._tensors, order.weights, strict=True):
-            mine.copy_(given)
+        for tensor, value in zip(self._tensors, request.weights, strict=True):
+            tensor.copy_(value)
         if any(tensor.is_cuda for tensor in self._tensors):
             torch.cuda.synchronize()
-        self.order = order
-        with suppress(ConnectionError):  # it has died, and its line tells so again
-            self.connection.send((order.policy, order.seed, order.explore))
+        self.request = request
+        with suppress(ConnectionError):  # a dead worker, which the connection reports again
+            self.connection.send((request.policy, request.seed, request.explore))
 
     def stop(self) -> int | None:
-        """End the process, if it has not ended itself; its exit code."""
+        """Terminate the process; its exit code."""
         self.connection.close()
         self._process.terminate()
         self._process.join()
         return self._process.exitcode
 
 
-def _serve(
+def _worker_loop(
     connection: Connection, make_env: Callable[[], EnvBase], policies: nn.ModuleDict
 ) -> None:
-    """What a worker does: play what it is told to, until nobody is there any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who orders
+    """Run requests until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     torch.set_num_threads(1)
     env: EnvBase | None = None
     try:
         while True:
             policy, seed, explore = connection.recv()
+            message: tuple[int, Any]
             try:
                 env = env or make_env()
-                answer = (
-                    _EPISODE,
-                    _to_arrays(rollout_episode(env, policies[policy], seed, explore=explore)),
-                )
+                episode = rollout_episode(env, policies[policy], seed, explore=explore)
+                message = _EPISODE, _to_arrays(episode)
             except UsageError as error:
-                answer = _REFUSAL, str(error)
+                message = _USAGE_ERROR, str(error)
             except Exception:
-                answer = _FAILURE, traceback.format_exc()
-            connection.send(answer)
+                message = _FAILURE, traceback.format_exc()
+            connection.send(message)
     except (EOFError, ConnectionError):
         sys.exit()
 

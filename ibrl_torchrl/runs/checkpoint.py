@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, read without executing anything in them."""
+"""Checkpoints: written atomically, read without unpickling code."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str, Any]) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint atomically.
 
     Args:
         path: file to write or replace.
-        kind: what it holds, such as ``"bc"`` or ``"ibrl"``.
-        meta: plain values that say what it belongs to, such as the task.
-        state: state dicts by part.
+        kind: kind of contents, such as ``"imitation"`` or ``"ibrl"``.
+        meta: plain values that identify its origin, such as the task.
+        state: state dicts by name.
 
     Raises:
         UsageError: the folder cannot be written to, or the disk is full.
     """
-    content = io.BytesIO()  # PyTorch's own writing does not tell a full disk from other failures
+    content = io.BytesIO()  # torch.save does not distinguish a full disk from other failures
     torch.save({"format": FORMAT, "kind": kind, "meta": meta, "state": state}, content)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
@@ -36,33 +36,33 @@ def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str
 def load_checkpoint(
     path: Path, kind: str, expected: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint of this project on the CPU, pickled code refused.
+    """Read a checkpoint to the CPU; pickled code is refused.
 
     Args:
         path: file written by :func:`save_checkpoint`.
-        kind: what it must hold.
-        expected: entries that its ``meta`` must have.
+        kind: expected kind of contents.
+        expected: expected entries of its ``meta``.
 
     Returns:
         Its ``meta`` and its ``state``.
 
     Raises:
-        UsageError: the file is missing, unreadable, damaged, of another kind, or belongs to
-            something else.
+        UsageError: the file is missing, unreadable, damaged, of another kind, or of another
+            origin.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
-        file = io.BytesIO(path.read_bytes())  # so that what fails below is its content
+        file = io.BytesIO(path.read_bytes())  # so that failures below are of its contents
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         found, meta, state = content["kind"], dict(content["meta"]), dict(content["state"])
         version = content["format"]
-    except Exception as error:  # what PyTorch raises depends on which byte is damaged
+    except Exception as error:  # the exception depends on the damaged byte
         raise UsageError(
-            f"{path}: not a checkpoint of this program, or a damaged one; train it again"
+            f"{path}: not a checkpoint of this program, or damaged; train again"
         ) from error
     if version != FORMAT:
         raise UsageError(f"{path}: checkpoint format {version}, this version reads {FORMAT}")

@@ -1,7 +1,7 @@
-"""A run's episodes on disk, from which its replay is filled again.
+"""Log of a run's episodes, from which its replay is filled again after an interruption.
 
-Each is written once, so that a checkpoint costs what has come since the last one, however much the
-replay holds.
+Each episode is written once, so that a checkpoint costs what has been collected since the last one,
+whatever the size of the replay.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _KIND = "episodes"
 
 
 class EpisodeLog:
-    """Episodes in the order they came, as files of a folder.
+    """Log of episodes in their order, as files of a folder.
 
     Args:
-        folder: of the files; it is made when there is something to write.
-        keys: of the observations to keep.
-        frame_stack: images in an observation; each is written once.
-        state_stack: numbers in an observation, likewise.
+        folder: of the files; it is created by the first :meth:`flush`.
+        keys: observation keys to write.
+        frame_stack: images in an observation, of which the newest alone is written. Default 1.
+        state_stack: states in any other observation, likewise. Default 1.
     """
 
     def __init__(
@@ -36,48 +36,48 @@ class EpisodeLog:
         self._folder = folder
         self._keys = keys
         self._stacks = {"frame_stack": frame_stack, "state_stack": state_stack}
-        self._written = 0
-        self._waiting: list[dict[str, Tensor]] = []
+        self._num_written = 0
+        self._unwritten: list[dict[str, Tensor]] = []
 
     def append(self, episode: TensorDictBase) -> None:
-        """Take an episode [T], to be written with the next :meth:`flush`."""
-        self._waiting.append(pack_episode(episode, self._keys, **self._stacks))
+        """Append an episode [T], which the next :meth:`flush` writes."""
+        self._unwritten.append(pack_episode(episode, self._keys, **self._stacks))
 
     def flush(self) -> int:
-        """Write what has come since the last time, whole or not at all.
+        """Write all new episodes atomically.
 
         Returns:
-            How many episodes are written by now.
+            Number of written episodes.
         """
-        if self._waiting:
+        if self._unwritten:
             self._folder.mkdir(exist_ok=True)
-            meta = {"first": self._written, "number": len(self._waiting)}
-            state = {str(i): episode for i, episode in enumerate(self._waiting)}
-            save_checkpoint(self._folder / f"{self._written:07d}.pt", _KIND, meta, state)
-            self._written += len(self._waiting)
-            self._waiting = []
-        return self._written
+            meta = {"first": self._num_written, "number": len(self._unwritten)}
+            state = {str(i): episode for i, episode in enumerate(self._unwritten)}
+            save_checkpoint(self._folder / f"{self._num_written:07d}.pt", _KIND, meta, state)
+            self._num_written += len(self._unwritten)
+            self._unwritten = []
+        return self._num_written
 
     def read(self, count: int) -> Iterator[TensorDict]:
-        """Yield the first ``count`` episodes, and forget those after them.
+        """Yield the first ``count`` episodes and delete later ones.
 
         Raises:
             UsageError: a file is missing or damaged.
         """
         for path in sorted(self._folder.glob("*.pt")):
-            if self._written >= count:
+            if self._num_written >= count:
                 path.unlink()
                 continue
-            meta, state = load_checkpoint(path, _KIND, {"first": self._written})
+            meta, state = load_checkpoint(path, _KIND, {"first": self._num_written})
             for number in range(meta["number"]):
                 yield unpack_episode(state[str(number)], **self._stacks)
-            self._written += meta["number"]
-        if self._written != count:
+            self._num_written += meta["number"]
+        if self._num_written != count:
             raise UsageError(
-                f"{self._folder}: holds {self._written} episodes, the checkpoint was written "
-                f"after {count}; begin the run anew"
+                f"{self._folder}: holds {self._num_written} episodes, the checkpoint was written "
+                f"after {count}; start the run again"
             )
 
     def remove(self) -> None:
-        """Delete all that is written."""
+        """Delete all files."""
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind."""
+"""Run folder: files, lock, settings, resuming."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from omegaconf import OmegaConf
 
@@ -15,26 +15,27 @@ from ibrl_torchrl.console import echo, redirect_output
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import atomic_path
 from ibrl_torchrl.runs.provenance import append_resumption, write_provenance
-from ibrl_torchrl.runs.tables import flatten_settings
+from ibrl_torchrl.runs.tables import EVAL, EVALUATION, TRAIN, flatten_settings
 
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint.pt"
-EVALUATION = "evaluation.csv"
 LOG = "log.txt"
 BEST = "best.pt"
 FAILED = "not-finite.pt"
 PREVIOUS = "checkpoint-previous.pt"
 EPISODES = "episodes"
+IMITATION = "imitation"
 _LOCK = ".lock"
-# What a run that is begun anew must not find.
-_REPLACED = ("demos.hdf5", "bc.pt", CHECKPOINT, PREVIOUS, BEST, "train.csv", "eval.csv")
+# Removed when an unfinished run without a checkpoint is started again.
+_REMOVED_FILES = ("demos.hdf5", CHECKPOINT, PREVIOUS, BEST, TRAIN, EVAL)
+_REMOVED_FOLDERS = (EPISODES, IMITATION)
 
-# Settings that a resumed run need not share.
-OF_THE_CALL = ("run_dir", "resume", "if_exists", "quiet")
+# Settings of a call, which may differ when a run is resumed.
+CALL_SETTINGS = ("run_dir", "resume", "if_exists", "quiet")
 
 
 def is_finished(path: str | Path) -> bool:
-    """Whether a folder holds a run that went to its end."""
+    """Whether a folder holds a finished run."""
     return (Path(path) / EVALUATION).is_file()
 
 
@@ -42,44 +43,45 @@ def is_finished(path: str | Path) -> bool:
 def open_run_folder(
     path: str | Path, config: object, if_exists: str = "refuse"
 ) -> Iterator[RunFolder]:
-    """Make a run's folder, or enter that of an interrupted run, and keep others out of it.
+    """Create and lock a run folder, or lock that of an interrupted run.
 
-    ``config.yaml`` is the resolved configuration, ``run.json`` the command line, package versions,
-    commit and start time, and those of each time it was resumed.
+    ``config.yaml`` is the resolved configuration; ``run.json`` the command line, package versions,
+    commit and start time of the run and of each resumption.
 
     Args:
         path: of the folder.
-        config: a dataclass.
-        if_exists: ``"refuse"``; or ``"resume"``, which enters an unfinished run that has a
-            checkpoint, and begins one anew that has none, whose files are removed.
+        config: dataclass of settings.
+        if_exists: ``"refuse"``; or ``"resume"``, which resumes an unfinished run that has a
+            checkpoint and starts one again that has none, removing its files.
 
     Raises:
-        UsageError: the folder holds a run already, or one with other settings or of other versions
-            of what it depends on; another process is at it; or it cannot be written to.
+        UsageError: the folder holds a run already, or one with other settings or package versions;
+            it is locked by another process; or it cannot be written to.
     """
     path = Path(path)
     exists = (path / CONFIG).exists()
     if exists and (if_exists == "refuse" or is_finished(path)):
         raise UsageError(f"{path}: holds a run already; choose another run_dir=")
     with lock_folder(path):
-        for unfinished in path.rglob(".*.tmp"):  # of a process that was killed
-            unfinished.unlink()
+        for temporary in path.rglob(".*.tmp"):  # of a process that was killed
+            temporary.unlink()
         is_resumed = exists and (path / CHECKPOINT).exists()
         if is_resumed:
             _require_same(path, read_config(path), _plain(config))
             append_resumption(path)
         else:
-            for name in _REPLACED:
+            for name in _REMOVED_FILES:
                 (path / name).unlink(missing_ok=True)
-            shutil.rmtree(path / EPISODES, ignore_errors=True)
-            with atomic_path(path / CONFIG) as temporary:
-                OmegaConf.save(OmegaConf.structured(config), temporary)
+            for name in _REMOVED_FOLDERS:
+                shutil.rmtree(path / name, ignore_errors=True)
+            with atomic_path(path / CONFIG) as unfinished:
+                OmegaConf.save(OmegaConf.structured(config), unfinished)
             write_provenance(path)
         yield RunFolder(path, is_resumed)
 
 
 class RunFolder(NamedTuple):
-    """A run's folder, and whether there is a checkpoint in it to go on from."""
+    """Run folder, and whether it has a checkpoint to resume from."""
 
     path: Path
     is_resumed: bool
@@ -87,44 +89,44 @@ class RunFolder(NamedTuple):
 
 @contextmanager
 def lock_folder(path: Path) -> Iterator[None]:
-    """Make a folder and keep other processes out of it; of one that dies, the lock goes with it.
+    """Create a folder and lock it against other processes; the lock ends with the process.
 
     Raises:
-        UsageError: it cannot be made, or another process holds its lock.
+        UsageError: it cannot be created, or is locked by another process.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{path}: cannot make the folder ({error.strerror})") from error
+        raise UsageError(f"{path}: cannot create the folder ({error.strerror})") from error
     with (path / _LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(f"{path}: another process is at it; wait for its end") from error
+            raise UsageError(f"{path}: is locked by another process; wait until it ends") from error
         yield
 
 
-def _require_same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse to go on with other settings.
+def _require_same(path: Path, original: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse to resume with other settings.
 
     Raises:
         UsageError: names the first difference.
     """
-    began = dict(flatten_settings(found))
-    for key, value in flatten_settings(wanted):
-        if key not in OF_THE_CALL and (had := began.get(key)) != value:
+    values = dict(flatten_settings(original))
+    for key, value in flatten_settings(settings):
+        if key not in CALL_SETTINGS and (stored := values.get(key)) != value:
             raise UsageError(
-                f"{path}: was begun with {key}={had}, this call has {value}; use the same "
+                f"{path}: was started with {key}={stored}, this call has {value}; use the same "
                 "settings or another folder"
             )
 
 
 def _plain(config: object) -> dict[str, Any]:
-    return dict(OmegaConf.to_container(OmegaConf.structured(config)))
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config)))
 
 
 class Runnable(Protocol):
-    """What a configuration says of its run folder."""
+    """Settings with a run folder."""
 
     run_dir: str
     if_exists: str
@@ -135,16 +137,16 @@ RunnableT = TypeVar("RunnableT", bound=Runnable)
 
 
 def run_job(job: Callable[[RunnableT], None], config: RunnableT) -> None:
-    """Do a job unless its folder says that it is done; its messages go where they are wanted."""
+    """Run a job unless its folder is finished; ``quiet`` redirects its messages to ``log.txt``."""
     if config.if_exists == "resume" and is_finished(config.run_dir):
-        echo(f"{config.run_dir}: finished already")
+        echo(f"{config.run_dir}: is finished already")
         return
     with redirect_output(Path(config.run_dir) / LOG if config.quiet else None):
         job(config)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The configuration a run was made with, as plain values.
+    """Read a run's configuration as plain values.
 
     Raises:
         UsageError: the folder is not a run's, or its configuration cannot be read.
@@ -158,4 +160,4 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"{file}: cannot be read as a configuration") from error
     if not isinstance(content, dict):
         raise UsageError(f"{file}: cannot be read as a configuration")
-    return content
+    return cast(dict[str, Any], content)

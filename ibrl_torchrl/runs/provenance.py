@@ -1,4 +1,4 @@
-"""``run.json``: how a run came to be."""
+"""Provenance of a run, ``run.json``: command, versions, commit, inputs."""
 
 from __future__ import annotations
 
@@ -30,42 +30,43 @@ PACKAGES = (
 
 
 def write_provenance(path: Path) -> None:
-    """Write down the command line, package versions, commit and start time."""
-    write_json(path / PROVENANCE, _here_and_now())
+    """Write command line, package versions, commit and start time."""
+    write_json(path / PROVENANCE, _environment())
 
 
 def append_resumption(path: Path) -> None:
-    """Add the same of a call that goes on with the run.
+    """Append the same of a call that resumes the run.
 
     Raises:
-        UsageError: versions of what results depend on differ.
+        UsageError: the version of a package differs.
     """
-    origin, here = read_provenance(path), _here_and_now()
-    for name, had in origin.get("versions", {}).items():
-        if (present := here["versions"].get(name)) != had:
+    provenance, current = read_provenance(path), _environment()
+    for name, original in provenance.get("versions", {}).items():
+        if (installed := current["versions"].get(name)) != original:
             raise UsageError(
-                f"{path}: was begun with {name} {had}, here is {present}; install that version "
-                "or begin a new run"
+                f"{path}: was started with {name} {original}, {installed} is installed; install "
+                "that version or start a new run"
             )
-    write_json(path / PROVENANCE, origin | {"resumed": [*origin.get("resumed", []), here]})
+    resumed = [*provenance.get("resumed", []), current]
+    write_json(path / PROVENANCE, provenance | {"resumed": resumed})
 
 
 def write_inputs(path: Path, inputs: Mapping[str, str]) -> None:
-    """Add to ``run.json`` what tells the run's demonstrations and BC policy from others.
+    """Add fingerprints of demonstrations and imitation policies to ``run.json``.
 
     Raises:
-        UsageError: an interrupted run had others.
+        UsageError: the interrupted run had others.
     """
-    origin = read_provenance(path)
-    had = origin.get("inputs", inputs)
+    provenance = read_provenance(path)
+    original = provenance.get("inputs", inputs)
     for name in inputs:
-        if had.get(name) != inputs[name]:
-            raise UsageError(f"{path}: its {name} are not those it was begun with; restore them")
-    write_json(path / PROVENANCE, origin | {"inputs": dict(inputs)})
+        if original.get(name) != inputs[name]:
+            raise UsageError(f"{path}: {name} differs from the one of its start; restore the file")
+    write_json(path / PROVENANCE, provenance | {"inputs": dict(inputs)})
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """What ``run.json`` says.
+    """Read ``run.json``.
 
     Raises:
         UsageError: it cannot be read.
@@ -76,19 +77,19 @@ def read_provenance(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path / PROVENANCE}: cannot be read") from error
 
 
-def _here_and_now() -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
     return {
         "command": _command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: installed for name in PACKAGES if (installed := _version(name))},
         "commit": _commit(),
     }
 
 
 def _command() -> str:
-    """What makes this run alone, be it one of a sweep."""
+    """Command line of this run alone, also of one run of a sweep."""
     arguments = sys.argv[1:]
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         arguments = HydraConfig.get().overrides.task
@@ -103,7 +104,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree, marked if it has changes; None outside a checkout."""
+    """Commit of the source tree, marked if it has changes; None outside a checkout."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -118,7 +119,7 @@ def _commit() -> str | None:
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """16 hexadecimal digits that differ where types, shapes or numbers do."""
+    """Hash of dtypes, shapes and values, 16 hexadecimal digits."""
     digest = sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,20 +1,21 @@
-"""Where numbers go: a CSV file always, TensorBoard and Weights & Biases on request."""
+"""Trackers: TensorBoard and Weights & Biases, by TorchRL's loggers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
-from torchrl.record.loggers.common import Logger
+from torchrl.record.loggers import Logger, get_logger
 
 from ibrl_torchrl.errors import require_extra
 
 
 def require_trackers(*, tensorboard: bool, wandb: str) -> None:
-    """Refuse trackers that are not installed, before a run has begun.
+    """Refuse trackers that are not installed.
 
     Raises:
-        UsageError: with the install line.
+        UsageError: a package is missing; the message has its install command.
     """
     if tensorboard:
         require_extra("tensorboard", "tensorboard")
@@ -25,30 +26,33 @@ def require_trackers(*, tensorboard: bool, wandb: str) -> None:
 def make_trackers(
     run_dir: Path, config: Mapping[str, object], *, tensorboard: bool, wandb: str, project: str
 ) -> list[Logger]:
-    """TorchRL loggers for the trackers that were asked for.
+    """Create TorchRL's loggers of the enabled trackers.
 
     Args:
-        run_dir: where they keep their files; its name names the run.
-        config: the run's settings, kept with the run at Weights & Biases.
+        run_dir: folder of their files; its name is that of the run.
+        config: settings, stored with the run at Weights & Biases.
         tensorboard: write TensorBoard event files.
         wandb: ``"disabled"``, ``"online"`` or ``"offline"``.
-        project: Weights & Biases project.
+        project: project at Weights & Biases.
     """
-    loggers: list[Logger] = []
+    names: list[tuple[Literal["tensorboard", "wandb"], str]] = []
     if tensorboard:
-        from torchrl.record.loggers.tensorboard import TensorboardLogger
-
-        loggers.append(TensorboardLogger("tensorboard", log_dir=str(run_dir)))
+        names.append(("tensorboard", "tensorboard"))
     if wandb != "disabled":
-        from torchrl.record.loggers.wandb import WandbLogger
+        names.append(("wandb", run_dir.name))
+    settings: dict[str, Any] = {
+        "offline": wandb == "offline",
+        "project": project,
+        "config": dict(config),
+    }
+    loggers = (
+        get_logger(kind, str(run_dir), experiment, wandb_kwargs=settings)
+        for kind, experiment in names
+    )
+    return [logger for logger in loggers if logger is not None]
 
-        loggers.append(
-            WandbLogger(
-                run_dir.name,
-                offline=wandb == "offline",
-                save_dir=str(run_dir),
-                project=project,
-                config=dict(config),
-            )
-        )
-    return loggers
+
+def close_tracker(tracker: Logger) -> None:
+    """Flush and close a tracker."""
+    close = getattr(tracker.experiment, "finish", None) or tracker.experiment.close
+    close()

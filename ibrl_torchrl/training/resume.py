@@ -13,7 +13,7 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.runs.folder import CHECKPOINT, OF_THE_CALL, is_finished, read_config
+from ibrl_torchrl.runs.folder import CALL_SETTINGS, CHECKPOINT, is_finished, read_config
 from ibrl_torchrl.runs.tables import flatten_settings
 
 
@@ -29,7 +29,7 @@ def resumed_settings(call: TrainConfig) -> TrainConfig:
     values = dict(flatten_settings(asdict(original)))
     overridden = tuple(_overridden())
     for key, value in flatten_settings(asdict(call)):
-        if key in OF_THE_CALL or value == values.get(key):
+        if key in CALL_SETTINGS or value == values.get(key):
             continue
         if value != defaults.get(key) or f"{key}.".startswith(overridden):
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Which episodes come when: in order, with which weights, side by side or ahead."""
+"""Collector: order of episodes, weights, parallel and overlapping collection, resuming."""
 
 from concurrent.futures import Future
 
@@ -9,106 +9,89 @@ from tensordict import TensorDict
 from ibrl_torchrl.rollouts.collector import EpisodeCollector, episode_seed
 
 
-class Orders:
-    """Takes orders and plays them when the test says so; an episode tells what was ordered."""
+class ManualRollouts:
+    """Rollouts whose episodes complete on request; an episode holds its seed."""
 
-    def __init__(self, number):
-        self.number = number
-        self.taken = []
+    def __init__(self, num_workers, *, immediate=False):
+        self.num_workers = num_workers
+        self.immediate = immediate
+        self.requests = []
 
     def submit(self, policy, seed, *, explore=False, weights=None):
         assert explore and weights is None
-        played = Future()
-        self.taken.append((policy, seed, played))
-        return played
+        future = Future()
+        self.requests.append((policy, seed, future))
+        if self.immediate:
+            self.complete(len(self.requests) - 1)
+        return future
 
-    def play(self, *numbers):
+    def complete(self, *numbers):
         for number in numbers:
-            _, seed, played = self.taken[number]
-            played.set_result(TensorDict(seed=torch.tensor([seed])))
+            _, seed, future = self.requests[number]
+            future.set_result(TensorDict(seed=torch.tensor([seed])))
+
+    @property
+    def seeds(self):
+        return [seed for _, seed, _ in self.requests]
 
 
 def seeds(*numbers):
     return [episode_seed(7, number) for number in numbers]
 
 
-def ordered(orders):
-    return [seed for _, seed, _ in orders.taken]
+def take(collector, count):
+    return [next(collector).episode["seed"].item() for _ in range(count)]
 
 
-def test_without_overlap_all_begin_together_and_none_while_the_learner_learns():
-    orders = Orders(2)
-    collection = EpisodeCollector(orders, seed=7, warmup_episodes=3)
-    orders.taken.clear()
-    orders.order = played_at_once(orders)
-    first, second, third = (next(collection) for _ in range(3))
+def test_without_overlap_episodes_start_together_when_all_are_taken():
+    rollouts = ManualRollouts(2, immediate=True)
+    collector = EpisodeCollector(rollouts, seed=7, warmup_episodes=3)
+    first, second, third = (next(collector) for _ in range(3))
     assert [first.is_warmup, second.is_warmup, third.is_warmup] == [True, True, True]
     # Two with the weights before the first, then two with those before the third.
-    assert ordered(orders) == seeds(0, 1, 2, 3)
-    assert [policy for policy, *_ in orders.taken] == ["warmup"] * 3 + ["explore"]
-    assert not next(collection).is_warmup
+    assert rollouts.seeds == seeds(0, 1, 2, 3)
+    assert [policy for policy, *_ in rollouts.requests] == ["warmup"] * 3 + ["explore"]
+    assert not next(collector).is_warmup
 
 
-def played_at_once(orders):
-    order = Orders.order
-
-    def play(policy, seed, **settings):
-        played = order(orders, policy, seed, **settings)
-        orders.play(len(orders.taken) - 1)
-        return played
-
-    return play
-
-
-def test_overlapping_one_begins_for_every_one_taken():
-    orders = Orders(2)  # and one more that waits for whoever is idle first
-    orders.order = played_at_once(orders)
-    collection = EpisodeCollector(orders, seed=7, warmup_episodes=0, overlap=True)
+def test_with_overlap_one_episode_starts_for_each_one_taken():
+    rollouts = ManualRollouts(2, immediate=True)  # and one request more than there are workers
+    collector = EpisodeCollector(rollouts, seed=7, warmup_episodes=0, overlap=True)
     for taken in range(1, 5):
-        next(collection)
-        assert ordered(orders) == seeds(*range(taken + 3))
+        next(collector)
+        assert rollouts.seeds == seeds(*range(taken + 3))
 
 
-def test_they_are_taken_in_order_whichever_ends_first():
-    orders = Orders(3)
-    collection = EpisodeCollector(orders, seed=7, warmup_episodes=0)
+def test_episodes_are_taken_in_order_whichever_completes_first():
+    rollouts = ManualRollouts(3)
+    collector = EpisodeCollector(rollouts, seed=7, warmup_episodes=0)
     wait = Future.result
 
-    def last_first(played):
-        if not played.done():
-            orders.play(*(i for i in (2, 1, 0) if not orders.taken[i][2].done()))
-        return wait(played)
+    def complete_last_first(future):
+        if not future.done():
+            rollouts.complete(*(i for i in (2, 1, 0) if not rollouts.requests[i][2].done()))
+        return wait(future)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Future, "result", last_first)
-        found = [next(collection).episode["seed"].item() for _ in range(3)]
-    assert found == seeds(0, 1, 2)
+        patch.setattr(Future, "result", complete_last_first)
+        assert take(collector, 3) == seeds(0, 1, 2)
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("number", [1, 3])
-def test_a_collection_goes_on_as_if_it_had_never_stopped(number, overlap):
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_a_resumed_collector_continues_with_the_episodes_in_flight(num_workers, overlap):
     settings = {"seed": 7, "warmup_episodes": 2, "overlap": overlap}
-
-    def following(collection, count):
-        return [next(collection).episode["seed"].item() for _ in range(count)]
-
-    def new():
-        orders = Orders(number)
-        orders.order = played_at_once(orders)
-        return orders
-
-    orders = new()
-    collection = EpisodeCollector(orders, **settings)
-    following(collection, 4)
-    ahead = collection.in_flight()
-    assert len(ahead) == len(orders.taken) - 4
-    resumed_orders = new()
-    resumed = EpisodeCollector(resumed_orders, **settings, taken=4, played=ahead)
-    assert following(resumed, 9) == following(collection, 9) == seeds(*range(4, 13))
-    assert ordered(resumed_orders) == ordered(orders)[4 + len(ahead) :]
+    rollouts = ManualRollouts(num_workers, immediate=True)
+    collector = EpisodeCollector(rollouts, **settings)
+    take(collector, 4)
+    in_flight = collector.in_flight()
+    assert len(in_flight) == len(rollouts.requests) - 4
+    resumed_rollouts = ManualRollouts(num_workers, immediate=True)
+    resumed = EpisodeCollector(resumed_rollouts, **settings, num_completed=4, in_flight=in_flight)
+    assert take(resumed, 9) == take(collector, 9) == seeds(*range(4, 13))
+    assert resumed_rollouts.seeds == rollouts.seeds[4 + len(in_flight) :]
 
 
 def test_seeds_of_runs_and_episodes_differ():
-    found = {episode_seed(seed, number) for seed in range(20) for number in range(500)}
-    assert len(found) == 10_000 and min(found) >= 0 and max(found) < 2**32
+    values = {episode_seed(seed, number) for seed in range(20) for number in range(500)}
+    assert len(values) == 10_000 and min(values) >= 0 and max(values) < 2**32

@@ -1,4 +1,4 @@
-"""Episodes in worker processes: the same as here, whoever plays them and whatever dies."""
+"""Rollout workers: the same episodes as in this process, deaths, errors, priorities."""
 
 import os
 import signal
@@ -20,8 +20,8 @@ from ibrl_torchrl.rollouts.processes import RolloutWorkers
 LENGTHS = (3, 1, 4, 1, 5, 9)
 
 
-class Eventful(Countdown):
-    """A countdown in which seeds above 100 mean trouble; each step takes a while."""
+class FaultyEnv(Countdown):
+    """Countdown whose seeds above 100 fail; each step takes ``seconds``."""
 
     def __init__(self, marker, seconds=0.0):
         super().__init__(*LENGTHS)
@@ -29,7 +29,7 @@ class Eventful(Countdown):
 
     def _step(self, tensordict):
         time.sleep(self.seconds)
-        if self.number == 101 and not self.marker.exists():  # the first time only
+        if self.number == 101 and not self.marker.exists():  # once
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if self.number == 102:
@@ -42,7 +42,7 @@ class Eventful(Countdown):
 
 
 def noisy(value):
-    """A policy that explores, its network's weight first among its tensors."""
+    """Exploring policy whose network's weight is the first of its tensors."""
     noise = AdditiveGaussianModule(Countdown(1).action_spec, sigma_init=0.3, action_key="rl_action")
     network = TensorDictModule(Constant(value), ["state"], ["rl_action"])
     return TensorDictSequential(network, noise, ExecuteProposal("rl_action", 0))
@@ -60,91 +60,94 @@ def policies():
 
 @pytest.fixture(scope="module")
 def workers(marker, policies):
-    workers = RolloutWorkers(partial(Eventful, marker), policies, 2)
+    workers = RolloutWorkers(partial(FaultyEnv, marker), policies, 2)
     yield workers
     workers.close()
 
 
-def assert_same(found, expected):
-    assert found.batch_size == expected.batch_size
+def assert_same(episode, expected):
+    assert episode.batch_size == expected.batch_size
+    assert {*episode.keys(True, True)} == {*expected.keys(True, True)}
     for key, value in expected.items(True, True):
-        assert torch.equal(found[key], value), key
+        assert torch.equal(episode[key], value), key
 
 
-def test_episodes_are_those_that_are_played_here(workers, policies, marker):
-    here = LocalRollouts(Eventful(marker), policies)
-    seeds = [*range(6), 2, 0]  # by whichever worker, again as before
+def test_episodes_equal_those_of_this_process(workers, policies, marker):
+    local = LocalRollouts(FaultyEnv(marker), policies)
+    seeds = [*range(6), 2, 0]  # by any worker, twice
     for explore in (True, False):
-        there = [workers.submit("explore", seed, explore=explore) for seed in seeds]
-        for seed, episode in zip(seeds, there, strict=True):
-            expected = here.submit("explore", seed, explore=explore).result()
-            assert_same(episode.result(), expected)
+        futures = [workers.submit("explore", seed, explore=explore) for seed in seeds]
+        for seed, future in zip(seeds, futures, strict=True):
+            expected = local.submit("explore", seed, explore=explore).result()
+            assert_same(future.result(), expected)
             noise = expected["action"] - 0.2
             assert bool((noise.abs() > 1e-6).all()) == explore
-    first = [here.submit("explore", s, explore=True).result()["action"][0].item() for s in seeds]
+    first = [local.submit("explore", s, explore=True).result()["action"][0].item() for s in seeds]
     assert len({*first}) == 6
 
 
-def test_the_weights_are_those_of_the_order_or_of_a_snapshot(workers, policies):
+def test_weights_are_those_of_the_submission_or_of_a_snapshot(workers, policies):
     (weight,) = policies["explore"].parameters()
     before = weight.item()
     snapshot = workers.snapshot()
-    ordered = [workers.submit("explore", 0) for _ in range(6)]  # more than there are workers
+    submitted = [workers.submit("explore", 0) for _ in range(6)]  # more than workers
     with torch.no_grad():
         weight.fill_(0.7)
-    now, then = workers.submit("explore", 0), workers.submit("explore", 0, weights=snapshot)
+    current, earlier = workers.submit("explore", 0), workers.submit("explore", 0, weights=snapshot)
     with torch.no_grad():
         weight.fill_(before)
-    for episode, value in [*((each, 0.2) for each in ordered), (now, 0.7), (then, 0.2)]:
-        assert episode.result()["action"].unique().tolist() == pytest.approx([value])
+    expected = [*((future, 0.2) for future in submitted), (current, 0.7), (earlier, 0.2)]
+    for future, value in expected:
+        assert future.result()["action"].unique().tolist() == pytest.approx([value])
 
 
-def test_an_evaluation_by_workers_is_the_same_and_a_twin_is_played_once(
+def test_an_evaluation_by_workers_is_the_same_and_an_alias_runs_once(
     workers, policies, marker, monkeypatch
 ):
-    there = EvaluationJob(workers, ["bc", "explore"], range(6))
-    results = there.results()
-    assert there.is_done()
-    here = LocalRollouts(Eventful(marker), policies | {"twin": policies["bc"]})
-    assert results == EvaluationJob(here, ["bc", "explore"], range(6)).results()
-    played = []
-    order = here.order
-    monkeypatch.setattr(here, "order", lambda *a, **k: played.append(a) or order(*a, **k))
-    twice = EvaluationJob(here, ["bc", "twin"], range(6)).results()
-    assert len(played) == 6 and [*twice] == ["bc", "twin"]
-    assert twice["bc"] == twice["twin"] == results["bc"]
+    names = ["rl", "bc"]
+    job = EvaluationJob(workers, ["bc", "explore"], range(6), names)
+    results = job.results()
+    assert job.is_done()
+    local = LocalRollouts(FaultyEnv(marker), policies | {"alias": policies["bc"]})
+    assert results == EvaluationJob(local, ["bc", "explore"], range(6), names).results()
+    requests = []
+    submit = local.submit
+    monkeypatch.setattr(local, "submit", lambda *a, **k: requests.append(a) or submit(*a, **k))
+    both = EvaluationJob(local, ["bc", "alias"], range(6), names).results()
+    assert len(requests) == 6 and [*both] == ["bc", "alias"]
+    assert both["bc"] == both["alias"] == results["bc"]
 
 
-def test_a_worker_that_dies_is_replaced_and_its_episode_played_again(workers, marker, capsys):
-    beside = [workers.submit("bc", seed) for seed in range(4)]
-    lost = workers.submit("bc", 101)
-    assert len(lost.result()) == LENGTHS[101 % 6] and marker.exists()
-    assert "a rollout worker died (exit code -9); its episode is played again" in (
+def test_a_worker_that_dies_is_replaced_and_its_episode_repeated(workers, marker, capsys):
+    others = [workers.submit("bc", seed) for seed in range(4)]
+    interrupted = workers.submit("bc", 101)
+    assert len(interrupted.result()) == LENGTHS[101 % 6] and marker.exists()
+    assert "a rollout worker died (exit code -9); its episode is repeated" in (
         capsys.readouterr().out
     )
-    assert [len(each.result()) for each in beside] == [3, 1, 4, 1]
+    assert [len(future.result()) for future in others] == [3, 1, 4, 1]
 
 
-def test_an_episode_at_which_workers_always_die_is_given_up(workers):
-    with pytest.raises(UsageError, match=r"died 3 times \(exit code 3\) at the .* of seed 102"):
+def test_an_episode_that_kills_every_worker_is_an_error(workers):
+    with pytest.raises(UsageError, match=r"died 3 times \(exit code 3\) during the .* of seed 102"):
         workers.submit("bc", 102).result()
     assert len(workers.submit("bc", 0).result()) == 3
 
 
-def test_mistakes_and_defects_arrive_where_the_episode_is_awaited(workers):
+def test_errors_of_the_environment_are_raised_by_the_result(workers):
     with pytest.raises(RuntimeError, match=r"(?s)in a rollout worker.*ValueError: a defect"):
         workers.submit("bc", 103).result()
     with pytest.raises(UsageError, match=r"^no such camera$"):
         workers.submit("bc", 104).result()
 
 
-def test_collecting_goes_first_and_closing_cancels(policies, marker):
-    workers = RolloutWorkers(partial(Eventful, marker, seconds=0.1), policies, 1)
-    workers.submit("bc", 0).result()  # the worker is there
-    ends = {}
+def test_exploring_requests_have_priority_and_close_cancels(policies, marker):
+    workers = RolloutWorkers(partial(FaultyEnv, marker, seconds=0.1), policies, 1)
+    workers.submit("bc", 0).result()  # wait until the worker has started
+    cancelled = {}
 
-    def watch(name, episode):
-        episode.add_done_callback(lambda played: ends.update({name: played.cancelled()}))
+    def watch(name, future):
+        future.add_done_callback(lambda done: cancelled.update({name: done.cancelled()}))
 
     for number in range(3):
         watch(number, workers.submit("bc", 5))
@@ -152,9 +155,9 @@ def test_collecting_goes_first_and_closing_cancels(policies, marker):
     watch("collected", collected)
     collected.result()
     workers.close()
-    # At most the one that was being played already came first.
-    assert [name for name, cancelled in ends.items() if not cancelled] in (
+    # At most the one that ran already completed first.
+    assert [name for name, is_cancelled in cancelled.items() if not is_cancelled] in (
         ["collected"],
         [0, "collected"],
     )
-    assert len(ends) == 4
+    assert len(cancelled) == 4
