@@ -86,13 +86,13 @@ def diagnosis_step_columns(proposals: Sequence[str]) -> list[str]:
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by its header's names."""
-    with file.open(newline="") as opened:
-        return [*csv.DictReader(opened)]
+    """Read the rows of a CSV file by column name."""
+    with file.open(newline="") as table:
+        return [*csv.DictReader(table)]
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings by dotted names, such as ``"algo.lr"``."""
+    """Flatten nested settings to dotted names, such as ``"algo.update.lr"``."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from flatten_settings(value, f"{prefix}{name}.")
@@ -101,13 +101,13 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[
 
 
 class CsvTable:
-    """A CSV file that grows by whole lines.
+    """CSV file that is appended by whole rows.
 
     Args:
         path: file to write.
-        columns: its header. A row may leave entries out; others are refused.
-        size: go on with an existing file after so many bytes, what :meth:`sync` gave; what follows
-            is cut off. None (default) replaces it.
+        columns: header. A row may omit columns; unknown ones are refused.
+        size: bytes of an existing file to keep, as :meth:`sync` returned them; later rows are
+            removed. None (default) starts a new file.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, size: int | None = None) -> None:
@@ -121,12 +121,12 @@ class CsvTable:
         self._file.flush()
 
     def sync(self) -> int:
-        """Wait until all rows are on the disk; the file's size in bytes."""
+        """Write all rows to the disk; returns the file's size in bytes."""
         os.fsync(self._file.fileno())
         return self._file.tell()
 
     def write(self, row: Mapping[str, object]) -> None:
-        """Append one row, on disk when this returns."""
+        """Append one row and flush it."""
         self._writer.writerow(
             {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()}
         )
