@@ -1,4 +1,4 @@
-"""Networks, policies and the selector; no environments, files or configurations."""
+"""Networks, policies and the proposal selector, as PyTorch and TensorDict modules."""
 
 from ibrl_torchrl.modules.actors import FeatureActor, PixelPolicy, StateActor
 from ibrl_torchrl.modules.augment import GaussianNoise, RandomShift

@@ -1,4 +1,4 @@
-"""What keeps a policy from learning a few demonstrations by heart: noise on its inputs."""
+"""Data augmentation: random image shifts and Gaussian noise."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class RandomShift(nn.Module):
-    """Move each image by up to ``pad`` pixels, its border repeated (Yarats et al., DrQ).
+    """Random shift augmentation of DrQ: replicate padding and a random crop (arXiv 2004.13649).
 
-    One draw an image, the same for all its channels; every shift of -pad to pad in both directions
-    is equally likely. Like dropout it works in train mode only: what acts is in eval mode.
+    One draw per image, shared by its channels, uniform over shifts of -pad to pad pixels in both
+    directions. Active in train mode only, like dropout.
 
     Args:
-        pad: largest shift in pixels; default 4 (paper). 0 leaves images as they are.
+        pad: largest shift in pixels, default 4 (arXiv 2311.02198). 0 disables the augmentation.
 
     Raises:
         ValueError: ``pad`` is negative.
@@ -26,32 +26,41 @@ class RandomShift(nn.Module):
         self.pad = pad
 
     def forward(self, images: Tensor) -> Tensor:
-        """Shift images [B, C, H, W] of any dtype; the input is left as it is."""
+        """Shift images [B, C, H, W] of any dtype, out of place."""
         if not self.training or self.pad == 0:
             return images
         shifts = torch.randint(2 * self.pad + 1, (2, len(images)), device=images.device)
-        return shifted(images, shifts, self.pad)
+        return shift_images(images, shifts, self.pad)
 
 
-def shifted(images: Tensor, shifts: Tensor, pad: int) -> Tensor:
-    """Cut each image out of itself padded by ``pad``.
+def shift_images(images: Tensor, shifts: Tensor, pad: int) -> Tensor:
+    """Crop each image from its replicate-padded copy.
 
     Args:
-        images: [B, C, H, W].
-        shifts: int64 [2, B], row and column in the padded image where the cut begins, 0 to 2 pad.
-        pad: width of the repeated border, at least 1.
+        images: any dtype [B, C, H, W].
+        shifts: int64 [2, B], top row and left column of the crop in the padded image, 0 to 2 pad;
+            ``pad`` is no shift.
+        pad: width of the replicated border in pixels, at least 1.
 
     Returns:
-        [B, C, H, W]; ``shifts`` equal to ``pad`` give the images unchanged.
+        Crops of the same dtype [B, C, H, W].
+
+    Example:
+        >>> import torch
+        >>> image = torch.tensor([[[[1, 2, 3]]]])
+        >>> shift_images(image, torch.tensor([[1], [0]]), pad=1)
+        tensor([[[[1, 1, 2]]]])
     """
     height, width = images.shape[-2:]
-    # All cuts of all images as one view, of which one each is copied.
-    windows = _padded(images, pad).unfold(-2, height, 1).unfold(-2, width, 1)  # [B, C, R, S, H, W]
+    # All crops of all images as one view, from which indexing copies one per image.
+    windows = (
+        _replicate_pad(images, pad).unfold(-2, height, 1).unfold(-2, width, 1)
+    )  # [B, C, R, S, H, W]
     return windows[torch.arange(len(images), device=images.device), :, shifts[0], shifts[1]]
 
 
-def _padded(images: Tensor, pad: int) -> Tensor:
-    """Repeat the border; ``torch.nn.functional.pad`` cannot for uint8."""
+def _replicate_pad(images: Tensor, pad: int) -> Tensor:
+    """Replicate padding of any dtype; ``torch.nn.functional.pad`` does not support uint8."""
     *batch, height, width = images.shape
     out = images.new_empty(*batch, height + 2 * pad, width + 2 * pad)
     out[..., pad:-pad, pad:-pad] = images
@@ -63,10 +72,10 @@ def _padded(images: Tensor, pad: int) -> Tensor:
 
 
 class GaussianNoise(nn.Module):
-    """Add Gaussian noise in train mode, to proprioception for instance.
+    """Additive Gaussian noise in train mode, for instance on proprioception.
 
     Args:
-        std: standard deviation, in units of the input.
+        std: standard deviation, in units of the input; 0 disables the noise.
 
     Raises:
         ValueError: ``std`` is negative.
@@ -79,7 +88,7 @@ class GaussianNoise(nn.Module):
         self.std = std
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the input, of any shape, with noise added in train mode."""
+        """Add noise to an input float [*], in train mode."""
         if not self.training or self.std == 0:
             return inputs
         return inputs + self.std * torch.randn_like(inputs)

@@ -1,4 +1,4 @@
-"""Policies that never change, and copies that share their tensors."""
+"""Frozen policies, cached proposals, and weight-sharing copies."""
 
 from __future__ import annotations
 
@@ -14,30 +14,40 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class FrozenPolicy(TensorDictModuleBase):
-    """A policy that proposes actions and is never trained again.
+    """Policy without gradients, permanently in eval mode.
 
-    It stays in eval mode whatever its parents do (dropout off), gives no gradient to anything,
-    and belongs to no optimiser, but moves with ``.to()`` and is saved with the module it is in.
+    ``train()`` of a parent module does not reach it, so dropout stays off. Its parameters require
+    no gradients. As a submodule it moves with ``.to()`` and is part of the ``state_dict``.
 
     Args:
-        policy: TensorDict module writing actions in [-1, 1]. It is taken over: its parameters stop
-            requiring gradients.
+        policy: TensorDict module that writes actions float [*, A] in [-1, 1]. Its parameters are
+            set to ``requires_grad=False`` in place.
 
     Raises:
         ValueError: the policy does not write exactly one key.
+
+    Example:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from tensordict.nn import TensorDictModule
+        >>> bc = FrozenPolicy(TensorDictModule(torch.nn.Linear(3, 2), ["state"], ["bc_action"]))
+        >>> bc(TensorDict(state=torch.zeros(3)))["bc_action"].requires_grad
+        False
+        >>> torch.nn.ModuleList([bc]).train()[0].training
+        False
     """
 
     def __init__(self, policy: TensorDictModuleBase) -> None:
         super().__init__()
         if len(policy.out_keys) != 1:
-            raise ValueError(f"a policy writes one key, its action; got {policy.out_keys}")
+            raise ValueError(f"a policy must write one key, its action; got {policy.out_keys}")
         self.in_keys = policy.in_keys
         self.out_keys = policy.out_keys
         self.policy = policy.requires_grad_(False)
         self.train(False)
 
     def train(self, mode: bool = True) -> FrozenPolicy:
-        """Stay in eval mode, whatever is asked."""
+        """Stay in eval mode; ``mode`` has no effect."""
         return super().train(False)
 
     @torch.no_grad()
@@ -47,14 +57,14 @@ class FrozenPolicy(TensorDictModuleBase):
 
 
 class CachedProposal(TensorDictModuleBase):
-    """A frozen policy's action that the batch already holds.
+    """Proposal whose action is already in the batch.
 
-    What a frozen policy proposes at an observation never changes, so a replay can keep it
-    (``CacheProposals``) and updates need not run the policy again: with a ResNet-18 that is most
-    of their cost.
+    A frozen policy's action at an observation never changes. A replay buffer can store it
+    (:class:`~ibrl_torchrl.data.replay.CacheProposals`), so that updates do not run the policy
+    again; with a ResNet-18 its forward pass takes most of an update's time.
 
     Args:
-        key: where the action is, such as ``"bc_action"``.
+        key: key of the action, such as ``"bc_action"``.
     """
 
     def __init__(self, key: str) -> None:
@@ -63,21 +73,27 @@ class CachedProposal(TensorDictModuleBase):
         self.out_keys = [key]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Leave the proposal [*, A] where it is."""
+        """Return the batch, which contains the proposal [*, A]."""
         return tensordict
 
 
 def tied_copy(module: ModuleT) -> ModuleT:
-    """Copy a module but not its tensors.
+    """Weight-sharing copy of a module: new modules, the same parameters and buffers.
 
-    The twin has train and eval flags of its own and sees every in-place update of the original's
-    parameters. A loss keeps dropout on in the same networks that the twin acts with, dropout off.
+    Train and eval flags are independent, while in-place updates of parameters reach both. With it a
+    policy acts without dropout on the networks that a loss trains with dropout.
+
+    Args:
+        module: module to copy.
+
+    Returns:
+        A module of the same type.
 
     Example:
         >>> import torch
         >>> actor = torch.nn.Linear(3, 2)
-        >>> twin = tied_copy(actor).eval()
-        >>> actor.training, twin.training, twin.weight is actor.weight
+        >>> acting = tied_copy(actor).eval()
+        >>> actor.training, acting.training, acting.weight is actor.weight
         (True, False, True)
     """
     tensors = [*module.parameters(), *module.buffers()]

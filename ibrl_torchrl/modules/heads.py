@@ -1,17 +1,41 @@
-"""From patch features to one vector, for policies."""
+"""Heads of policy networks: patch features to one vector."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
 from ibrl_torchrl.modules.spatial import ChannelWeights, SpatialEmbedding
 
 
-class FlattenHead(nn.Module):
-    """All features side by side (the original code's imitation policy on Meta-World).
+class Head(nn.Module, ABC):
+    """Base class of heads.
+
+    Attributes:
+        size: size H of the output.
+    """
+
+    size: int
+
+    @abstractmethod
+    def forward(self, features: Tensor, *proprio: Tensor) -> Tensor:
+        """Map patch features, and proprioception if used, to one vector.
+
+        Args:
+            features: float [*, P, D].
+            proprio: proprioception float [*, Y]; ignored by heads that do not read it.
+
+        Returns:
+            float [*, H].
+        """
+
+
+class FlattenHead(Head):
+    """Flattened features, as in the original code's imitation policy on Meta-World.
 
     Args:
-        feature_shape: (P, D) of the patch features.
+        feature_shape: (P, D) of the patch features; H = P * D.
     """
 
     def __init__(self, feature_shape: tuple[int, int]) -> None:
@@ -19,16 +43,16 @@ class FlattenHead(nn.Module):
         self.size = feature_shape[0] * feature_shape[1]
 
     def forward(self, features: Tensor, *proprio: Tensor) -> Tensor:
-        """Map features [*, P, D] to [*, P * D]."""
+        """Map features float [*, P, D] to [*, P * D]."""
         return features.flatten(-2)
 
 
-class LinearHead(nn.Module):
-    """Features flattened and compressed: linear, layer norm, dropout, ReLU.
+class LinearHead(Head):
+    """Linear projection of the flattened features, layer norm, dropout, ReLU.
 
     Args:
         feature_shape: (P, D) of the patch features.
-        size: size H of the result; original code: 128, "basic" 64.
+        size: size H of the output, default 128 as in the original code ("basic": 64).
         dropout: probability of zeroing a unit in train mode, default 0.5.
     """
 
@@ -45,19 +69,20 @@ class LinearHead(nn.Module):
         )
 
     def forward(self, features: Tensor, *proprio: Tensor) -> Tensor:
-        """Map features [*, P, D] to [*, H]."""
+        """Map features float [*, P, D] to [*, H]."""
         return self.layers(features.flatten(-2))
 
 
-class SpatialHead(nn.Module):
+class SpatialHead(Head):
     """Features fused across patches channel by channel, as in the Q-network, with dropout.
 
     Args:
         feature_shape: (P, D) of the patch features.
-        size: size H of the result, default 1024.
-        proprio_size: size Y of the proprioception, appended to each channel; default 0.
+        size: size H of the output, default 1024.
+        proprio_size: size Y of the proprioception, concatenated to each channel; default 0.
         dropout: probability of zeroing a unit in train mode, default 0.5.
-        weights: of the sum over channels, see :class:`SpatialEmbedding`.
+        weights: weighting of the sum over channels, ``"softmax"`` (default) or ``"free"``, see
+            :class:`~ibrl_torchrl.modules.spatial.SpatialEmbedding`.
     """
 
     def __init__(
@@ -75,7 +100,7 @@ class SpatialHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor, *proprio: Tensor) -> Tensor:
-        """Map features [*, P, D] and proprioception [*, Y], if used, to [*, H]."""
+        """Map features float [*, P, D] and proprioception float [*, Y], if used, to [*, H]."""
         batch = features.shape[:-2]
         extra = proprio[0] if proprio else features.new_empty(*batch, 0)
         flat = features.reshape(-1, *features.shape[-2:])

@@ -8,10 +8,13 @@ from ibrl_torchrl.modules.critics.ensemble import EnsembleLinear
 
 
 def orthogonal_(module: nn.Module) -> None:
-    """Make the weights of every linear and convolution layer orthogonal and their biases zero.
+    """Orthogonal initialisation of all linear and 2D convolution layers, with zero biases.
 
-    As the original code does for policies, critics and DrQ's encoder; convolutions get the gain of
-    a ReLU, sqrt(2). Each member of an ensemble gets weights of its own.
+    As in the original code for policies, critics and DrQ's encoder. Gain 1 for linear layers and
+    sqrt(2), that of a ReLU, for convolutions. The members of an ensemble are drawn independently.
+
+    Args:
+        module: module whose layers are initialised in place.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):

@@ -1,4 +1,4 @@
-"""Observation standardisation that lives inside the networks that use it."""
+"""Observation normalisation as a layer of the networks that read the observation."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """Choose numbers of an observation, and shift and scale them by fixed statistics.
+    """Normalisation by fixed mean and standard deviation, optionally of selected entries.
 
-    The statistics are buffers: they are saved with the policy or critic that holds them, move
-    with it between devices, and are never trained.
+    The statistics are buffers: part of the ``state_dict`` of the policy or critic that contains
+    them, moved with ``.to()``, not trained.
 
     Args:
         mean: float [s].
         std: float [s], positive.
-        entries: int64 [s], which numbers of the observation are used; None (default): all.
+        entries: int64 [s], indices of the observation's entries to keep; None (default): all.
 
     Raises:
-        ValueError: the shapes differ or a standard deviation is not positive.
+        ValueError: the shapes differ, or a standard deviation is not positive.
 
     Example:
         >>> import torch
@@ -44,12 +44,17 @@ class Normalize(nn.Module):
 
     @property
     def size(self) -> int:
-        """How many numbers come out."""
+        """Size s of the output."""
         return self.mean.numel()
 
     @classmethod
     def identity(cls, size: int, entries: Tensor | None = None) -> Normalize:
-        """Leave an observation of ``size`` numbers, or its ``entries``, as they are."""
+        """Normalisation by mean 0 and standard deviation 1, which changes no value.
+
+        Args:
+            size: size S of the observation.
+            entries: int64 [s], indices of the entries to keep; None (default): all.
+        """
         size = size if entries is None else entries.numel()
         return cls(torch.zeros(size), torch.ones(size), entries)
 
@@ -57,23 +62,25 @@ class Normalize(nn.Module):
     def from_data(
         cls, observations: Tensor, min_std: float | Tensor = 0.1, entries: Tensor | None = None
     ) -> Normalize:
-        """Take the statistics from data, usually the demonstrations.
+        """Normalisation by the statistics of a dataset, usually the demonstrations.
 
         Args:
             observations: float [N, S].
-            min_std: lower bound of every standard deviation, or float [S] of each, in units of
-                the observation. A few demonstrations hardly move some entries (a goal, how an
-                object is turned); without a floor the slightest new value there would swamp the
-                network. Default 0.1: 10 cm in metres.
-            entries: int64 [s], which of the S numbers are used; None (default): all.
+            min_std: lower bound of the standard deviations, a number or float [S], in units of the
+                observation. Some entries (a goal, an object's orientation) hardly vary over a few
+                demonstrations; without a bound, small deviations there would become large inputs.
+                Default 0.1, 10 cm for positions in metres.
+            entries: int64 [s], indices of the entries to keep; None (default): all.
         """
-        floor = torch.as_tensor(min_std, dtype=observations.dtype).expand(observations.shape[1])
-        std = torch.maximum(observations.std(0, correction=0), floor)
-        chosen = slice(None) if entries is None else entries
-        return cls(observations.mean(0)[chosen], std[chosen], entries)
+        lower_bound = torch.as_tensor(min_std, dtype=observations.dtype).expand(
+            observations.shape[1]
+        )
+        std = torch.maximum(observations.std(0, correction=0), lower_bound)
+        kept = slice(None) if entries is None else entries
+        return cls(observations.mean(0)[kept], std[kept], entries)
 
     def forward(self, observation: Tensor) -> Tensor:
-        """Map an observation [*, S] to its standardised form [*, s]."""
+        """Normalise observations float [*, S] to [*, s]."""
         if self.entries is not None:
             observation = observation.index_select(-1, self.entries)
         return (observation - self.mean) / self.std

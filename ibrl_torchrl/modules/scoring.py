@@ -1,4 +1,4 @@
-"""Values of proposals beside the executed action."""
+"""Critic values of proposals, without a choice among them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from ibrl_torchrl.modules.selector import IBRLSelector
 
 
 class ScoreProposals(TensorDictModuleBase):
-    """Critic values of proposals, for diagnosis of a policy that does not consider all of them.
+    """Critic values of proposals, for the diagnosis of policies that choose among fewer of them.
+
+    Writes ``proposal_values`` float [*, N], the minimum over all critics for each proposal, and
+    leaves ``action`` unchanged.
 
     Args:
-        critic: ensemble whose minimum over all members values a proposal.
-        proposals: keys of the proposals, each an action [*, A].
+        critic: critic ensemble.
+        proposals: keys of the proposals, each an action float [*, A].
 
-    Writes ``proposal_values`` float [*, N].
+    Raises:
+        ValueError: ``proposals`` is empty.
     """
 
     def __init__(self, critic: CriticEnsemble, proposals: Sequence[str]) -> None:
@@ -30,6 +34,6 @@ class ScoreProposals(TensorDictModuleBase):
         self.out_keys = [PROPOSAL_VALUES]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the values [*, N] in the order of the proposals."""
+        """Write ``proposal_values`` [*, N] in the order of the proposals."""
         candidates = torch.stack([tensordict.get(key) for key in self._selector.proposals], -2)
         return tensordict.set(PROPOSAL_VALUES, self._selector.score(tensordict, candidates))

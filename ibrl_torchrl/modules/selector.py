@@ -1,4 +1,4 @@
-"""The heart of IBRL: the critic picks among proposed actions."""
+"""Selection among proposed actions by the critics."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ SelectionMode = Literal["greedy", "soft", "epsilon"]
 
 
 class ExecuteProposal(TensorDictModuleBase):
-    """Execute one proposal without asking anyone.
+    """Selector of one fixed proposal, without critics.
+
+    Writes ``action`` float [*, A] and ``proposal`` int64 [*].
 
     Args:
-        key: the proposal to execute, such as ``"bc_action"``.
-        index: its number among the proposals, written as ``proposal``; 0 is the RL actor.
+        key: key of the proposal to execute, such as ``"bc_action"``.
+        index: its index among the proposals, written as ``proposal``; 0 is the RL actor.
     """
 
     def __init__(self, key: str, index: int) -> None:
@@ -33,39 +35,40 @@ class ExecuteProposal(TensorDictModuleBase):
         self.out_keys = [ACTION, PROPOSAL]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Copy the proposal [*, A] to ``action`` and write ``proposal`` [*]."""
+        """Write the proposal [*, A] as ``action`` and its index as ``proposal`` [*]."""
         action = tensordict.get(self.key)
         index = torch.full(action.shape[:-1], self.index, device=action.device)
         return tensordict.set(ACTION, action).set(PROPOSAL, index)
 
 
 class IBRLSelector(TensorDictModuleBase):
-    """Choose among proposed actions by the critics' opinion (paper, Algorithm 1, lines 9 and 15).
+    """Choice among proposed actions by their values (arXiv 2311.02198, Algorithm 1).
 
-    The candidates ``[*, N, A]`` are scored with the minimum over ``num_min`` critics, drawn once
-    for the whole batch. Then one is chosen:
+    The value of each of the N candidates is the minimum over ``num_min`` critics, a random subset
+    drawn once for the whole batch. One candidate is chosen:
 
-    - ``"greedy"``: the best, as in the paper's Algorithm 1;
-    - ``"soft"``: sampled from softmax(beta * value), as in the original code's state runs;
-    - ``"epsilon"``: the best, or with probability ``epsilon`` any of them.
+    - ``"greedy"``: the argmax, as in the paper's Algorithm 1;
+    - ``"soft"``: sampled from softmax(beta * value), as in the original code's runs from states;
+    - ``"epsilon"``: the argmax, or with probability ``epsilon`` a uniformly random candidate.
 
     Under ``set_exploration_type(ExplorationType.DETERMINISTIC)`` the choice is greedy over the
-    minimum of *all* critics, so that evaluation draws nothing. Without a context, as in TorchRL's
+    minimum of *all* critics and consumes no random numbers. Without a context, as in TorchRL's
     exploration modules, it is random.
 
-    The acting policy and the TD target use this same class: acting on the online critics (or, as
-    the original code does, on the targets), the loss on the target critics.
-
-    Args:
-        critic: scores ``[*, E]``; its parameters are used where they are, not copied.
-        proposals: keys of the candidates, the RL actor first. One alone is plain TD3.
-        mode: how to choose, default ``"greedy"``.
-        beta: inverse temperature of the soft choice, default 10.
-        epsilon: share of random choices in the epsilon mode, default 0.1.
-        num_min: size K of the drawn subset, default 2; at most the number of critics.
+    The acting policy and the TD target use this same class: the policy with the online critics (or,
+    as in the original code, the target critics), the loss with the target critics.
 
     Writes ``action`` float [*, A]; ``proposal`` int64 [*], the index of the chosen candidate;
-    ``chosen_value`` float [*, 1], its score; and ``proposal_values`` float [*, N], all scores.
+    ``chosen_value`` float [*, 1], its value; and ``proposal_values`` float [*, N], all values.
+
+    Args:
+        critic: critic ensemble of values [*, E]; a reference, not a copy.
+        proposals: keys of the candidates, each an action float [*, A], the RL actor first. Default
+            ``("rl_action", "bc_action")``. One proposal alone is TD3.
+        mode: ``"greedy"`` (default), ``"soft"`` or ``"epsilon"``.
+        beta: inverse temperature of the soft choice, at least 0; default 10.
+        epsilon: probability of a random choice in epsilon mode, in [0, 1]; default 0.1.
+        num_min: size K of the random subset, at most the number of critics; default 2.
 
     Raises:
         ValueError: an argument is out of range.
@@ -119,10 +122,11 @@ class IBRLSelector(TensorDictModuleBase):
         self.out_keys = [ACTION, PROPOSAL, CHOSEN_VALUE, PROPOSAL_VALUES]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the chosen action, which proposal it was, its value and all values."""
+        """Write the chosen action, its index and value, and the values of all proposals."""
         random = exploration_type() in (None, ExplorationType.RANDOM)
         candidates = torch.stack([tensordict.get(key) for key in self.proposals], -2)
-        values = self.score(tensordict, candidates, self._draw(candidates) if random else None)
+        members = self._draw_members(candidates.device) if random else None
+        values = self.score(tensordict, candidates, members)
         chosen = (self._choose(values) if random else values.argmax(-1)).unsqueeze(-1)
         action = torch.take_along_dim(candidates, chosen.unsqueeze(-1), -2).squeeze(-2)
         tensordict.set(ACTION, action)
@@ -133,17 +137,17 @@ class IBRLSelector(TensorDictModuleBase):
     def score(
         self, tensordict: TensorDictBase, candidates: Tensor, members: Tensor | None = None
     ) -> Tensor:
-        """Value every candidate pessimistically.
+        """Minimum over critics of each candidate's value.
 
         Args:
-            tensordict: holds the observations, batch shape [*].
+            tensordict: observations, batch shape [*].
             candidates: float [*, N, A].
-            members: int64 [K], the critics to ask; all by default.
+            members: int64 [K], indices of the critics; None (default): all.
 
         Returns:
-            float [*, N]: the minimum over the asked critics.
+            Values float [*, N].
         """
-        # Not by a TensorDict of the inputs, which costs as much as a small network does.
+        # Calls the network directly: a TensorDict of its inputs costs as much as a small network.
         at = tensordict.ndim
         inputs = [
             candidates if key == ACTION else tensordict.get(key).unsqueeze(at)
@@ -152,19 +156,21 @@ class IBRLSelector(TensorDictModuleBase):
         values = self.critic.module(*inputs, members=members)  # [*, N, E]
         return values.amin(-1)
 
-    def _draw(self, like: Tensor) -> Tensor | None:
+    def _draw_members(self, device: torch.device) -> Tensor | None:
+        """Indices int64 [K] of a random subset of the critics; None for all of them."""
         if self.num_min == self.critic.num_critics:
             return None
-        return torch.randperm(self.critic.num_critics, device=like.device)[: self.num_min]
+        return torch.randperm(self.critic.num_critics, device=device)[: self.num_min]
 
     def _choose(self, values: Tensor) -> Tensor:
+        """Indices int64 [*] of the chosen candidates, by ``mode``, of values [*, N]."""
         if self.mode == "soft":
-            # The Gumbel-max form of sampling from softmax(beta * values), for any batch shape.
+            # Gumbel-max sampling from softmax(beta * values), for any batch shape.
             gumbel = -torch.empty_like(values).exponential_().log()
             return (self.beta * values + gumbel).argmax(-1)
-        best = values.argmax(-1)
+        greedy = values.argmax(-1)
         if self.mode == "epsilon":
-            anyone = torch.randint_like(best, values.shape[-1])
-            stray = torch.rand(best.shape, device=best.device) < self.epsilon
-            return torch.where(stray, anyone, best)
-        return best
+            uniform = torch.randint_like(greedy, values.shape[-1])
+            explore = torch.rand(greedy.shape, device=greedy.device) < self.epsilon
+            return torch.where(explore, uniform, greedy)
+        return greedy

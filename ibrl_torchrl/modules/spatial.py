@@ -1,4 +1,4 @@
-"""The spatial embedding of the paper's Q-network (section 4.1, Fig. 2)."""
+"""Spatial embedding of the paper's Q-network (arXiv 2311.02198, section 4.1 and Fig. 2)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ ChannelWeights = Literal["softmax", "free"]
 
 
 class SpatialEmbedding(nn.Module):
-    """Patch features to one vector, fused across patches channel by channel.
+    """Ensemble of spatial embeddings: patch features to one vector, per channel across patches.
 
-    Patch features [P, D] are read as D channels of P numbers. The extras (action, proprioception)
-    are appended to *each* channel; a linear layer fuses them to ``size`` numbers, followed by
-    layer norm and ReLU; a weighted sum over the D channels gives the embedding.
+    Patch features [P, D] are D channels of P entries. An extra input (action, proprioception) is
+    concatenated to *each* channel and a linear layer maps it to ``size`` units, followed by layer
+    norm and ReLU. The embedding is a weighted sum over the D channels.
 
     Args:
-        members: number of independent embeddings E, evaluated together.
+        members: number of independent embeddings E.
         feature_shape: (P, D) of the patch features.
-        extra: size X of what is appended; 0 for none.
+        extra: size X of the extra input; 0 for none.
         size: size H of the embedding; paper: 1024.
-        weights: of the sum over channels. ``"softmax"`` (paper): a separate linear projection of
-            each channel, normalised over the channels. ``"free"`` (original code): parameters,
-            one a channel and output, normally distributed at the start.
+        weights: weighting of the sum over channels. ``"softmax"`` (default, paper): softmax over
+            the channels of a second linear layer. ``"free"`` (original code): trained parameters
+            [D, H], initialised from a standard normal distribution.
 
     Raises:
         ValueError: ``weights`` is unknown.
@@ -55,19 +55,19 @@ class SpatialEmbedding(nn.Module):
             raise ValueError(f"weights must be 'softmax' or 'free', got {weights!r}")
 
     def forward(self, features: Tensor, extra: Tensor, members: Tensor | None = None) -> Tensor:
-        """Embed B observations with N extras each.
+        """Embed B observations with N extra inputs each.
 
         Args:
-            features: float [B, P, D]. Their part of the projection, by far the larger, is computed
+            features: float [B, P, D]. Their part of the projection, the larger one, is computed
                 once for all N.
             extra: float [B, N, X].
-            members: int64 [K], indices of the embeddings to evaluate; all by default.
+            members: int64 [K], indices of the embeddings to evaluate; None (default): all.
 
         Returns:
             float [E, B, N, H], or [K, B, N, H].
         """
         channels = features.transpose(-1, -2)  # [B, D, P]
-        hidden = appended(self.projection, channels, extra, self.patches, members)
+        hidden = project_channels(self.projection, channels, extra, self.patches, members)
         count, size = len(hidden), hidden.shape[-1]
         hidden = F.relu(self.norm(hidden.view(count, -1, size), members)).view(hidden.shape)
         weights = self.weighting(channels, extra, members)  # broadcasts to [K, B, N, D, H]
@@ -75,12 +75,12 @@ class SpatialEmbedding(nn.Module):
 
 
 class SoftmaxWeights(nn.Module):
-    """One weight a channel: a softmax over the channels of a linear projection of each.
+    """Channel weights by a softmax over linear projections of the channels.
 
     Args:
         members: number of independent embeddings E.
-        patches: P.
-        extra: X.
+        patches: number of patches P.
+        extra: size X of the extra input.
     """
 
     def __init__(self, members: int, patches: int, extra: int) -> None:
@@ -89,17 +89,17 @@ class SoftmaxWeights(nn.Module):
         self.projection = EnsembleLinear(members, patches + extra, 1)
 
     def forward(self, channels: Tensor, extra: Tensor, members: Tensor | None = None) -> Tensor:
-        """Weights [K, B, N, D, 1] of channels [B, D, P] with extras [B, N, X]."""
-        return appended(self.projection, channels, extra, self.patches, members).softmax(-2)
+        """Weights [K, B, N, D, 1] of channels [B, D, P] with extra inputs [B, N, X]."""
+        return project_channels(self.projection, channels, extra, self.patches, members).softmax(-2)
 
 
 class FreeWeights(nn.Module):
-    """One trained weight for each channel and output, whatever is seen.
+    """Trained weights per channel and output, independent of the input.
 
     Args:
         members: number of independent embeddings E.
-        channels: D.
-        size: H.
+        channels: number of channels D.
+        size: size H of the embedding.
     """
 
     def __init__(self, members: int, channels: int, size: int) -> None:
@@ -107,38 +107,39 @@ class FreeWeights(nn.Module):
         self.weight = nn.Parameter(torch.randn(members, 1, 1, channels, size))
 
     def forward(self, channels: Tensor, extra: Tensor, members: Tensor | None = None) -> Tensor:
-        """Weights [K, 1, 1, D, H]."""
+        """Weights [K, 1, 1, D, H], the same for every input."""
         return self.weight if members is None else self.weight[members]
 
 
-def appended(
+def project_channels(
     layer: EnsembleLinear,
     channels: Tensor,
     extra: Tensor,
     patches: int,
     members: Tensor | None = None,
 ) -> Tensor:
-    """Apply a linear layer to every channel with every extra appended.
+    """Linear layer of the concatenation of every channel and every extra input.
 
-    The product with the channels does not depend on the extra, so the two parts are multiplied
-    apart and added; the result is that of the layer on the concatenation.
+    The products with channels and extra inputs are computed separately and added, which equals the
+    layer on the concatenation without repeating the channels' product N times.
 
     Args:
-        layer: of P + X inputs and H outputs.
+        layer: P + X inputs, H outputs.
         channels: float [B, D, P].
         extra: float [B, N, X].
-        patches: P.
-        members: int64 [K]; all by default.
+        patches: number of patches P.
+        members: int64 [K], indices of the members to evaluate; None (default): all.
 
     Returns:
         float [K, B, N, D, H].
     """
-    weight, bias = layer.weight, layer.bias
+    weight: Tensor = layer.weight
+    bias: Tensor = layer.bias
     if members is not None:
         weight, bias = weight[members], bias[members]
-    (batch, depth), rows = channels.shape[:2], extra.shape[1]
-    flat = channels.reshape(1, batch * depth, patches).expand(len(weight), -1, -1)
-    seen = torch.baddbmm(bias, flat, weight[:, :patches]).view(len(weight), batch, 1, depth, -1)
-    flat = extra.reshape(1, batch * rows, -1).expand(len(weight), -1, -1)
-    added = torch.bmm(flat, weight[:, patches:]).view(len(weight), batch, rows, 1, -1)
-    return seen + added
+    count, (batch, depth), num_extra = len(weight), channels.shape[:2], extra.shape[1]
+    rows = channels.reshape(1, batch * depth, patches).expand(count, -1, -1)
+    of_channels = torch.baddbmm(bias, rows, weight[:, :patches]).view(count, batch, 1, depth, -1)
+    rows = extra.reshape(1, batch * num_extra, -1).expand(count, -1, -1)
+    of_extra = torch.bmm(rows, weight[:, patches:]).view(count, batch, num_extra, 1, -1)
+    return of_channels + of_extra

@@ -1,4 +1,4 @@
-"""Networks: standardisation, ensembles, actors, dropout, frozen policies."""
+"""Normalisation, state networks, frozen policies, tied copies, FastTensorDictModule."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from ibrl_torchrl.modules import (
 )
 
 
-def test_standardisation_by_hand_and_its_floor():
+def test_normalize_from_data_with_minimum_std():
     data = torch.tensor([[0.0, 1.0, 5.0], [4.0, 1.1, 5.0]])
     scale = Normalize.from_data(data, min_std=0.1)
     # Means 2, 1.05, 5; standard deviations 2, 0.05 -> 0.1, 0 -> 0.1.
@@ -26,11 +26,11 @@ def test_standardisation_by_hand_and_its_floor():
     assert not [*scale.parameters()] and set(scale.state_dict()) == {"mean", "std"}
 
 
-def test_standardisation_of_chosen_entries_with_a_floor_for_each():
+def test_normalize_selected_entries_with_minimum_std_per_entry():
     data = torch.tensor([[0.0, 1.0, 5.0], [4.0, 1.1, 5.0]])
-    floors, entries = torch.tensor([3.0, 0.01, 1.0]), torch.tensor([2, 0])
-    scale = Normalize.from_data(data, floors, entries)
-    # Of the third number, mean 5 and deviation 0 -> 1; of the first, mean 2 and 2 -> 3.
+    min_std, entries = torch.tensor([3.0, 0.01, 1.0]), torch.tensor([2, 0])
+    scale = Normalize.from_data(data, min_std, entries)
+    # Entry 2: mean 5, standard deviation 0 -> 1; entry 0: mean 2, standard deviation 2 -> 3.
     assert torch.allclose(scale(torch.tensor([[8.0, 9.0, 5.5]])), torch.tensor([[0.5, 2.0]]))
     assert scale.size == 2 and set(scale.state_dict()) == {"mean", "std", "entries"}
 
@@ -39,12 +39,12 @@ def test_standardisation_of_chosen_entries_with_a_floor_for_each():
     ("mean", "std", "message"),
     [(torch.zeros(2), torch.ones(3), "must be"), (torch.zeros(2), torch.zeros(2), "positive")],
 )
-def test_impossible_statistics_are_refused(mean, std, message):
+def test_invalid_statistics_raise(mean, std, message):
     with pytest.raises(ValueError, match=message):
         Normalize(mean, std)
 
 
-def test_the_ensemble_equals_separate_networks():
+def test_ensemble_equals_separate_networks():
     torch.manual_seed(0)
     ensemble = StateCriticEnsemble(Normalize.identity(5), 2, num_critics=4, hidden=[7, 6])
     for parameter in ensemble.parameters():
@@ -60,17 +60,17 @@ def test_the_ensemble_equals_separate_networks():
         assert torch.allclose(values[..., i], x.squeeze(-1), atol=1e-5)
 
 
-def test_members_start_independent_within_the_bounds_of_linear():
+def test_ensemble_members_are_initialised_as_separate_linear_layers():
     ensemble = StateCriticEnsemble(Normalize.identity(62), 2, num_critics=3, hidden=[64])
     weight = ensemble.mlp.layers[0].weight
     assert not torch.equal(weight[0], weight[1]) and not torch.equal(weight[1], weight[2])
-    # nn.Linear draws from +-1/sqrt(64) = +-0.125; so does each unit's own bias.
+    # nn.Linear draws weights and biases from +-1/sqrt(64) = +-0.125.
     assert 0.12 < weight.abs().max().item() <= 0.125
     assert ensemble.mlp.layers[0].bias.shape == (3, 1, 64)
 
 
 @pytest.mark.parametrize("batch", [(), (3,), (40,), (2, 3)])
-def test_a_subset_of_members_gives_their_columns_in_order(batch):
+def test_members_select_values_in_order(batch):
     ensemble = StateCriticEnsemble(Normalize.identity(5), 2, num_critics=4, hidden=[7])
     state, action = torch.randn(*batch, 5), torch.randn(*batch, 2)
     members = torch.tensor([3, 1])
@@ -79,7 +79,7 @@ def test_a_subset_of_members_gives_their_columns_in_order(batch):
     assert torch.allclose(subset, ensemble(state, action)[..., members], atol=1e-6)
 
 
-def test_actor_output_is_bounded_and_dropout_follows_the_mode():
+def test_actor_output_is_bounded_and_dropout_follows_train_mode():
     network = StateActor(Normalize.identity(3), 2, hidden=[32, 32], layer_norm=True)
     state = torch.randn(5, 3) * 100
     assert network(state).abs().max() <= 1
@@ -88,7 +88,7 @@ def test_actor_output_is_bounded_and_dropout_follows_the_mode():
     assert torch.equal(network(state), network(state))
 
 
-def test_frozen_means_frozen():
+def test_frozen_policy_stays_in_eval_mode_without_gradients():
     actor, _, frozen = networks()
     parent = nn.ModuleList([actor, frozen]).train()
     assert actor.training and not any(module.training for module in frozen.modules())
@@ -100,45 +100,50 @@ def test_frozen_means_frozen():
     assert next(parent.double()[1].parameters()).dtype == torch.float64
 
 
-def test_a_policy_writes_one_action():
+def test_frozen_policy_with_two_out_keys_raises():
     module = TensorDictModule(lambda x: (x, x), ["state"], ["a", "b"])
     with pytest.raises(ValueError, match="one key"):
         FrozenPolicy(module)
 
 
-def test_a_twin_shares_tensors_but_not_modes():
+def test_tied_copy_shares_tensors_but_not_modes():
     actor, _, _ = networks()
-    twin = tied_copy(actor).eval()
-    assert actor.training and not twin.training
-    for own, other in zip(actor.parameters(), twin.parameters(), strict=True):
-        assert own.data_ptr() == other.data_ptr()
+    copied = tied_copy(actor).eval()
+    assert actor.training and not copied.training
+    for original, shared in zip(actor.parameters(), copied.parameters(), strict=True):
+        assert original.data_ptr() == shared.data_ptr()
     td = TensorDict(state=torch.randn(6))
-    before = twin(td.clone())["rl_action"]
+    before = copied(td.clone())["rl_action"]
     for parameter in actor.parameters():
         parameter.data.add_(0.1)
-    assert not torch.equal(twin(td.clone())["rl_action"], before)
+    assert not torch.equal(copied(td.clone())["rl_action"], before)
 
 
-def test_the_lean_module_does_what_tensordicts_does():
+def test_fast_module_equals_tensordict_module():
     network = nn.Linear(3, 2)
     td = TensorDict(state=torch.randn(4, 3), batch_size=[4])
-    for lean in (FastTensorDictModule, TensorDictModule):
-        assert torch.equal(lean(network, ["state"], ["a"])(td.clone())["a"], network(td["state"]))
+    for kind in (FastTensorDictModule, TensorDictModule):
+        assert torch.equal(kind(network, ["state"], ["a"])(td.clone())["a"], network(td["state"]))
     out = TensorDict(batch_size=[4])
     FastTensorDictModule(network, ["state"], ["a"])(td, tensordict_out=out)
     assert set(out.keys()) == {"a"}
 
 
-def test_tensordict_still_searches_for_pandas(monkeypatch):
-    """Fails once tensordict stops doing so: then LeanTensorDictModule can go."""
+def test_tensordict_module_searches_for_pandas(monkeypatch):
+    """Fails once tensordict no longer does; then FastTensorDictModule can be removed."""
     import importlib.util
 
-    asked = []
+    searched = []
     original = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda *a: asked.append(a[0]) or original(*a))
+
+    def spy(name, *args):
+        searched.append(name)
+        return original(name, *args)
+
+    monkeypatch.setattr(importlib.util, "find_spec", spy)
     td = TensorDict(state=torch.randn(3))
     TensorDictModule(nn.Linear(3, 2), ["state"], ["a"])(td)
-    assert "pandas" in asked
-    asked.clear()
+    assert "pandas" in searched
+    searched.clear()
     FastTensorDictModule(nn.Linear(3, 2), ["state"], ["a"])(td)
-    assert not asked
+    assert not searched

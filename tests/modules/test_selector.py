@@ -1,4 +1,4 @@
-"""The selector against numbers worked out by hand."""
+"""IBRLSelector and ExecuteProposal against analytic values."""
 
 import pytest
 import torch
@@ -11,32 +11,33 @@ from ibrl_torchrl.modules import CriticEnsemble, ExecuteProposal, IBRLSelector
 DETERMINISTIC = set_exploration_type(ExplorationType.DETERMINISTIC)
 
 
-def test_greedy_takes_the_best_minimum_over_the_drawn_critics():
+def test_selector_greedy_takes_argmax_of_minimum_over_subset():
     # a0 = 0.5: Q = 0.5, 1.0, -0.5; a1 = -0.5: Q = -0.5, -1.0, 0.5.
-    # Critics {0, 1}: minima 0.5 and -1.0, a0 wins. Any subset with critic 2: -0.5 against
-    # -0.5 (with critic 0) or -1.0 (with critic 1).
+    # Critics {0, 1}: minima 0.5 and -1.0, so a0. Any subset with critic 2: -0.5 against -0.5
+    # (with critic 0) or -1.0 (with critic 1).
     selector = IBRLSelector(critics([1.0, 2.0, -1.0]), ["a0", "a1"], num_min=2)
     network = selector.critic.module
     for _ in range(20):
         td = selector(candidates(0.5, -0.5))
-        drawn = set(network.asked[-1])
-        minima = [min([0.5, 1.0, -0.5][i] for i in drawn), min([-0.5, -1.0, 0.5][i] for i in drawn)]
+        subset = set(network.calls[-1])
+        values = [0.5, 1.0, -0.5], [-0.5, -1.0, 0.5]
+        minima = [min(of_action[i] for i in subset) for of_action in values]
         assert td["chosen_value"].item() == max(minima)
         assert td["proposal"].item() == minima.index(max(minima))
-    assert {tuple(sorted(drawn)) for drawn in network.asked} == {(0, 1), (0, 2), (1, 2)}
+    assert {tuple(sorted(subset)) for subset in network.calls} == {(0, 1), (0, 2), (1, 2)}
 
 
-def test_the_subset_decides_the_winner_and_is_drawn_once_a_batch():
+def test_selector_draws_one_subset_per_batch():
     # Critic 0 prefers large actions, critic 1 small ones; one critic is drawn for the batch.
     selector = IBRLSelector(critics([1.0, -1.0]), ["a0", "a1"], num_min=1)
-    winners = []
+    choices = []
     for _ in range(20):
         td = selector(candidates(0.5, -0.5, batch=(64,)))
-        winners.append(td["proposal"].unique().tolist())
-    assert sorted(map(tuple, {tuple(winner) for winner in winners})) == [(0,), (1,)]
+        choices.append(td["proposal"].unique().tolist())
+    assert sorted(map(tuple, {tuple(choice) for choice in choices})) == [(0,), (1,)]
 
 
-def test_evaluation_is_greedy_over_all_critics_and_draws_nothing():
+def test_selector_deterministic_is_greedy_over_all_critics_without_draws():
     # Minima over both critics: a0: min(0.5, -0.5) = -0.5, a1: min(-0.2, 0.2) = -0.2.
     selector = IBRLSelector(critics([1.0, -1.0]), ["a0", "a1"], mode="soft", num_min=1)
     state = torch.random.get_rng_state()
@@ -49,40 +50,40 @@ def test_evaluation_is_greedy_over_all_critics_and_draws_nothing():
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 10.0])
-def test_soft_choice_follows_the_softmax(beta):
+def test_selector_soft_samples_from_softmax(beta):
     torch.manual_seed(0)
     size = 40_000
     selector = IBRLSelector(critics([1.0]), ["a0", "a1", "a2"], mode="soft", beta=beta, num_min=1)
     td = selector(candidates(0.1, 0.2, -0.1, batch=(size,)))
     expected = torch.softmax(beta * torch.tensor([0.1, 0.2, -0.1]), 0)
-    found = torch.bincount(td["proposal"], minlength=3) / size
-    # Five standard deviations of a binomial share are at most 5 * 0.5 / sqrt(size) = 0.0125.
-    assert torch.allclose(found, expected, atol=0.0125)
+    frequency = torch.bincount(td["proposal"], minlength=3) / size
+    # Five standard deviations of a binomial proportion are at most 5 * 0.5 / sqrt(size) = 0.0125.
+    assert torch.allclose(frequency, expected, atol=0.0125)
 
 
-@pytest.mark.parametrize(("epsilon", "share"), [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5)])
-def test_epsilon_is_the_share_of_random_choices(epsilon, share):
+@pytest.mark.parametrize(("epsilon", "rate"), [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5)])
+def test_selector_epsilon_is_the_probability_of_a_random_choice(epsilon, rate):
     torch.manual_seed(0)
     selector = IBRLSelector(
         critics([1.0]), ["a0", "a1"], mode="epsilon", epsilon=epsilon, num_min=1
     )
     td = selector(candidates(0.3, 0.1, batch=(40_000,)))
-    # A random choice is the worse of two candidates half of the time.
-    assert td["proposal"].float().mean().item() == pytest.approx(share, abs=0.0125)
+    # A random choice is the worse of two candidates with probability 1/2.
+    assert td["proposal"].float().mean().item() == pytest.approx(rate, abs=0.0125)
 
 
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
-def test_any_batch_shape_and_any_number_of_proposals(batch):
+def test_selector_supports_any_batch_shape_and_number_of_proposals(batch):
     td = candidates(0.1, 0.3, 0.2, batch=batch)
     IBRLSelector(critics([1.0, 2.0]), ["a0", "a1", "a2"])(td)
     assert td["action"].shape == (*batch, 1)
     assert td["proposal"].shape == batch and (td["proposal"] == 1).all()
     assert torch.allclose(td["chosen_value"], torch.tensor(0.3))
-    alone = IBRLSelector(critics([1.0, 2.0]), ["a2"])(td)
-    assert (alone["proposal"] == 0).all() and torch.equal(alone["action"], td["a2"])
+    single = IBRLSelector(critics([1.0, 2.0]), ["a2"])(td)
+    assert (single["proposal"] == 0).all() and torch.equal(single["action"], td["a2"])
 
 
-def test_the_input_is_left_as_it_was():
+def test_selector_changes_only_its_out_keys():
     td = candidates(0.1, 0.3, batch=(5,))
     before = td.clone()
     selector = IBRLSelector(critics([1.0]), ["a0", "a1"], num_min=1)
@@ -91,7 +92,7 @@ def test_the_input_is_left_as_it_was():
     assert (td.select(*before.keys()) == before).all()
 
 
-def test_it_uses_the_critics_parameters_where_they_are():
+def test_selector_follows_updates_of_the_critics():
     critic = critics([1.0])
     selector = IBRLSelector(critic, ["a0", "a1"], num_min=1)
     assert selector(candidates(0.1, 0.3))["proposal"].item() == 1
@@ -99,7 +100,7 @@ def test_it_uses_the_critics_parameters_where_they_are():
     assert selector(candidates(0.1, 0.3))["proposal"].item() == 0
 
 
-def test_it_compiles_without_a_graph_break():
+def test_selector_compiles_without_graph_breaks():
     _, critic, _ = networks()
     selector = IBRLSelector(critic)
     td = candidates(0.0, batch=(7,)).empty()
@@ -107,9 +108,9 @@ def test_it_compiles_without_a_graph_break():
     td["rl_action"], td["bc_action"] = torch.rand(7, 2), torch.rand(7, 2)
     with DETERMINISTIC, torch.no_grad():
         expected = selector(td.clone())
-        found = torch.compile(selector, backend="eager", fullgraph=True)(td.clone())
-    assert torch.equal(found["proposal"], expected["proposal"])
-    assert torch.allclose(found["chosen_value"], expected["chosen_value"])
+        compiled = torch.compile(selector, backend="eager", fullgraph=True)(td.clone())
+    assert torch.equal(compiled["proposal"], expected["proposal"])
+    assert torch.allclose(compiled["chosen_value"], expected["chosen_value"])
 
 
 @pytest.mark.parametrize(
@@ -122,17 +123,17 @@ def test_it_compiles_without_a_graph_break():
         ({"num_min": 3}, "between 1 and the 2 critics, got 3"),
     ],
 )
-def test_arguments_out_of_range_are_refused(settings, message):
+def test_arguments_out_of_range_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         IBRLSelector(critics([1.0, 1.0]), **{"proposals": ["a0"], **settings})
 
 
-def test_a_critic_must_read_an_action():
+def test_critic_without_action_key_raises():
     with pytest.raises(ValueError, match="'action'"):
         CriticEnsemble(LinearCritics([1.0]), ["state"])
 
 
-def test_a_critic_gets_its_inputs_in_the_order_of_its_keys():
+def test_critic_inputs_follow_the_order_of_in_keys():
     class ActionFirst(torch.nn.Module):
         num_critics = 2
 
@@ -149,13 +150,13 @@ def test_a_critic_gets_its_inputs_in_the_order_of_its_keys():
     assert td["proposal"].item() == 1
 
 
-def test_execute_proposal_copies_one():
+def test_execute_proposal_copies_action_and_index():
     td = ExecuteProposal("a1", 1)(candidates(0.1, 0.3, batch=(2,)))
     assert torch.equal(td["action"], td["a1"]) and td["proposal"].tolist() == [1, 1]
 
 
-def test_the_values_of_all_proposals_are_told():
-    """Minimum of a and -a for each candidate a, whatever the choice among them."""
+def test_selector_writes_the_values_of_all_proposals():
+    # Minimum of a and -a for each candidate a.
     td = candidates(0.1, -0.3, 0.2, batch=(2,))
     with set_exploration_type(ExplorationType.DETERMINISTIC):
         IBRLSelector(critics([1.0, -1.0]), ["a0", "a1", "a2"])(td)

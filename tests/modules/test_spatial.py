@@ -1,4 +1,4 @@
-"""The spatial embedding, and the critics and policies of patch features."""
+"""SpatialEmbedding, and critics and policy networks of patch features."""
 
 import math
 
@@ -42,11 +42,11 @@ def scale(size=2):
     return Normalize(torch.arange(size).float(), torch.full((size,), 0.5))
 
 
-# The embedding
+# Spatial embedding
 
 
-def embedded(embedding, channels, extra, member):
-    """One member, one observation [D, P], one extra [X]: with a real concatenation."""
+def reference_embedding(embedding, channels, extra, member):
+    """Embedding of one member, channels [D, P] and extra input [X], by concatenation."""
     rows = torch.cat([channels, extra.expand(len(channels), -1)], -1)  # [D, P + X]
     layer, norm = embedding.projection, embedding.norm
     hidden = F.linear(rows, layer.weight[member].T, layer.bias[member, 0])
@@ -61,75 +61,75 @@ def embedded(embedding, channels, extra, member):
 
 @BOTH_WEIGHTS
 @pytest.mark.parametrize("members", [None, [2, 0], [1]])
-@pytest.mark.parametrize("extras", [1, 4])
+@pytest.mark.parametrize("num_extra", [1, 4])
 @torch.no_grad()
-def test_it_equals_appending_to_each_channel(weights, members, extras):
+def test_embedding_equals_reference_for_members_and_extra_inputs(weights, members, num_extra):
     embedding = randomise(SpatialEmbedding(3, SHAPE, 2, 6, weights=weights))
-    features, extra = torch.randn(4, *SHAPE), torch.randn(4, extras, 2)
-    chosen = None if members is None else torch.tensor(members)
-    result = embedding(features, extra, chosen)
+    features, extra = torch.randn(4, *SHAPE), torch.randn(4, num_extra, 2)
+    indices = None if members is None else torch.tensor(members)
+    result = embedding(features, extra, indices)
     expected = [
-        [[embedded(embedding, features[b].T, extra[b, n], i) for n in range(extras)]
+        [[reference_embedding(embedding, features[b].T, extra[b, n], i) for n in range(num_extra)]
          for b in range(4)]
         for i in members or range(3)
     ]  # fmt: skip
     expected = torch.stack([torch.stack([torch.stack(row) for row in rows]) for rows in expected])
-    assert result.shape == (len(members or range(3)), 4, extras, 6)
+    assert result.shape == (len(members or range(3)), 4, num_extra, 6)
     assert torch.allclose(result, expected, atol=1e-4)
 
 
 @BOTH_WEIGHTS
 @torch.no_grad()
-def test_without_extras_the_channels_stand_alone(weights):
+def test_embedding_without_extra_input_equals_reference(weights):
     embedding = randomise(SpatialEmbedding(2, SHAPE, 0, 6, weights=weights))
     features = torch.randn(4, *SHAPE)
     result = embedding(features, torch.empty(4, 1, 0))
     for i in range(2):
         for b in range(4):
-            expected = embedded(embedding, features[b].T, torch.empty(0), i)
+            expected = reference_embedding(embedding, features[b].T, torch.empty(0), i)
             assert torch.allclose(result[i, b, 0], expected, atol=1e-4)
 
 
-def tiny(weights):
-    """One patch p, two channels, one extra e: units (p - e, 0), not trained further."""
+def small_embedding(weights):
+    """One patch p, two channels, one extra input e: hidden units (p - e, 0)."""
     embedding = SpatialEmbedding(1, (1, 2), 1, 2, weights=weights)
     embedding.projection.weight.data = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
     embedding.projection.bias.data.zero_()
     return embedding
 
 
-# Channels 3 and 1 with the extra 2: units (1, 0) and (-1, 0), normalised (1, -1) and (-1, 1), after
-# the ReLU (1, 0) and (0, 1).
-TINY = torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[2.0]]])
+# Channels 3 and 1 with extra input 2: units (1, 0) and (-1, 0), after layer norm (1, -1) and
+# (-1, 1), after ReLU (1, 0) and (0, 1).
+SMALL_INPUTS = torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[2.0]]])
 
 
-def test_softmax_weights_by_hand():
-    embedding = tiny("softmax")
-    # Scores p ln(3) / 2 + 7 e: their difference is ln 3, so the channels count 3/4 and 1/4.
+def test_softmax_weights_equal_analytic_values():
+    embedding = small_embedding("softmax")
+    # Logits p ln(3) / 2 + 7 e differ by ln 3, so that the weights are 3/4 and 1/4.
     projection = embedding.weighting.projection
     projection.weight.data = torch.tensor([[[math.log(3) / 2], [7.0]]])
-    result = embedding(*TINY).flatten()
+    result = embedding(*SMALL_INPUTS).flatten()
     assert torch.allclose(result, torch.tensor([0.75, 0.25]), atol=1e-4)
 
 
-def test_free_weights_by_hand():
-    embedding = tiny("free")
+def test_free_weights_equal_analytic_values():
+    embedding = small_embedding("free")
     embedding.weighting.weight.data = torch.tensor([[2.0, 5.0], [7.0, -4.0]]).view(1, 1, 1, 2, 2)
     # 2 * 1 + 7 * 0 and 5 * 0 - 4 * 1.
-    result = embedding(*TINY).flatten()
+    result = embedding(*SMALL_INPUTS).flatten()
     assert torch.allclose(result, torch.tensor([2.0, -4.0]), atol=1e-3)
 
 
 def test_softmax_weights_sum_to_one_over_the_channels():
     embedding = randomise(SpatialEmbedding(2, SHAPE, 2, 6))
     channels, extra = torch.randn(4, SHAPE[1], SHAPE[0]), torch.randn(4, 7, 2)
-    shares = embedding.weighting(channels, extra)
-    assert shares.shape == (2, 4, 7, SHAPE[1], 1)
-    assert torch.allclose(shares.sum(-2), torch.ones(1)) and (shares > 0).all()
-    assert shares.std(-2).min() > 0
+    weights = embedding.weighting(channels, extra)
+    assert weights.shape == (2, 4, 7, SHAPE[1], 1)
+    assert torch.allclose(weights.sum(-2), torch.ones(1)) and (weights > 0).all()
+    assert weights.std(-2).min() > 0
 
 
-def test_free_weights_start_normal_and_apart():
+def test_free_weights_are_initialised_normally_and_independently():
     torch.manual_seed(0)
     weight = SpatialEmbedding(2, (4, 50), 0, 100, weights="free").weighting.weight
     assert weight.mean().item() == pytest.approx(0, abs=0.05)
@@ -137,7 +137,7 @@ def test_free_weights_start_normal_and_apart():
     assert not torch.equal(weight[0], weight[1])
 
 
-def test_unknown_weights_are_refused():
+def test_unknown_weights_raise():
     with pytest.raises(ValueError, match="'mean'"):
         SpatialEmbedding(2, SHAPE, 2, 6, weights="mean")
 
@@ -150,49 +150,49 @@ def spatial(weights="softmax", **settings):
     return SpatialCriticEnsemble(SHAPE, 2, weights=weights, **settings)
 
 
-def compressed(**settings):
+def drq(**settings):
     return DrQCriticEnsemble(SHAPE, 2, **{"embedding": 6, "hidden": [7, 8], **settings})
 
 
 ALL_CRITICS = pytest.mark.parametrize(
     "make",
-    [spatial, lambda **settings: spatial("free", **settings), compressed],
-    ids=["softmax", "free", "compressed"],
+    [spatial, lambda **settings: spatial("free", **settings), drq],
+    ids=["softmax", "free", "drq"],
 )
 
 
-def head(mlp, x, member):
-    """One member of an MLP."""
+def reference_mlp(mlp, x, member):
+    """Output of one member of an EnsembleMLP."""
     for layer, norm in zip(mlp.layers, mlp.norms, strict=True):
         x = F.linear(x, layer.weight[member].T, layer.bias[member, 0])
         x = F.relu(F.layer_norm(x, x.shape[-1:], norm.weight[member, 0], norm.bias[member, 0]))
     return F.linear(x, mlp.head.weight[member].T, mlp.head.bias[member, 0])
 
 
-def valued(critic, features, extra, member):
-    """One critic, one observation [P, D], extras [X]: written out."""
+def reference_value(critic, features, extra, member):
+    """Value of one critic at features [P, D] and extra input [X]."""
     if isinstance(critic, SpatialCriticEnsemble):
-        vector = embedded(critic.embedding, features.T, extra, member)
+        vector = reference_embedding(critic.embedding, features.T, extra, member)
     else:
-        layer, norm = critic.compress, critic.norm
+        layer, norm = critic.bottleneck, critic.norm
         vector = F.linear(features.flatten(), layer.weight[member].T, layer.bias[member, 0])
         vector = F.layer_norm(vector, (6,), norm.weight[member, 0], norm.bias[member, 0]).relu()
-    return head(critic.mlp, torch.cat([vector, extra]), member)
+    return reference_mlp(critic.mlp, torch.cat([vector, extra]), member)
 
 
 @ALL_CRITICS
 @pytest.mark.parametrize("proprio", [False, True])
 @torch.no_grad()
-def test_critics_written_out(make, proprio):
+def test_critics_equal_reference(make, proprio):
     settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
     critic = randomise(make(num_critics=3, **settings))
-    features, sensed, action = torch.randn(4, *SHAPE), torch.randn(4, 2), torch.randn(4, 2)
-    values = critic(features, *([sensed] if proprio else []), action)
+    features, vector, action = torch.randn(4, *SHAPE), torch.randn(4, 2), torch.randn(4, 2)
+    values = critic(features, *([vector] if proprio else []), action)
     assert values.shape == (4, 3)
     for b in range(4):
-        extra = torch.cat([scale()(sensed[b]), action[b]]) if proprio else action[b]
+        extra = torch.cat([scale()(vector[b]), action[b]]) if proprio else action[b]
         for i in range(3):
-            expected = valued(critic, features[b], extra, i)
+            expected = reference_value(critic, features[b], extra, i)
             assert torch.allclose(values[b, i], expected, rtol=1e-3, atol=1e-3)
 
 
@@ -200,22 +200,22 @@ def test_critics_written_out(make, proprio):
 @pytest.mark.parametrize("proprio", [False, True])
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
 @torch.no_grad()
-def test_many_actions_of_one_observation_are_valued_as_each_alone(make, proprio, batch):
+def test_values_of_many_actions_equal_values_of_single_actions(make, proprio, batch):
     settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
     critic = randomise(make(num_critics=2, **settings))
     features, actions = torch.randn(*batch, *SHAPE), torch.randn(*batch, 5, 2)
-    sensed = [torch.randn(*batch, 2)] if proprio else []
-    values = critic(features.unsqueeze(-3), *(part.unsqueeze(-2) for part in sensed), actions)
+    vectors = [torch.randn(*batch, 2)] if proprio else []
+    values = critic(features.unsqueeze(-3), *(vector.unsqueeze(-2) for vector in vectors), actions)
     assert values.shape == (*batch, 5, 2)
     for n in range(5):
-        alone = critic(features, *sensed, actions[..., n, :])
-        assert alone.shape == (*batch, 2)
-        assert torch.allclose(values[..., n, :], alone, rtol=1e-3, atol=1e-3)
+        expected = critic(features, *vectors, actions[..., n, :])
+        assert expected.shape == (*batch, 2)
+        assert torch.allclose(values[..., n, :], expected, rtol=1e-3, atol=1e-3)
 
 
 @ALL_CRITICS
 @torch.no_grad()
-def test_a_subset_of_members_gives_their_columns_in_order(make):
+def test_members_select_values_in_order(make):
     critic = randomise(make(num_critics=4))
     features, actions = torch.randn(3, 1, *SHAPE), torch.randn(3, 5, 2)
     values = critic(features, actions)
@@ -226,7 +226,7 @@ def test_a_subset_of_members_gives_their_columns_in_order(make):
 
 @ALL_CRITICS
 @pytest.mark.parametrize("orthogonal", [True, False])
-def test_members_start_independent(make, orthogonal):
+def test_members_are_initialised_independently(make, orthogonal):
     torch.manual_seed(0)
     critic = make(num_critics=3, orthogonal=orthogonal)
     for name, weight in critic.named_parameters():
@@ -238,13 +238,13 @@ def test_members_start_independent(make, orthogonal):
 
 
 def is_orthogonal(weight):
-    """Rows of a wide matrix, columns of a tall one, are orthonormal."""
+    """Whether the rows of a wide or the columns of a tall matrix are orthonormal."""
     wide = weight if weight.shape[0] <= weight.shape[1] else weight.T
     return torch.allclose(wide @ wide.T, torch.eye(len(wide)), atol=1e-5)
 
 
 @ALL_CRITICS
-def test_the_mlp_starts_orthogonal_where_asked(make):
+def test_mlp_initialisation_is_orthogonal_if_set(make):
     for orthogonal in (True, False):
         critic = make(orthogonal=orthogonal, head_gain=1.0)
         layers = [*critic.mlp.layers, critic.mlp.head]
@@ -255,20 +255,20 @@ def test_the_mlp_starts_orthogonal_where_asked(make):
 
 
 @ALL_CRITICS
-def test_the_last_layer_starts_small(make):
-    # The weights of an orthogonal layer of one output have length 1.
-    for settings, length in (({}, 0.01), ({"head_gain": 0.5}, 0.5)):
+def test_head_gain_scales_the_last_layer(make):
+    # The weight vector of an orthogonal layer with one output has norm 1.
+    for settings, norm in (({}, 0.01), ({"head_gain": 0.5}, 0.5)):
         norms = make(**settings).mlp.head.weight.norm(dim=(1, 2))
-        assert torch.allclose(norms, torch.tensor(length))
+        assert torch.allclose(norms, torch.tensor(norm))
     assert make(orthogonal=False).mlp.head.weight.norm(dim=(1, 2)).max() < 0.02
 
 
-def test_a_compressed_critic_is_orthogonal_throughout_and_a_spatial_one_in_its_mlp():
-    assert all(is_orthogonal(weight) for weight in compressed().compress.weight)
+def test_orthogonal_initialisation_covers_the_drq_bottleneck_but_no_spatial_embedding():
+    assert all(is_orthogonal(weight) for weight in drq().bottleneck.weight)
     assert not any(is_orthogonal(weight) for weight in spatial().embedding.projection.weight)
 
 
-def test_orthogonal_weights_of_every_kind_of_layer():
+def test_orthogonal_initialises_all_kinds_of_layers():
     layers = nn.ModuleList([nn.Linear(5, 3), nn.Linear(3, 5), EnsembleLinear(2, 5, 3)])
     convolution = nn.Conv2d(3, 4, 2, bias=False)
     orthogonal_(layers.append(convolution))
@@ -290,38 +290,38 @@ def test_orthogonal_weights_of_every_kind_of_layer():
         ("free", 4788226),  # 2 * (2263041 + 131072)
     ],
 )
-def test_parameters_of_the_papers_critics(weights, expected):
+def test_parameter_count_of_spatial_critics(weights, expected):
     assert count(SpatialCriticEnsemble((144, 128), 4, weights=weights)) == expected
 
 
-def test_parameters_of_the_basic_critics():
+def test_parameter_count_of_drq_critics():
     # A critic: 1681 * 32 * 64 + 64 = 3442752, norm 2 * 64 = 128, MLP (64 + 4) * 1024 + 1024 =
     # 70656, 1049600, norms 4096, head 1025: 1125377. Two of 4568257.
     assert count(DrQCriticEnsemble((1681, 32), 4)) == 9136514
 
 
 @ALL_CRITICS
-def test_critics_are_at_least_one(make):
+def test_zero_critics_raise(make):
     with pytest.raises(ValueError, match="got 0"):
         make(num_critics=0)
 
 
 @ALL_CRITICS
-def test_gradients_reach_features_and_actions_of_every_row(make):
+def test_features_and_actions_of_every_row_have_gradients(make):
     torch.manual_seed(0)
     critic = make()
     features = torch.randn(3, 1, *SHAPE, requires_grad=True)
     actions = torch.randn(3, 4, 2, requires_grad=True)
     critic(features, actions).sum().backward()
     assert features.grad.flatten(1).abs().sum(-1).gt(0).all()
-    assert actions.grad.abs().sum(-1).gt(0).float().mean() > 0.5  # but where all units are off
+    assert actions.grad.abs().sum(-1).gt(0).float().mean() > 0.5  # 0 where all units are off
     assert all(parameter.grad is not None for parameter in critic.parameters())
 
 
-# Policies
+# Policy networks
 
 
-def embeddings(proprio_size=0):
+def heads(proprio_size=0):
     return [
         FlattenHead(SHAPE),
         LinearHead(SHAPE, 16),
@@ -330,92 +330,92 @@ def embeddings(proprio_size=0):
     ]
 
 
-EVERY_EMBEDDING = pytest.mark.parametrize("which", range(4))
+EVERY_HEAD = pytest.mark.parametrize("index", range(4))
 
 
-def test_flat_and_compressed_written_out():
+def test_flatten_and_linear_head_equal_reference():
     features = torch.randn(4, *SHAPE)
     flat = features.reshape(4, 15)
     assert torch.equal(FlattenHead(SHAPE)(features), flat) and FlattenHead(SHAPE).size == 15
-    embedding = randomise(LinearHead(SHAPE, 6)).eval()
-    linear, norm = embedding.layers[:2]
+    head = randomise(LinearHead(SHAPE, 6)).eval()
+    linear, norm = head.layers[:2]
     hidden = F.layer_norm(flat @ linear.weight.T + linear.bias, (6,), norm.weight, norm.bias)
-    assert torch.allclose(embedding(features), hidden.relu(), atol=1e-5)
+    assert torch.allclose(head(features), hidden.relu(), atol=1e-5)
 
 
 @BOTH_WEIGHTS
 @torch.no_grad()
-def test_spatially_embedded_written_out(weights):
-    module = SpatialHead(SHAPE, 6, proprio_size=2, weights=weights)
-    module = randomise(module).eval()
-    features, sensed = torch.randn(2, 3, *SHAPE), torch.randn(2, 3, 2)
-    result = module(features, sensed)
+def test_spatial_head_equals_reference(weights):
+    head = SpatialHead(SHAPE, 6, proprio_size=2, weights=weights)
+    head = randomise(head).eval()
+    features, vectors = torch.randn(2, 3, *SHAPE), torch.randn(2, 3, 2)
+    result = head(features, vectors)
     for i in range(2):
         for j in range(3):
-            expected = embedded(module.embedding, features[i, j].T, sensed[i, j], 0)
+            expected = reference_embedding(head.embedding, features[i, j].T, vectors[i, j], 0)
             assert torch.allclose(result[i, j], expected, atol=1e-4)
 
 
-@EVERY_EMBEDDING
+@EVERY_HEAD
 @pytest.mark.parametrize("proprio", [False, True])
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
-def test_policies_of_features_are_bounded_and_keep_the_batch(which, proprio, batch):
+def test_feature_actor_is_bounded_and_keeps_the_batch_shape(index, proprio, batch):
     torch.manual_seed(0)
     settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
-    embedding = embeddings(2 if proprio else 0)[which]
-    actor = FeatureActor(embedding, 3, hidden=[8, 8], **settings).eval()
+    head = heads(2 if proprio else 0)[index]
+    actor = FeatureActor(head, 3, hidden=[8, 8], **settings).eval()
     nn.init.normal_(actor.mlp[-1].weight, std=10.0)
     features = torch.randn(*batch, *SHAPE)
-    sensed = [torch.randn(*batch, 2)] if proprio else []
-    action = actor(features, *sensed)
+    vectors = [torch.randn(*batch, 2)] if proprio else []
+    action = actor(features, *vectors)
     assert action.shape == (*batch, 3)
     assert 0.9 < action.abs().max() <= 1
-    vector = embedding(features, *(scale()(part) for part in sensed))
-    expected = actor.mlp(torch.cat([vector, *(scale()(part) for part in sensed)], -1)).tanh()
+    processed = [scale()(vector) for vector in vectors]
+    expected = actor.mlp(torch.cat([head(features, *processed), *processed], -1)).tanh()
     assert torch.equal(action, expected)
 
 
-@EVERY_EMBEDDING
-def test_dropout_is_for_train_mode(which):
+@EVERY_HEAD
+def test_feature_actor_dropout_is_active_in_train_mode_only(index):
     torch.manual_seed(0)
     features = torch.randn(4, *SHAPE)
-    actor = FeatureActor(embeddings()[which], 3, hidden=[32, 32])
+    actor = FeatureActor(heads()[index], 3, hidden=[32, 32])
     assert not torch.equal(actor(features), actor(features))
     actor.eval()
     assert torch.equal(actor(features), actor(features))
 
 
-@pytest.mark.parametrize("embedding", embeddings()[1:])
-def test_the_embedding_drops_units_too(embedding):
+@pytest.mark.parametrize("head", heads()[1:])
+def test_heads_drop_units_in_train_mode(head):
     torch.manual_seed(0)
     features = torch.randn(200, *SHAPE)
-    kept = embedding.eval()(features)
-    thinned = embedding.train()(features)
-    alive = kept != 0
-    # Half of the units are zeroed, the others doubled.
-    assert (thinned[alive] == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
-    assert torch.allclose(thinned[thinned != 0], 2 * kept[thinned != 0])
+    without = head.eval()(features)
+    dropped = head.train()(features)
+    active = without != 0
+    # Dropout of 0.5 zeroes half of the units and doubles the others.
+    assert (dropped[active] == 0).float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert torch.allclose(dropped[dropped != 0], 2 * without[dropped != 0])
 
 
-def test_no_dropout_where_none_is_asked():
+def test_zero_dropout_is_deterministic_in_train_mode():
     actor = FeatureActor(LinearHead(SHAPE, 16, dropout=0.0), 3, hidden=[8], dropout=0.0)
     features = torch.randn(4, *SHAPE)
     assert torch.equal(actor(features), actor(features))
 
 
-@EVERY_EMBEDDING
-def test_actors_start_orthogonal_where_asked(which):
+@EVERY_HEAD
+def test_feature_actor_initialisation_is_orthogonal_if_set(index):
     for orthogonal in (True, False):
-        actor = FeatureActor(embeddings()[which], 3, hidden=[8, 8], orthogonal=orthogonal)
+        actor = FeatureActor(heads()[index], 3, hidden=[8, 8], orthogonal=orthogonal)
         weights = [layer.weight for layer in actor.modules() if isinstance(layer, nn.Linear)]
         ensembles = [layer for layer in actor.modules() if isinstance(layer, EnsembleLinear)]
         weights += [weight for layer in ensembles for weight in layer.weight if weight.numel() > 5]
-        assert len(weights) == (3 if which == 0 else 4)
+        assert len(weights) == (3 if index == 0 else 4)
         assert [is_orthogonal(weight) for weight in weights] == [orthogonal] * len(weights)
 
 
-def test_parameters_of_the_original_codes_actor():
-    # Embedding 144 * 128 * 128 + 128 = 2359424 and norm 256; MLP 128 * 1024 + 1024 = 132096,
+def test_parameter_count_of_feature_actor():
+    # Head 144 * 128 * 128 + 128 = 2359424 and norm 256; MLP 128 * 1024 + 1024 = 132096,
     # 1024 * 1024 + 1024 = 1049600, two norms 4096, head 1024 * 4 + 4 = 4100.
     actor = FeatureActor(LinearHead((144, 128)), 4)
     assert count(actor) == 2359424 + 256 + 132096 + 1049600 + 4096 + 4100
@@ -425,28 +425,28 @@ def pixel_policy(proprio):
     settings = {"proprio": scale(), "proprio_size": 2} if proprio else {}
     networks = [ViT(8, patch=4, depth=1, dim=8) for _ in range(2)]
     encoder = CameraEncoder(networks, [(3, 8, 8)] * 2)
-    embedding = LinearHead(encoder.feature_shape, 16)
-    return PixelPolicy(encoder, FeatureActor(embedding, 3, hidden=[8], **settings))
+    head = LinearHead(encoder.feature_shape, 16)
+    return PixelPolicy(encoder, FeatureActor(head, 3, hidden=[8], **settings))
 
 
 @pytest.mark.parametrize("proprio", [False, True])
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
-def test_a_pixel_policy_encodes_and_acts(proprio, batch):
+def test_pixel_policy_equals_encoder_and_actor(proprio, batch):
     torch.manual_seed(0)
     policy = pixel_policy(proprio).eval()
     images = [torch.randint(256, (*batch, 3, 8, 8), dtype=torch.uint8) for _ in range(2)]
-    sensed = [torch.randn(*batch, 2)] if proprio else []
-    action = policy(*images, *sensed)
+    vectors = [torch.randn(*batch, 2)] if proprio else []
+    action = policy(*images, *vectors)
     assert action.shape == (*batch, 3)
-    assert torch.equal(action, policy.actor(policy.encoder(*images), *sensed))
-    for i in range(2):  # every camera counts
-        other = [255 - part if j == i else part for j, part in enumerate(images)]
-        assert not torch.allclose(policy(*other, *sensed), action)
+    assert torch.equal(action, policy.actor(policy.encoder(*images), *vectors))
+    for i in range(2):  # depends on every camera
+        other = [255 - image if j == i else image for j, image in enumerate(images)]
+        assert not torch.allclose(policy(*other, *vectors), action)
     if proprio:
-        assert not torch.allclose(policy(*images, sensed[0] + 1), action)
+        assert not torch.allclose(policy(*images, vectors[0] + 1), action)
 
 
-def test_a_pixel_policy_learns_in_every_part():
+def test_all_parameters_of_pixel_policy_have_gradients():
     torch.manual_seed(0)
     policy = pixel_policy(True)
     images = [torch.randint(256, (16, 3, 8, 8), dtype=torch.uint8) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Small parts with numbers that can be worked out by hand."""
+"""Small networks, batches and environments with analytic values."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ from ibrl_torchrl.modules import (
 
 
 class LinearCritics(nn.Module):
-    """Q_i(s, a) = weight_i * a + bias_i for a one-dimensional action."""
+    """Q_i(s, a) = weight_i * a + bias_i for a one-dimensional action.
+
+    Attributes:
+        calls: ``members`` of each forward call.
+    """
 
     def __init__(self, weights: list[float], biases: list[float] | None = None) -> None:
         super().__init__()
         self.num_critics = len(weights)
         self.weight = nn.Parameter(torch.tensor(weights))
         self.bias = nn.Parameter(torch.tensor(biases or [0.0] * len(weights)))
-        self.asked: list[list[int] | None] = []
+        self.calls: list[list[int] | None] = []
 
     def forward(self, state: Tensor, action: Tensor, members: Tensor | None = None) -> Tensor:
-        self.asked.append(None if members is None else members.tolist())
+        self.calls.append(None if members is None else members.tolist())
         values = action * self.weight + self.bias
         return values if members is None else values[..., members]
 
 
 class Constant(nn.Module):
-    """A policy that always answers the same."""
+    """Policy of one constant action."""
 
     def __init__(self, value: float) -> None:
         super().__init__()
@@ -47,19 +51,22 @@ class Constant(nn.Module):
 
 
 def critics(weights: list[float], biases: list[float] | None = None) -> CriticEnsemble:
+    """TensorDict module of ``LinearCritics``."""
     return CriticEnsemble(LinearCritics(weights, biases), ["state", "action"])
 
 
 def actor(value: float) -> TensorDictModule:
+    """RL actor of one constant action."""
     return TensorDictModule(Constant(value), ["state"], ["rl_action"])
 
 
 def proposal(value: float, key: str = "bc_action") -> FrozenPolicy:
+    """Frozen policy of one constant action."""
     return FrozenPolicy(TensorDictModule(Constant(value), ["state"], [key]))
 
 
 def candidates(*values: float, batch: tuple[int, ...] = ()) -> TensorDict:
-    """Actions of one number under the keys a0, a1, ..."""
+    """One-dimensional actions under the keys a0, a1, ..."""
     actions = {f"a{i}": torch.full((*batch, 1), value) for i, value in enumerate(values)}
     return TensorDict({"state": torch.zeros(*batch, 2), **actions}, batch_size=batch)
 
@@ -74,6 +81,7 @@ def transitions(
     truncated: bool = False,
     action: float | None = None,
 ) -> TensorDict:
+    """Batch [size] of random transitions with equal rewards and end flags."""
     flag = torch.zeros(size, 1, dtype=torch.bool)
     actions = torch.rand(size, action_size) * 2 - 1
     return TensorDict(
@@ -95,7 +103,7 @@ def transitions(
 def networks(
     dropout: float = 0.5, state_size: int = 6, action_size: int = 2
 ) -> tuple[TensorDictModule, CriticEnsemble, FrozenPolicy]:
-    """A small actor, critic ensemble and frozen policy of the real classes."""
+    """Small actor, critic ensemble and frozen policy of the package's classes."""
     scale = Normalize.identity(state_size)
 
     def policy(key: str) -> TensorDictModule:
@@ -108,7 +116,7 @@ def networks(
 
 
 def episode(length: int, *, success: bool) -> TensorDict:
-    """States 0, 1, 2, ..., a reward of 1 at the end of a success."""
+    """Episode of states 0, 1, 2, ..., with a reward of 1 at the last step of a success."""
     end = torch.zeros(length, 1, dtype=torch.bool)
     end[-1] = True
     states = torch.arange(length, dtype=torch.float32)[:, None]
@@ -130,9 +138,10 @@ def episode(length: int, *, success: bool) -> TensorDict:
 
 
 class Countdown(EnvBase):
-    """Episodes of given lengths in turn; an action above 0 in the last step succeeds.
+    """Environment of episodes of fixed lengths; an action above 0 in the last step succeeds.
 
-    The state is (number of the episode, step); ``set_seed(i)`` makes number i the next episode.
+    Episode i has length ``lengths[i % len(lengths)]`` and states (i, step). ``set_seed(i)`` makes
+    episode i the next one.
     """
 
     def __init__(self, *lengths: int) -> None:
@@ -174,7 +183,7 @@ class Countdown(EnvBase):
 
 
 def executing(value: float, index: int) -> TensorDictSequential:
-    """A policy whose action is always ``value`` and that names proposal ``index`` as its source."""
+    """Policy that executes proposal ``index`` of the constant action ``value``."""
     key = ["rl_action", "bc_action"][index]
     return TensorDictSequential(
         TensorDictModule(Constant(value), ["state"], [key]), ExecuteProposal(key, index)

@@ -1,4 +1,4 @@
-"""Layers that run several independent networks as one batched computation."""
+"""Ensemble layers: independent networks evaluated by batched matrix products."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 
 class EnsembleLinear(nn.Module):
-    """``members`` independent linear layers, one batched product.
+    """Ensemble of linear layers, evaluated by one batched matrix product.
 
-    Every member has its own weights and one bias a unit, initialised exactly as a separate
-    ``torch.nn.Linear`` would be.
+    Each member is initialised as a separate ``torch.nn.Linear``.
 
     Args:
-        members: number of networks E.
+        members: number of members E.
         in_features: input size I.
         out_features: output size O.
     """
@@ -29,17 +28,22 @@ class EnsembleLinear(nn.Module):
         self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
 
     def forward(self, inputs: Tensor, members: Tensor | None = None) -> Tensor:
-        """Map [E, B, I], or [K, B, I] with ``members`` of [K] indices, to the same with O."""
+        """Map inputs float [E, B, I] to [E, B, O].
+
+        Args:
+            inputs: float [E, B, I], or [K, B, I] with ``members``.
+            members: int64 [K], indices of the members to evaluate; None (default): all.
+        """
         if members is None:
             return torch.baddbmm(self.bias, inputs, self.weight)
         return torch.baddbmm(self.bias[members], inputs, self.weight[members])
 
 
 class EnsembleLayerNorm(nn.Module):
-    """``members`` independent layer norms over the last dimension.
+    """Ensemble of layer norms over the last dimension.
 
     Args:
-        members: number of networks E.
+        members: number of members E.
         features: size H of the normalised dimension.
     """
 
@@ -49,7 +53,12 @@ class EnsembleLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, 1, features))
 
     def forward(self, inputs: Tensor, members: Tensor | None = None) -> Tensor:
-        """Normalise [E, B, H], or [K, B, H] with ``members`` of [K] indices."""
+        """Normalise inputs float [E, B, H].
+
+        Args:
+            inputs: float [E, B, H], or [K, B, H] with ``members``.
+            members: int64 [K], indices of the members to evaluate; None (default): all.
+        """
         normalised = F.layer_norm(inputs, inputs.shape[-1:])
         if members is None:
             return torch.addcmul(self.bias, normalised, self.weight)
@@ -57,14 +66,14 @@ class EnsembleLayerNorm(nn.Module):
 
 
 class EnsembleMLP(nn.Module):
-    """``members`` independent MLPs: linear, layer norm, ReLU for each hidden layer; then linear.
+    """Ensemble of MLPs, with layer norm and ReLU after each hidden layer.
 
     Args:
-        members: number of networks E.
+        members: number of members E.
         in_features: input size I.
         hidden: width of each hidden layer.
         out_features: output size O, default 1.
-        layer_norm: normalise after each hidden layer, default True.
+        layer_norm: layer norm after each hidden layer, default True.
     """
 
     def __init__(
@@ -85,7 +94,12 @@ class EnsembleMLP(nn.Module):
         self.head = EnsembleLinear(members, sizes[-1], out_features)
 
     def forward(self, inputs: Tensor, members: Tensor | None = None) -> Tensor:
-        """Map [E, B, I], or [K, B, I] with ``members`` of [K] indices, to the same with O."""
+        """Map inputs float [E, B, I] to [E, B, O].
+
+        Args:
+            inputs: float [E, B, I], or [K, B, I] with ``members``.
+            members: int64 [K], indices of the members to evaluate; None (default): all.
+        """
         for i, layer in enumerate(self.layers):
             inputs = layer(inputs, members)
             if self.norms:

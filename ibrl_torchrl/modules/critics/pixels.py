@@ -1,4 +1,4 @@
-"""Critic ensembles of patch features and an action."""
+"""Critic ensembles of patch features and actions."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from ibrl_torchrl.modules.critics.ensemble import EnsembleLayerNorm, EnsembleLin
 from ibrl_torchrl.modules.initialize import orthogonal_
 from ibrl_torchrl.modules.spatial import ChannelWeights, SpatialEmbedding
 
-# An orthogonal last layer starts with values of about 1 in size, where returns lie in [0, 1] and
-# mostly near 0. What is wrong at the start leaves only through the bootstrap, by a factor of
-# gamma^n each time the targets have followed: thousands of updates. Near zero nothing has to leave.
+# With orthogonal initialisation of the last layer, initial values have a magnitude of about 1, but
+# returns lie in [0, 1] and mostly near 0. This initial error decays only through bootstrapping, by
+# a factor of gamma^n per update of the targets, over thousands of updates. A small gain avoids it.
 HEAD_GAIN = 0.01
 
 
 class SpatialCriticEnsemble(nn.Module):
-    """The paper's ViT-based Q-network behind its encoder (Fig. 2), E of them.
+    """Ensemble of the paper's Q-networks of ViT features (arXiv 2311.02198, Fig. 2).
 
-    Action and proprioception are appended to each channel of the features, fused across patches
-    (:class:`SpatialEmbedding`), and appended again before the MLP.
+    Action and proprioception are concatenated to each channel of the features, embedded across
+    patches (:class:`~ibrl_torchrl.modules.spatial.SpatialEmbedding`), and concatenated again to the
+    input of the MLP.
 
     Args:
         feature_shape: (P, D) of the patch features.
         action_size: number of action dimensions A.
-        proprio: what is done to the proprioception first, :class:`Normalize` for instance, with
+        proprio: preprocessing of the proprioception, such as :class:`Normalize`, together with
             ``proprio_size``; None (default) if not used.
         proprio_size: size Y of the proprioception, default 0.
-        num_critics: E, default 2 (paper, pixels).
-        embedding: size of the spatial embedding, default 1024 (paper).
+        num_critics: number of critics E, default 2 (paper, from pixels).
+        embedding: size H of the spatial embedding, default 1024 (paper).
         hidden: width of each hidden layer, default two of 1024.
-        weights: ``"softmax"`` (paper) or ``"free"`` (original code), see
-            :class:`SpatialEmbedding`.
-        orthogonal: initialise the MLP orthogonally, as the original code does. Default True.
-        head_gain: scale of the last layer's initial weights, see ``HEAD_GAIN``; original code: 1.
+        weights: ``"softmax"`` (default, paper) or ``"free"`` (original code), see
+            :class:`~ibrl_torchrl.modules.spatial.SpatialEmbedding`.
+        orthogonal: orthogonal initialisation of the MLP, as in the original code. Default True.
+        head_gain: factor of the last layer's initial weights, default 0.01; original code: 1.
 
     Raises:
-        ValueError: ``num_critics`` is less than one, or ``weights`` is unknown.
+        ValueError: ``num_critics`` is less than 1, or ``weights`` is unknown.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class SpatialCriticEnsemble(nn.Module):
         head_gain: float = HEAD_GAIN,
     ) -> None:
         super().__init__()
-        _check_number(num_critics)
+        _check_num_critics(num_critics)
         self.num_critics = num_critics
         self.proprio = proprio
         extra = action_size + proprio_size
@@ -74,37 +75,40 @@ class SpatialCriticEnsemble(nn.Module):
 
         Args:
             features: float [*, P, D], or [*, 1, P, D] for N actions of each observation.
-            extras: proprioception [*, Y] or [*, 1, Y] if it is used, then the action float
-                [*, A] or [*, N, A].
-            members: int64 [K], indices of the critics to evaluate; all by default.
+            extras: proprioception float [*, Y] or [*, 1, Y], if used, then actions float [*, A] or
+                [*, N, A].
+            members: int64 [K], indices of the critics to evaluate; None (default): all.
 
         Returns:
-            float [*, E] or [*, N, E]; K instead of E with ``members``.
+            Values float [*, E] or [*, N, E]; K instead of E with ``members``.
         """
         batch = extras[-1].shape[:-1]
         features = features.reshape(-1, *features.shape[-2:])
-        extra = _joined(self.proprio, extras, rows=len(features))
-        embedded = self.embedding(features, extra, members)  # [K, B, N, H]
-        return _valued(self.mlp, embedded, extra, batch, members)
+        extra = _concatenate_extras(self.proprio, extras, rows=len(features))
+        hidden = self.embedding(features, extra, members)  # [K, B, N, H]
+        return _evaluate_mlp(self.mlp, hidden, extra, batch, members)
 
 
 class DrQCriticEnsemble(nn.Module):
-    """DrQ-style critics: features compressed to a short vector, then an MLP with the action.
+    """Ensemble of DrQ's Q-networks: linear bottleneck of the features, then an MLP.
+
+    The bottleneck is a linear layer, layer norm and ReLU. Proprioception and action are
+    concatenated to its output.
 
     Args:
         feature_shape: (P, D) of the patch features.
         action_size: number of action dimensions A.
-        proprio: what is done to the proprioception first, :class:`Normalize` for instance, with
+        proprio: preprocessing of the proprioception, such as :class:`Normalize`, together with
             ``proprio_size``; None (default) if not used.
         proprio_size: size Y of the proprioception, default 0.
-        num_critics: E, default 2.
-        embedding: size of the compressed features, default 64 (original code's "basic").
+        num_critics: number of critics E, default 2.
+        embedding: size H of the bottleneck, default 64 (original code, "basic").
         hidden: width of each hidden layer, default two of 1024.
-        orthogonal: initialise all layers orthogonally, as the original code does. Default True.
-        head_gain: scale of the last layer's initial weights, see ``HEAD_GAIN``; original code: 1.
+        orthogonal: orthogonal initialisation of all layers, as in the original code. Default True.
+        head_gain: factor of the last layer's initial weights, default 0.01; original code: 1.
 
     Raises:
-        ValueError: ``num_critics`` is less than one.
+        ValueError: ``num_critics`` is less than 1.
     """
 
     def __init__(
@@ -121,10 +125,12 @@ class DrQCriticEnsemble(nn.Module):
         head_gain: float = HEAD_GAIN,
     ) -> None:
         super().__init__()
-        _check_number(num_critics)
+        _check_num_critics(num_critics)
         self.num_critics = num_critics
         self.proprio = proprio
-        self.compress = EnsembleLinear(num_critics, feature_shape[0] * feature_shape[1], embedding)
+        self.bottleneck = EnsembleLinear(
+            num_critics, feature_shape[0] * feature_shape[1], embedding
+        )
         self.norm = EnsembleLayerNorm(num_critics, embedding)
         self.mlp = EnsembleMLP(num_critics, embedding + action_size + proprio_size, hidden)
         if orthogonal:
@@ -132,42 +138,51 @@ class DrQCriticEnsemble(nn.Module):
         self.mlp.head.weight.detach().mul_(head_gain)
 
     def forward(self, features: Tensor, *extras: Tensor, members: Tensor | None = None) -> Tensor:
-        """Evaluate all critics, or those of ``members``; shapes as in
-        :class:`SpatialCriticEnsemble`."""
+        """Evaluate all critics, or those of ``members``.
+
+        Args:
+            features: float [*, P, D], or [*, 1, P, D] for N actions of each observation.
+            extras: proprioception float [*, Y] or [*, 1, Y], if used, then actions float [*, A] or
+                [*, N, A].
+            members: int64 [K], indices of the critics to evaluate; None (default): all.
+
+        Returns:
+            Values float [*, E] or [*, N, E]; K instead of E with ``members``.
+        """
         batch = extras[-1].shape[:-1]
         features = features.reshape(1, -1, features.shape[-2] * features.shape[-1])
         count = self.num_critics if members is None else members.numel()
-        compressed = self.compress(features.expand(count, -1, -1), members)
-        compressed = F.relu(self.norm(compressed, members)).unsqueeze(2)  # [K, B, 1, F]
-        extra = _joined(self.proprio, extras, rows=features.shape[1])
-        return _valued(self.mlp, compressed, extra, batch, members)
+        hidden = self.bottleneck(features.expand(count, -1, -1), members)
+        hidden = F.relu(self.norm(hidden, members)).unsqueeze(2)  # [K, B, 1, H]
+        extra = _concatenate_extras(self.proprio, extras, rows=features.shape[1])
+        return _evaluate_mlp(self.mlp, hidden, extra, batch, members)
 
 
-def _check_number(num_critics: int) -> None:
+def _check_num_critics(num_critics: int) -> None:
     if num_critics < 1:
         raise ValueError(f"num_critics must be at least 1, got {num_critics}")
 
 
-def _joined(proprio: nn.Module | None, extras: tuple[Tensor, ...], rows: int) -> Tensor:
-    """Actions [*, N, A], after proprioception if there is any, as [rows, N, X]."""
-    *sensed, action = extras
+def _concatenate_extras(proprio: nn.Module | None, extras: tuple[Tensor, ...], rows: int) -> Tensor:
+    """Proprioception, if used, and actions as one extra input [rows, N, X]."""
+    extra = extras[-1]
     if proprio is not None:
-        sensed = proprio(sensed[0]).expand(*action.shape[:-1], -1)
-        action = torch.cat([sensed, action], -1)
-    return action.reshape(rows, -1, action.shape[-1])
+        processed = proprio(extras[0]).expand(*extra.shape[:-1], -1)
+        extra = torch.cat([processed, extra], -1)
+    return extra.reshape(rows, -1, extra.shape[-1])
 
 
-def _valued(
+def _evaluate_mlp(
     mlp: EnsembleMLP,
-    embedded: Tensor,
+    hidden: Tensor,
     extra: Tensor,
     batch: torch.Size,
     members: Tensor | None,
 ) -> Tensor:
-    """Values [*, K] of embeddings [K, B, N, H] or [K, B, 1, H] and extras [B, N, X]."""
-    count = len(embedded)
+    """Values [*, K] of hidden units [K, B, N, H] or [K, B, 1, H] and extra inputs [B, N, X]."""
+    count = len(hidden)
     inputs = torch.cat(
-        [embedded.expand(-1, -1, extra.shape[1], -1), extra.expand(count, -1, -1, -1)], -1
+        [hidden.expand(-1, -1, extra.shape[1], -1), extra.expand(count, -1, -1, -1)], -1
     )
     values = mlp(inputs.flatten(1, 2), members)
     return values.squeeze(-1).T.reshape(*batch, count)

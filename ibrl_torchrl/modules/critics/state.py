@@ -1,4 +1,4 @@
-"""Critic ensembles."""
+"""Critic ensembles of states and actions, and their TensorDict interface."""
 
 from __future__ import annotations
 
@@ -12,31 +12,40 @@ from ibrl_torchrl.modules.critics.ensemble import EnsembleMLP
 from ibrl_torchrl.modules.fast_module import FastTensorDictModule
 from ibrl_torchrl.modules.normalize import Normalize
 
-# Up to here, copying the weights of some members costs more than evaluating all of them in place.
-_FEW_ROWS = 16
+# For batches up to this size, indexing the weights of a subset of members takes longer than
+# evaluating all members.
+_SMALL_BATCH = 16
 
 
 class StateCriticEnsemble(nn.Module):
-    """E critics of a state vector and an action, evaluated together.
+    """Ensemble of independently initialised Q-networks of a state vector and an action.
 
-    Paper, appendix E: E = 5 critics of three layers with layer norm for states. All
-    members start from independent initialisations; a subset can be evaluated alone, at its own
-    cost only.
+    The defaults are those of the paper from states (arXiv 2311.02198, appendix E). A subset of the
+    critics can be evaluated at its own cost.
 
     Args:
-        standardize: observation statistics; gives the state size S.
+        normalize: observation statistics; its ``size`` is the size of the MLP's state input.
         action_size: number of action dimensions A.
-        num_critics: E, default 5.
+        num_critics: number of critics E, default 5.
         hidden: width of each hidden layer, default three of 1024.
-        layer_norm: normalise after each hidden layer, default True.
+        layer_norm: layer norm after each hidden layer, default True.
 
     Raises:
-        ValueError: ``num_critics`` is less than one.
+        ValueError: ``num_critics`` is less than 1.
+
+    Example:
+        >>> import torch
+        >>> from ibrl_torchrl.modules import Normalize
+        >>> critics = StateCriticEnsemble(Normalize.identity(39), 4, hidden=[64, 64])
+        >>> critics(torch.zeros(2, 39), torch.zeros(2, 4)).shape
+        torch.Size([2, 5])
+        >>> critics(torch.zeros(2, 39), torch.zeros(2, 4), members=torch.tensor([3, 1])).shape
+        torch.Size([2, 2])
     """
 
     def __init__(
         self,
-        standardize: Normalize,
+        normalize: Normalize,
         action_size: int,
         *,
         num_critics: int = 5,
@@ -47,44 +56,48 @@ class StateCriticEnsemble(nn.Module):
         if num_critics < 1:
             raise ValueError(f"num_critics must be at least 1, got {num_critics}")
         self.num_critics = num_critics
-        self.standardize = standardize
+        self.normalize = normalize
         self.mlp = EnsembleMLP(
-            num_critics, standardize.size + action_size, hidden, layer_norm=layer_norm
+            num_critics, normalize.size + action_size, hidden, layer_norm=layer_norm
         )
 
     def forward(self, state: Tensor, action: Tensor, members: Tensor | None = None) -> Tensor:
         """Evaluate all critics, or those of ``members``.
 
         Args:
-            state: float [*, S]; its batch shape may hold ones where the action's does not.
+            state: float [*, S]; its batch shape is broadcast to that of ``action``.
             action: float [*, A].
-            members: int64 [K], indices of the critics to evaluate; all by default.
+            members: int64 [K], indices of the critics to evaluate; None (default): all.
 
         Returns:
-            float [*, E], or [*, K] in the order of ``members``.
+            Values float [*, E], or [*, K] in the order of ``members``.
         """
         batch = action.shape[:-1]
-        if members is not None and batch.numel() <= _FEW_ROWS:
+        if members is not None and batch.numel() <= _SMALL_BATCH:
             return self(state, action)[..., members]
         count = self.num_critics if members is None else members.numel()
-        state = self.standardize(state).expand(*batch, -1)
+        state = self.normalize(state).expand(*batch, -1)
         inputs = torch.cat([state, action], -1).reshape(1, batch.numel(), -1)
         values = self.mlp(inputs.expand(count, -1, -1), members)
         return values.squeeze(-1).T.reshape(*batch, count)
 
 
 class CriticEnsemble(FastTensorDictModule):
-    """An ensemble network as a TensorDict module: the contract of selector and loss.
+    """TensorDict module of a critic ensemble, as selector and loss expect it.
+
+    ``forward(tensordict, members=None)`` writes the values float [*, E].
 
     Args:
-        network: module with ``num_critics`` and ``forward(*observations, action, members=None)``
-            returning [*, E], or [*, K] for K ``members``; :class:`StateCriticEnsemble` is one.
-            To value several actions of one observation, observations come with batch shape
-            [*, 1] and actions with [*, N]: what depends on the observation alone is computed once.
-        in_keys: its observation keys, the action key last.
-        out_key: where the values go, default ``"state_action_value"``.
+        network: module with an attribute ``num_critics`` and ``forward(*observations, action,
+            members=None)`` that returns [*, E], or [*, K] for K ``members``, such as
+            :class:`StateCriticEnsemble`. For N actions of one observation, observations have batch
+            shape [*, 1] and actions [*, N], so that what depends on the observation alone is
+            computed once.
+        in_keys: keys of observations and action, in the order of the network's arguments.
+        out_key: key of the values, default ``"state_action_value"``.
 
-    ``forward(tensordict, members=None)`` writes the values.
+    Raises:
+        ValueError: ``in_keys`` does not contain ``"action"``.
     """
 
     def __init__(
@@ -104,5 +117,5 @@ class CriticEnsemble(FastTensorDictModule):
 
     @property
     def observation_keys(self) -> list[str]:
-        """The input keys without the action."""
+        """Input keys without the action."""
         return [key for key in self.in_keys if key != ACTION]

@@ -1,4 +1,4 @@
-"""Image encoders: uint8 images in, patch features [*, P, D] out."""
+"""Image encoders: uint8 images to patch features [*, P, D]."""
 
 from ibrl_torchrl.modules.encoders.cameras import CameraEncoder, Fusion
 from ibrl_torchrl.modules.encoders.convolutions import DrQConvolutions

@@ -1,4 +1,4 @@
-"""DrQ's encoder."""
+"""Convolutional encoder of DrQ."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from ibrl_torchrl.modules.initialize import orthogonal_
 
 
 class DrQConvolutions(nn.Sequential):
-    """Four 3 x 3 convolutions of 32 channels, the first of stride 2 (Yarats et al., DrQ-v2).
+    """Encoder of DrQ-v2 (arXiv 2107.09645): four 3 x 3 convolutions of 32 channels.
 
-    The encoder of the paper's "IBRL Basic"; orthogonally initialised.
+    The first has stride 2; orthogonal initialisation. Encoder of "IBRL Basic" in arXiv 2311.02198.
 
     Args:
         image_size: height and width in pixels, at least 15.
-        channels: of an image, 3 a frame.
+        channels: image channels, 3 per stacked frame; default 3.
 
     Raises:
-        ValueError: the image is too small.
+        ValueError: ``image_size`` is too small.
     """
 
     def __init__(self, image_size: int, channels: int = 3) -> None:
         if image_size < 15:
-            raise ValueError(f"image size {image_size} is too small, DrQ's encoder needs 15")
+            raise ValueError(f"image size {image_size} is too small, DrQConvolutions needs 15")
         layers: list[nn.Module] = []
         for i in range(4):
             layers += [nn.Conv2d(32 if i else channels, 32, 3, 1 if i else 2), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""Residual networks with group norm of one channel a group (paper, appendix E)."""
+"""Residual networks with group norm, one channel per group (arXiv 2311.02198, appendix E)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from torch import Tensor, nn
 
 
 class ResNet18(nn.Module):
-    """The imitation policy's encoder: ResNet-18 with GroupNorm instead of BatchNorm.
+    """ResNet-18 with group norm instead of batch norm, the encoder of imitation policies.
 
-    As many groups as channels, so that it works for any batch and with averaged targets. The first
-    convolution is the original code's, 4 x 4 of stride 2 without padding. An image of 96 pixels
-    gives 9 patches of 512.
+    One channel per group, so that the features of an image do not depend on the rest of the batch.
+    The first convolution is that of the original code, 4 x 4 with stride 2 and without padding.
+    Images of 96 pixels give 9 patches of 512 features.
 
     Args:
-        image_size: height and width in pixels, at least 36: a group norm of single pixels would
-            leave nothing.
-        channels: of an image, 3 a frame.
-        blocks: residual blocks in each of the four stages, default 2; 1 is half as deep.
+        image_size: height and width in pixels, at least 36; below, the last feature map would be a
+            single pixel, which group norm maps to a constant.
+        channels: image channels, 3 per stacked frame; default 3.
+        blocks: residual blocks in each of the four stages, default 2.
 
     Raises:
-        ValueError: the image is too small.
+        ValueError: ``image_size`` is too small.
     """
 
     def __init__(self, image_size: int, channels: int = 3, *, blocks: int = 2) -> None:
@@ -51,52 +51,52 @@ class ResNet18(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a short cut; norm and ReLU after each.
+    """Residual block of two 3 x 3 convolutions with group norm (arXiv 1512.03385).
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        stride: of the first convolution.
+        in_channels: number of input channels I.
+        out_channels: number of output channels O.
+        stride: stride of the first convolution.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.path = nn.Sequential(
-            _conv3(inputs, outputs, stride),
-            _norm(outputs),
+        self.residual = nn.Sequential(
+            _conv3x3(in_channels, out_channels, stride),
+            _norm(out_channels),
             nn.ReLU(),
-            _conv3(outputs, outputs),
-            _norm(outputs),
+            _conv3x3(out_channels, out_channels),
+            _norm(out_channels),
         )
-        self.short_cut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.short_cut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), _norm(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), _norm(out_channels)
             )
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map [B, I, H, W] to [B, O, H / stride, W / stride]."""
-        return (self.path(maps) + self.short_cut(maps)).relu()
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map feature maps float [B, I, H, W] to [B, O, H / stride, W / stride]."""
+        return (self.residual(inputs) + self.shortcut(inputs)).relu()
 
 
 class ResNet96(nn.Sequential):
-    """The original code's lighter residual network for RL: three pre-norm blocks, no stem.
+    """Small residual network of the original code, for RL: three pre-norm blocks without a stem.
 
-    An image of 96 pixels gives 144 patches of 256.
+    Images of 96 pixels give 144 patches of 256 features.
 
     Args:
         image_size: height and width in pixels, at least 9.
-        channels: of an image, 3 a frame.
+        channels: image channels, 3 per stacked frame; default 3.
 
     Raises:
-        ValueError: the image is too small.
+        ValueError: ``image_size`` is too small.
     """
 
     def __init__(self, image_size: int, channels: int = 3) -> None:
         if image_size < 9:
             raise ValueError(f"image size {image_size} is too small, ResNet96 needs 9")
         super().__init__(
-            _conv3(channels, 32),
+            _conv3x3(channels, 32),
             PreNormBlock(32, 64),
             PreNormBlock(64, 128),
             PreNormBlock(128, 256),
@@ -110,32 +110,32 @@ class ResNet96(nn.Sequential):
 
 
 class PreNormBlock(nn.Module):
-    """Norm, ReLU and a 3 x 3 convolution, twice, beside a 1 x 1 short cut; halves the size.
+    """Pre-activation residual block with group norm and stride 2 (arXiv 1603.05027).
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
+        in_channels: number of input channels I.
+        out_channels: number of output channels O.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.path = nn.Sequential(
-            _norm(inputs),
+        self.residual = nn.Sequential(
+            _norm(in_channels),
             nn.ReLU(),
-            _conv3(inputs, outputs, 2),
-            _norm(outputs),
+            _conv3x3(in_channels, out_channels, 2),
+            _norm(out_channels),
             nn.ReLU(),
-            _conv3(outputs, outputs),
+            _conv3x3(out_channels, out_channels),
         )
-        self.short_cut = nn.Conv2d(inputs, outputs, 1, 2, bias=False)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, 2, bias=False)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Map [B, I, H, W] to [B, O, H / 2, W / 2]."""
-        return self.path(maps) + self.short_cut(maps)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map feature maps float [B, I, H, W] to [B, O, H / 2, W / 2]."""
+        return self.residual(inputs) + self.shortcut(inputs)
 
 
-def _conv3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+def _conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
 
 
 def _norm(channels: int) -> nn.GroupNorm:

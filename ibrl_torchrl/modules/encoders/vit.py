@@ -1,4 +1,4 @@
-"""The small vision transformer of the paper's RL encoder (section 4.1, Table 2)."""
+"""Vision transformer, the RL encoder of arXiv 2311.02198 (section 4.1, Table 2)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ PatchEmbedding = Literal["patches", "convolutions"]
 
 
 class ViT(nn.Module):
-    """Images to patch features by self-attention.
+    """Small vision transformer without a class token (arXiv 2010.11929).
+
+    Patch embedding, learned position embedding, pre-norm transformer layers, layer norm.
 
     Args:
         image_size: height and width in pixels.
-        channels: of an image, 3 a frame.
-        patch: side of a patch in pixels, default 8 (paper).
-        depth: transformer layers, default 3 (paper).
-        heads: attention heads, default 4 (paper).
+        channels: image channels, 3 per stacked frame; default 3.
+        patch: patch size in pixels, at least 2; default 8 (paper).
+        depth: number of transformer layers, default 3 (paper).
+        heads: number of attention heads, default 4 (paper).
         dim: size D of a patch feature, default 128 (paper).
-        embedding: ``"patches"`` (paper): one linear map of each patch. ``"convolutions"``: the
-            original configurations' two convolutions, patches of stride ``patch // 2`` and then
-            3 x 3 of stride 2.
+        embedding: patch embedding. ``"patches"`` (default, paper): a linear map of each patch.
+            ``"convolutions"`` (configurations of the original code): two convolutions, ``patch`` x
+            ``patch`` with stride ``patch // 2`` and 3 x 3 with stride 2.
 
     Raises:
-        ValueError: the image is not a whole number of patches or too small for them, or ``heads``
-            does not divide ``dim``.
+        ValueError: ``image_size`` is not a multiple of ``patch`` or too small, ``patch`` is less
+            than 2, ``heads`` does not divide ``dim``, or ``embedding`` is unknown.
+
+    Example:
+        >>> import torch
+        >>> ViT(96)(torch.zeros(2, 3, 96, 96)).shape
+        torch.Size([2, 144, 128])
     """
 
     def __init__(
