@@ -1,4 +1,4 @@
-"""Losses and target updaters."""
+"""Loss modules, their terms, and target network updaters."""
 
 from ibrl_torchrl.objectives.bc_regularized import BCRegularizedTD3Loss
 from ibrl_torchrl.objectives.ibrl_td3 import IBRLTD3Loss

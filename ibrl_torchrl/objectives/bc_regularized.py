@@ -1,4 +1,4 @@
-"""The loss of regularised fine-tuning."""
+"""TD3 loss with a behaviour cloning term in the actor loss, for regularised fine-tuning."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ from ibrl_torchrl.objectives.ibrl_td3 import IBRLTD3Loss
 
 
 class BCRegularizedTD3Loss(IBRLTD3Loss):
-    """TD3 whose actor loss holds on to demonstrations: RFT, or Pt-Ft in the paper's appendix A.
+    """Critic and actor losses of regularised fine-tuning, RFT (arXiv 2311.02198, appendix A).
 
-    To the actor loss of :class:`IBRLTD3Loss` comes alpha * lambda * E ||a - pi(s)||^2 over the
-    demonstrations (equation 3), with dropout in pi as in the rest of the loss. lambda is 1, or
-    with a ``reference`` the share of the batch's states s where the reference's action scores
-    higher than the actor's, by the minimum of all critics (the soft Q-filter, equation 4); both
-    act without noise and dropout there.
+    Adds the behaviour cloning term alpha * lambda * E ||a - pi(s)||^2 over demonstrations
+    (equation 3) to the actor loss of :class:`IBRLTD3Loss`, with dropout in pi as in the rest of the
+    loss. lambda is 1 or, with a ``reference``, the soft Q-filter (equation 4): the fraction of the
+    batch's states in which the minimum over all critics values the reference's action higher than
+    the actor's, both without noise and dropout.
 
-    A batch [B] carries demonstration transitions [B] under ``"demo"``, where
-    ``ReplayWithDemos`` puts them. From pixels they are encoded without a gradient, as all
-    features of the actor are.
+    A batch [B] carries demonstration transitions [B] under ``"demo"``, as
+    :class:`~ibrl_torchrl.data.replay.ReplayWithDemos` samples them. From pixels, their images are
+    encoded without a gradient, as in the rest of the actor loss.
 
     Args:
-        actor_network, qvalue_network, proposals: as for :class:`IBRLTD3Loss`.
-        bc_weight: alpha, above 0.
-        reference: the policy that the actor started as, for the soft Q-filter; None (default) for
-            lambda = 1.
-        settings: everything else that :class:`IBRLTD3Loss` takes.
+        actor_network: see :class:`IBRLTD3Loss`.
+        qvalue_network: see :class:`IBRLTD3Loss`.
+        proposals: see :class:`IBRLTD3Loss`.
+        bc_weight: alpha, above 0; default 0.1.
+        reference: frozen policy whose weights initialised the actor, for the soft Q-filter; None
+            (default) for lambda = 1.
+        settings: further keyword arguments of :class:`IBRLTD3Loss`.
 
-    The diagnostics of the actor loss gain ``bc_loss``, E ||a - pi(s)||^2, and ``bc_share``, lambda.
+    Further metrics of the actor loss: ``bc_loss``, E ||a - pi(s)||^2, and ``q_filter_rate``,
+    lambda, both float scalars.
 
     Raises:
-        ValueError: ``bc_weight`` is not above 0, or as :class:`IBRLTD3Loss` does.
+        ValueError: ``bc_weight`` is not above 0, or as in :class:`IBRLTD3Loss`.
     """
 
-    out_keys = [*IBRLTD3Loss.out_keys, "bc_loss", "bc_share"]
+    out_keys = [*IBRLTD3Loss.out_keys, "bc_loss", "q_filter_rate"]
 
     def __init__(
         self,
@@ -59,34 +62,41 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         super().__init__(actor_network, qvalue_network, proposals, **settings)
         self.bc_weight = bc_weight
         self.reference = reference
-        # Kept out of the registered children: its parameters are this loss's, given on each use.
+        # Not a registered child: it runs with the actor parameters that this loss already owns.
         self.__dict__["_eval_actor"] = tied_copy(actor_network).eval()
 
-    def _keys_read(self) -> list[NestedKey]:
-        demos = [(keys.DEMO, key) for key in [self.tensor_keys.action, *self._keys_now]]
-        held = [] if self.reference is None else self.reference.in_keys
-        return [*dict.fromkeys([*super()._keys_read(), *held, *demos])]
+    def _batch_keys(self) -> list[NestedKey]:
+        """Required keys of a batch, with those of the reference and the demonstrations."""
+        reference_keys = [] if self.reference is None else self.reference.in_keys
+        demo_keys = [(keys.DEMO, key) for key in [self.tensor_keys.action, *self._obs_keys]]
+        return [*dict.fromkeys([*super()._batch_keys(), *reference_keys, *demo_keys])]
 
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
-        """Actor loss of a batch [B] and of its demonstrations [B]."""
-        loss, info = super().actor_loss(tensordict)
-        distance = self._distance(tensordict.get(keys.DEMO))
-        share = self._share(tensordict)
-        info |= {"bc_loss": distance.detach(), "bc_share": share}
-        return loss + self.bc_weight * share * distance, info
+        """Actor loss of a batch [B] and its demonstrations [B], with gradients for the actor only.
 
-    def _distance(self, demos: TensorDictBase) -> Tensor:
-        """E ||a - pi(s)||^2."""
-        action = self._act(self.actor_network, self._encoded(demos))
+        Returns:
+            The loss, float scalar, and detached metrics: ``actor_value`` float [B], ``bc_loss`` and
+            ``q_filter_rate`` float scalars.
+        """
+        loss, info = super().actor_loss(tensordict)
+        bc_loss = self._squared_error(tensordict.get(keys.DEMO))
+        q_filter_rate = self._q_filter_rate(tensordict)
+        info |= {"bc_loss": bc_loss.detach(), "q_filter_rate": q_filter_rate}
+        return loss + self.bc_weight * q_filter_rate * bc_loss, info
+
+    def _squared_error(self, demos: TensorDictBase) -> Tensor:
+        """Mean squared distance E ||a - pi(s)||^2 to the demonstrations' actions."""
+        action = self._actor_action(self.actor_network, self._encode(demos))
         return (action - demos.get(self.tensor_keys.action)).pow(2).sum(-1).mean()
 
     @torch.no_grad()
-    def _share(self, tensordict: TensorDictBase) -> Tensor:
-        """lambda."""
+    def _q_filter_rate(self, tensordict: TensorDictBase) -> Tensor:
+        """Fraction of states in which the reference's action has the higher value."""
         if self.reference is None:
             return torch.ones((), device=tensordict.device)
-        seen = self._encoded(tensordict)
-        own = self._act(self._eval_actor, seen)
-        held = self.reference(tensordict.select(*self.reference.in_keys))
-        held = held.get(self.reference.out_keys[0])
-        return (self._min_q(seen, held) > self._min_q(seen, own)).float().mean()
+        obs = self._encode(tensordict)
+        actor_action = self._actor_action(self._eval_actor, obs)
+        proposed = self.reference(tensordict.select(*self.reference.in_keys))
+        reference_action = proposed.get(self.reference.out_keys[0])
+        reference_value = self._min_q(obs, reference_action)
+        return (reference_value > self._min_q(obs, actor_action)).float().mean()

@@ -1,4 +1,4 @@
-"""Terms of a loss: what a learner minimises, and with which parameters."""
+"""Terms of a loss: objectives, each with its parameters and target networks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 
 class LossTerm(NamedTuple):
-    """Term of a loss that one optimiser minimises.
+    """Objective of one optimiser: a function of a batch and the parameters it trains.
 
-    A loss gives its terms by name, so that a learner needs to know none: SAC's temperature or a
-    second actor are further terms.
+    A loss lists its terms by name and a learner loops over them, so that further terms, such as
+    SAC's temperature or a second actor, need no change of the learner.
 
     Attributes:
-        loss: maps a batch [B] to the loss, a scalar, and to detached metrics by name.
-        parameters: what the term trains.
-        targets: networks whose target parameters follow after an optimiser step, such as
-            ``"qvalue_network"``.
-        every_batch: minimise on each of the G batches of a round; False: once a round, on its last
-            batch.
+        loss: maps a batch [B] to the loss, a float scalar, and to detached metrics by name.
+        parameters: trained by this term.
+        targets: names of the networks whose target parameters are updated after each optimiser
+            step, such as ``("qvalue_network",)``.
+        every_batch: True: minimise on each of the G batches of a round of updates; False: once per
+            round, on its last batch.
     """
 
     loss: Callable[[TensorDictBase], tuple[Tensor, dict[str, Tensor]]]

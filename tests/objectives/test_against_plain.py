@@ -1,4 +1,4 @@
-"""The loss and the learner against the same algorithm in plain PyTorch, as in the benchmarks."""
+"""Loss and learner against the plain PyTorch implementation of the benchmarks."""
 
 import copy
 
@@ -14,14 +14,14 @@ from ibrl_torchrl.training.learner import Learner
 GAMMA, LR, TAU, CRITIC_UPDATES = 0.9, 1e-2, 0.1, 2
 
 
-def both(kind=PlainIBRL):
-    """The same weights in two programs, without dropout: its masks differ from run to run.
+def learner_and_plain(kind=PlainIBRL):
+    """Learner and plain implementation with equal weights, without dropout, whose masks differ.
 
-    Both draw the noise first and the subset of critics second, so one seed serves both.
+    Both draw the noise first and the subset of critics second, so that one seed serves both.
     """
     actor, critic, bc = networks(dropout=0.0)
     loss = IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=GAMMA)
-    learner = Learner(loss, lr=LR, tau=TAU, critic_updates=CRITIC_UPDATES)
+    learner = Learner(loss, loss.terms(), lr=LR, tau=TAU, critic_updates=CRITIC_UPDATES)
     plain = kind(6, 2, hidden=[8, 8], number=3, dropout=0.0, gamma=GAMMA, tau=TAU, lr=LR)
     pairs = [
         (actor, plain.actor),
@@ -30,14 +30,14 @@ def both(kind=PlainIBRL):
         (critic, plain.critics),
         (critic, plain.target_critics),
     ]
-    for ours, theirs in pairs:
-        for own, other in zip(weights(ours), weights(theirs), strict=True):
-            other.data.copy_(own)
+    for source, target in pairs:
+        for value, parameter in zip(weights(source), weights(target), strict=True):
+            parameter.data.copy_(value)
     return learner, plain
 
 
 def weights(network):
-    """All parameters of a policy or an ensemble in the order of the computation."""
+    """All parameters of a policy or an ensemble in the order of computation."""
     modules = [*network.modules()]
     if any(isinstance(module, nn.Linear) for module in modules):
         return [p for m in modules if isinstance(m, nn.Linear) for p in (m.weight, m.bias)]
@@ -51,7 +51,8 @@ def weights(network):
     return [parameter for group in (*linear, *norm) for parameter in group]
 
 
-def batch_of(size=32):
+def make_batch(size=32):
+    """The same batch as a TensorDict and as plain tensors."""
     td = transitions(size, state_size=6, action_size=2)
     td["next", "reward"].uniform_()
     td["next", "terminated"][::3] = True
@@ -69,27 +70,27 @@ def batch_of(size=32):
 
 @pytest.mark.parametrize("kind", [PlainIBRL, OriginalArithmetic])
 @pytest.mark.parametrize("seed", range(5))
-def test_targets_and_losses_agree(seed, kind):
+def test_targets_and_losses_equal_the_plain_implementation(seed, kind):
     torch.manual_seed(10 + seed)
-    learner, plain = both(kind)
-    td, tensors = batch_of()
+    learner, plain = learner_and_plain(kind)
+    td, tensors = make_batch()
     torch.manual_seed(seed)
     value, info = learner.loss.qvalue_loss(td)
     torch.manual_seed(seed)
     assert torch.allclose(info["target_value"].squeeze(-1), plain.target(tensors), atol=1e-6)
     torch.manual_seed(seed)
     assert value.item() == pytest.approx(plain.critic_update(tensors).item(), rel=1e-5)
-    learner, plain = both(kind)
+    learner, plain = learner_and_plain(kind)
     expected = plain.actor_update(tensors).item()
     assert learner.loss.actor_loss(td)[0].item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", [PlainIBRL, OriginalArithmetic])
-def test_rounds_of_updates_end_at_the_same_weights(kind):
+def test_learner_rounds_equal_the_plain_implementation(kind):
     torch.manual_seed(0)
-    learner, plain = both(kind)
+    learner, plain = learner_and_plain(kind)
     before = copy.deepcopy(plain.actor)
-    rounds, batches = 3, [batch_of() for _ in range(3 * CRITIC_UPDATES)]
+    rounds, batches = 3, [make_batch() for _ in range(3 * CRITIC_UPDATES)]
     rows = iter(batches)
 
     class Replay:
@@ -111,9 +112,9 @@ def test_rounds_of_updates_end_at_the_same_weights(kind):
     loss = learner.loss
     for prefix in ("", "target_"):
         for name, network in (("actor", "actor_network"), ("critics", "qvalue_network")):
-            ours, theirs = getattr(loss, network), getattr(plain, prefix + name)
-            with getattr(loss, f"{prefix}{network}_params").to_module(ours):
-                for own, other in zip(weights(ours), weights(theirs), strict=True):
-                    assert torch.allclose(own, other, atol=1e-5, rtol=1e-4)
-    moved = zip(weights(before), weights(plain.actor), strict=True)
-    assert all((new - old).abs().max() > LR for new, old in moved)
+            module, expected = getattr(loss, network), getattr(plain, prefix + name)
+            with getattr(loss, f"{prefix}{network}_params").to_module(module):
+                for pair in zip(weights(module), weights(expected), strict=True):
+                    assert torch.allclose(*pair, atol=1e-5, rtol=1e-4)
+    changes = zip(weights(before), weights(plain.actor), strict=True)
+    assert all((new - old).abs().max() > LR for old, new in changes)

@@ -1,4 +1,4 @@
-"""The loss from pixels: who trains the encoder, what is encoded when, recorded proposals."""
+"""IBRLTD3Loss with an encoder: gradients, reuse of features, cached proposals."""
 
 import pytest
 import torch
@@ -40,20 +40,20 @@ def drq():
     return DrQConvolutions(16)  # 1 patch of 32
 
 
-def imitation():
+def imitation_policy():
     encoder = CameraEncoder([ResNet96(16)], [SHAPE])
     policy = PixelPolicy(encoder, FeatureActor(FlattenHead(encoder.feature_shape), 2, hidden=[8]))
     return FrozenPolicy(TensorDictModule(policy, [IMAGE], ["bc_action"]))
 
 
 def make_loss(network=vit, ensemble=SpatialCriticEnsemble, proposals=None, seed=0, **settings):
-    """A loss of small real parts; the same for the same seed."""
+    """A loss of small networks; equal seeds give equal weights."""
     torch.manual_seed(seed)
     encoder = camera(network())
     shape = encoder.module.feature_shape
     policy = FeatureActor(LinearHead(shape, 8), 2, hidden=[8])
     critic = ensemble(shape, 2, embedding=8, hidden=[8], head_gain=1.0)
-    bc = imitation()
+    bc = imitation_policy()
     loss = IBRLTD3Loss(
         TensorDictModule(policy, ["features"], ["rl_action"]),
         CriticEnsemble(critic, ["features", "action"]),
@@ -72,8 +72,8 @@ def make_batch(size=8, seed=1, **settings):
     return batch
 
 
-def still(loss):
-    """Without random shifts and dropout."""
+def eval_mode(loss):
+    """Disable random shifts and dropout."""
     loss.encoder.eval()
     loss.actor_network.eval()
     return loss
@@ -92,7 +92,7 @@ BOTH = pytest.mark.parametrize(
 
 
 @BOTH
-def test_the_critic_loss_trains_encoder_and_critics(network, ensemble):
+def test_qvalue_loss_has_gradients_for_encoder_and_critics(network, ensemble):
     loss = make_loss(network, ensemble)
     loss.qvalue_loss(make_batch())[0].backward()
     weights = [p for p in loss.encoder.parameters() if p.ndim > 1]
@@ -103,7 +103,7 @@ def test_the_critic_loss_trains_encoder_and_critics(network, ensemble):
 
 @pytest.mark.parametrize("encoded", [True, False])
 @BOTH
-def test_the_actor_loss_trains_the_actor_alone(network, ensemble, encoded):
+def test_actor_loss_has_gradients_for_the_actor_only(network, ensemble, encoded):
     loss, batch = make_loss(network, ensemble), make_batch()
     if encoded:
         loss.qvalue_loss(batch)
@@ -115,30 +115,31 @@ def test_the_actor_loss_trains_the_actor_alone(network, ensemble, encoded):
 
 
 @BOTH
-def test_the_td_target_passes_no_gradient_to_the_encoder(network, ensemble):
-    loss, batch = still(make_loss(network, ensemble)), make_batch(reward=0.5)
+def test_td_target_has_no_gradient(network, ensemble):
+    loss, batch = eval_mode(make_loss(network, ensemble)), make_batch(reward=0.5)
     value, info = loss.qvalue_loss(batch)
     value.backward()
-    # The same with the target as a number.
+    # The same loss with a constant target.
     features = loss.encoder.module(batch[IMAGE])
     with loss.qvalue_network_params.to_module(loss.qvalue_network, preserve_module_state=False):
         predicted = loss.qvalue_network.module(features, batch["action"])
-    by_hand = (predicted - info["target_value"]).square().sum(-1).mean()
+    expected = (predicted - info["target_value"]).square().sum(-1).mean()
     parameters = [*loss.encoder.parameters()]
-    assert value.item() == pytest.approx(by_hand.item(), rel=1e-5)
-    for own, expected in zip(parameters, torch.autograd.grad(by_hand, parameters), strict=True):
-        assert torch.allclose(own.grad, expected, atol=1e-5)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = torch.autograd.grad(expected, parameters)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-5)
     assert not any(entry.requires_grad for entry in info.values())
 
 
-def test_the_imitation_policy_gets_no_gradient():
+def test_imitation_policy_has_no_gradient():
     loss = make_loss()
     loss(make_batch())["loss_qvalue"].backward()
     assert [*loss.proposals.parameters()]
     assert not any(p.requires_grad or p.grad is not None for p in loss.proposals.parameters())
 
 
-def test_the_encoder_has_no_target():
+def test_encoder_has_no_target_parameters():
     loss = make_loss()
     names = loss.state_dict()
     assert [name for name in names if name.startswith("encoder.")]
@@ -149,49 +150,49 @@ def test_the_encoder_has_no_target():
         assert not shared & {t.data_ptr() for t in getattr(loss, name).values(True, True)}
 
 
-@pytest.mark.parametrize(("key", "reacts"), [(IMAGE, "pred_value"), ("next", "target_value")])
-def test_values_are_of_s_and_targets_of_s_prime(key, reacts):
-    loss, batch = still(make_loss()), make_batch()
-    place = batch["next"] if key == "next" else batch
+@pytest.mark.parametrize(("key", "metric"), [(IMAGE, "pred_value"), ("next", "target_value")])
+def test_predictions_depend_on_s_and_targets_on_next_s(key, metric):
+    loss, batch = eval_mode(make_loss()), make_batch()
+    changed = batch["next"] if key == "next" else batch
     results = []
     for _ in range(2):
         torch.manual_seed(5)
         results.append(loss.qvalue_loss(batch.clone())[1])
-        place[IMAGE] = 255 - place[IMAGE]
+        changed[IMAGE] = 255 - changed[IMAGE]
     for name in ("pred_value", "target_value"):
-        assert torch.equal(results[0][name], results[1][name]) == (name != reacts)
+        assert torch.equal(results[0][name], results[1][name]) == (name != metric)
 
 
 # Features
 
 
-def test_features_left_in_the_batch_are_detached():
-    loss, batch = still(make_loss()), make_batch()
+def test_features_in_the_batch_are_detached():
+    loss, batch = eval_mode(make_loss()), make_batch()
     loss.qvalue_loss(batch)
     assert not batch["features"].requires_grad
     assert torch.equal(batch["features"], loss.encoder.module(batch[IMAGE]))
     assert ("next", "features") not in batch.keys(True)
 
 
-def test_the_actor_loss_uses_the_features_in_the_batch():
-    loss, batch = still(make_loss()), make_batch()
+def test_actor_loss_reuses_features_in_the_batch():
+    loss, batch = eval_mode(make_loss()), make_batch()
     loss.qvalue_loss(batch)
     before = loss.actor_loss(batch)[0]
-    batch[IMAGE] = 255 - batch[IMAGE]  # no longer looked at
+    batch[IMAGE] = 255 - batch[IMAGE]  # not read again
     assert loss.actor_loss(batch)[0] == before
     batch["features"] = batch["features"] + 1
     assert loss.actor_loss(batch)[0] != before
 
 
-def test_without_features_the_actor_loss_encodes_itself():
-    loss, batch = still(make_loss()), make_batch()
+def test_actor_loss_encodes_images_without_features_in_the_batch():
+    loss, batch = eval_mode(make_loss()), make_batch()
     alone = loss.actor_loss(batch)[0]
     assert "features" not in batch
     loss.qvalue_loss(batch)
     assert loss.actor_loss(batch)[0].item() == pytest.approx(alone.item(), rel=1e-5)
 
 
-def test_features_are_those_of_the_shifted_images_that_the_critics_saw():
+def test_features_in_the_batch_are_the_inputs_of_the_critics():
     loss, batch = make_loss(), make_batch()
     outputs = []
     loss.encoder.register_forward_hook(lambda module, args, out: outputs.append(out["features"]))
@@ -200,7 +201,7 @@ def test_features_are_those_of_the_shifted_images_that_the_critics_saw():
     assert not torch.equal(batch["features"], loss.encoder.eval().module(batch[IMAGE]))
 
 
-def test_images_are_encoded_twice_an_update_and_not_again_for_the_actor():
+def test_encoder_runs_once_each_for_s_and_next_s():
     loss, batch = make_loss(), make_batch()
     calls = []
     loss.encoder.module.networks[0].register_forward_hook(lambda *_: calls.append(1))
@@ -212,7 +213,7 @@ def test_images_are_encoded_twice_an_update_and_not_again_for_the_actor():
     assert len(calls) == 4
 
 
-def test_images_stay_untouched_and_uint8():
+def test_batch_changes_only_by_features_and_priority():
     loss, batch = make_loss(), make_batch()
     before = batch.clone()
     loss(batch)
@@ -222,26 +223,28 @@ def test_images_stay_untouched_and_uint8():
     assert batch[IMAGE].dtype == batch["next", IMAGE].dtype == torch.uint8
 
 
-def test_a_batch_is_asked_for_images_and_not_for_features():
+def test_in_keys_name_images_and_not_features():
     step = {("next", key) for key in ("reward", "done", "terminated")}
     expected = {"action", IMAGE, ("next", IMAGE), *step}
     assert set(make_loss().in_keys) == expected
     assert len(make_loss().in_keys) == len(expected)
-    recorded = make_loss(proposals=[CachedProposal("bc_action")]).in_keys
-    assert set(recorded) == expected | {("next", "bc_action")}
+    with_cache = make_loss(proposals=[CachedProposal("bc_action")]).in_keys
+    assert set(with_cache) == expected | {("next", "bc_action")}
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_s_and_s_prime_are_shifted_by_draws_of_their_own(training):
+def test_s_and_next_s_are_augmented_independently(training):
     loss, batch = make_loss(), make_batch(20)
     batch["next", IMAGE] = batch[IMAGE].clone()
     loss.encoder.train(training)
-    seen = []
-    loss.encoder.module.networks[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    inputs = []
+    loss.encoder.module.networks[0].register_forward_pre_hook(
+        lambda _, args: inputs.append(args[0])
+    )
     loss.qvalue_loss(batch)
     scaled = batch[IMAGE] / 255 - 0.5
-    for other in (seen[1], scaled):
-        differ = (seen[0] - other).abs().flatten(1).amax(1) > 1e-6
+    for other in (inputs[1], scaled):
+        differ = (inputs[0] - other).abs().flatten(1).amax(1) > 1e-6
         assert differ.sum() > 15 if training else not differ.any()
 
 
@@ -249,21 +252,21 @@ def test_s_and_s_prime_are_shifted_by_draws_of_their_own(training):
 
 
 class Batches:
-    """A replay buffer of fresh batches."""
+    """Replay buffer of random batches."""
 
     def __init__(self):
-        self.given, self.returned = [], []
+        self.num_samples, self.updated = 0, []
 
     def sample(self):
-        self.given.append(make_batch(seed=len(self.given), reward=1.0))
-        return self.given[-1].clone()
+        self.num_samples += 1
+        return make_batch(seed=self.num_samples - 1, reward=1.0)
 
     def update_tensordict_priority(self, batch):
-        self.returned.append(batch)
+        self.updated.append(batch)
 
 
 def tensors(loss):
-    """A copy of everything, by owner."""
+    """Copies of all tensors by network."""
     return {
         "encoder": [p.detach().clone() for p in loss.encoder.parameters()],
         "critics": [p.detach().clone() for p in loss.qvalue_network_params.parameters()],
@@ -274,93 +277,93 @@ def tensors(loss):
     }
 
 
-def test_the_critic_optimiser_owns_the_encoder():
+def make_learner(loss, **settings):
+    settings = {"lr": 1e-2, "tau": 0.25, "critic_updates": 1, **settings}
+    return Learner(loss, loss.terms(), **settings)
+
+
+def test_encoder_parameters_precede_the_critics_in_the_qvalue_term():
     loss = make_loss()
-    learner = Learner(loss, lr=1e-3, tau=0.1, critic_updates=1)
-    of_critics, of_actor = (
-        [id(p) for group in optimizer.param_groups for p in group["params"]]
-        for optimizer in (learner.critic_optimizer, learner.actor_optimizer)
-    )
-    encoder = {id(p) for p in loss.encoder.parameters()}
-    assert set(of_critics) == encoder | {id(p) for p in loss.qvalue_network_params.parameters()}
-    assert set(of_actor) == {id(p) for p in loss.actor_network_params.parameters()}
-    assert encoder and not encoder & set(of_actor)
-    assert len(of_critics) == len(set(of_critics))
+    terms = loss.terms()
+    critics = [*loss.encoder.parameters(), *loss.qvalue_network_params.parameters()]
+    assert [*map(id, terms["loss_qvalue"].parameters)] == [*map(id, critics)]
+    actor = [*loss.actor_network_params.parameters()]
+    assert [*map(id, terms["loss_actor"].parameters)] == [*map(id, actor)]
 
 
 @BOTH
-def test_a_round_from_pixels_moves_all_but_the_imitation_policy(network, ensemble):
+def test_round_updates_all_networks_but_the_imitation_policy(network, ensemble):
     loss = make_loss(network, ensemble)
-    learner = Learner(loss, lr=1e-2, tau=0.25, critic_updates=2)
+    learner = make_learner(loss, critic_updates=2)
     before, replay = tensors(loss), Batches()
     torch.manual_seed(2)
-    reports = learner.round(replay, CPU)
+    metrics = learner.round(replay, CPU)
     after = tensors(loss)
-    for owner in ("encoder", "critics", "actor", "target_critics", "target_actor"):
-        for old, new in zip(before[owner], after[owner], strict=True):
-            if old.numel() > 16:  # some biases have no say
-                assert not torch.equal(old, new), owner
+    for network_name in ("encoder", "critics", "actor", "target_critics", "target_actor"):
+        for old, new in zip(before[network_name], after[network_name], strict=True):
+            if old.numel() > 16:  # some biases have no effect
+                assert not torch.equal(old, new), network_name
     assert all(map(torch.equal, before["bc"], after["bc"]))
-    # The actor's target moved once, from the online parameters it started as.
+    # The actor's target was updated once, from its initial online parameters.
     for target, old, new in zip(
         after["target_actor"], before["actor"], after["actor"], strict=True
     ):
         assert torch.allclose(target, old + 0.25 * (new - old), atol=1e-6)
-    assert len(replay.returned) == 2 and all("td_error" in batch for batch in replay.returned)
-    assert all(value.isfinite() for report in reports for value in report.values())
+    assert len(replay.updated) == 2 and all("td_error" in batch for batch in replay.updated)
+    assert all(value.isfinite() for update in metrics for value in update.values())
 
 
-def test_the_actor_update_leaves_the_encoder_alone():
+def test_actor_update_changes_neither_encoder_nor_critics():
     loss = make_loss()
-    learner = Learner(loss, lr=1e-2, tau=0.25, critic_updates=1)
+    learner = make_learner(loss)
     batch = make_batch()
-    learner.update_critics(batch)
+    learner.update("loss_qvalue", batch)
     before = tensors(loss)
-    learner.update_actor(batch)
+    learner.update("loss_actor", batch)
     after = tensors(loss)
-    for owner in ("encoder", "critics", "target_critics"):
-        assert all(map(torch.equal, before[owner], after[owner]))
+    for name in ("encoder", "critics", "target_critics"):
+        assert all(map(torch.equal, before[name], after[name]))
 
 
-def test_rounds_fit_the_critics_to_what_they_are_told():
-    # Every transition ends with reward 1: after some updates all critics say about 1.
+def test_critics_converge_to_a_constant_target():
+    # Every transition is terminal with reward 1, so that all values converge to 1.
     loss = make_loss()
     loss.encoder.eval()
-    learner = Learner(loss, lr=1e-2, tau=0.25, critic_updates=1)
+    learner = make_learner(loss)
     batch = make_batch(reward=1.0, terminated=True)
-    first = learner.update_critics(batch)["loss_qvalue"]
+    first = learner.update("loss_qvalue", batch)["loss_qvalue"]
     for _ in range(60):
-        last = learner.update_critics(batch)["loss_qvalue"]
+        last = learner.update("loss_qvalue", batch)["loss_qvalue"]
     assert last < 0.05 and last < first / 10
 
 
-# Recorded proposals
+# Cached proposals
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_min": 1}, {"bootstrap": "soft"}], ids=str)
-def test_a_recorded_proposal_is_the_policys_own(settings):
-    own = make_loss(**settings)
-    recorded = make_loss(proposals=[CachedProposal("bc_action")], **settings)
+def test_cached_proposal_equals_the_frozen_policy(settings):
+    with_policy = make_loss(**settings)
+    with_cache = make_loss(proposals=[CachedProposal("bc_action")], **settings)
     batch = make_batch(32)
-    policy = own.proposals[0]
+    policy = with_policy.proposals[0]
     with_actions = batch.clone()
     policy(with_actions), policy(with_actions["next"])
     results = []
-    for loss, given in ((own, batch), (recorded, with_actions)):
+    for loss, td in ((with_policy, batch), (with_cache, with_actions)):
         loss.train()  # all but the imitation policy
         torch.manual_seed(5)
-        value, info = loss.qvalue_loss(given)
-        actor_value, _ = loss.actor_loss(given)
-        results.append([value, actor_value, given["td_error"], *info.values()])
+        value, info = loss.qvalue_loss(td)
+        actor_value, _ = loss.actor_loss(td)
+        results.append([value, actor_value, td["td_error"], *info.values()])
     for expected, result in zip(*results, strict=True):
         assert torch.equal(expected, result)
     chosen = results[1][-1]
-    assert chosen.unique().tolist() == [0, 1]  # both proposals win somewhere
+    assert chosen.unique().tolist() == [0, 1]  # each proposal is chosen in some rows
 
 
 @pytest.mark.parametrize(("proposed", "target"), [(0.5, 0.45), (-0.5, 0.18)])
-def test_a_recorded_proposal_by_hand(proposed, target):
-    # Q = a and the actor says 0.2: y = 0.9 * max(0.2, proposal at s'); the one at s is not asked.
+def test_target_reads_the_cached_proposal_of_next_s(proposed, target):
+    # Q = a and pi = 0.2: y = 0.9 * max(0.2, proposal at s'), independent of the proposal at s.
     loss = IBRLTD3Loss(
         actor(0.2), critics([1.0]), [CachedProposal("bc_action")], num_min=1, policy_noise=0.0
     )
@@ -372,13 +375,13 @@ def test_a_recorded_proposal_by_hand(proposed, target):
     assert (info["next_proposal"] == int(proposed > 0)).all()
 
 
-def test_a_recorded_proposal_has_nothing_to_train_or_save():
+def test_cached_proposal_has_no_state():
     loss = make_loss(proposals=[CachedProposal("bc_action")])
     assert not [*loss.proposals.parameters()]
     assert not any(name.startswith("proposals") for name in loss.state_dict())
 
 
-def test_recorded_proposals_need_keys_of_their_own():
+def test_cached_proposal_needs_a_distinct_key_in_the_batch():
     with pytest.raises(ValueError, match="distinct keys"):
         make_loss(proposals=[CachedProposal("rl_action")])
     with pytest.raises(KeyError, match="bc_action"):
@@ -388,14 +391,14 @@ def test_recorded_proposals_need_keys_of_their_own():
 # Saving
 
 
-def test_a_saved_loss_sees_as_before():
-    loss, other = still(make_loss(seed=0)), still(make_loss(seed=7))
+def test_state_dict_restores_losses_and_encoder():
+    loss, other = eval_mode(make_loss(seed=0)), eval_mode(make_loss(seed=7))
     batch = make_batch()
 
-    def values(which):
+    def values(module):
         torch.manual_seed(3)
-        out = which(batch.clone())
-        return [out["loss_qvalue"], out["loss_actor"], which.encoder.module(batch[IMAGE])]
+        out = module(batch.clone())
+        return [out["loss_qvalue"], out["loss_actor"], module.encoder.module(batch[IMAGE])]
 
     assert not any(map(torch.equal, values(loss), values(other)))
     other.load_state_dict(loss.state_dict())
@@ -404,22 +407,19 @@ def test_a_saved_loss_sees_as_before():
     assert encoder and encoder <= set(loss.state_dict())
 
 
-def test_a_saved_learner_goes_on_as_if_never_stopped():
+def test_resumed_learner_equals_an_uninterrupted_one(tmp_path):
     results = []
-    for stopped in (False, True):
-        learner = Learner(make_loss(), lr=1e-2, tau=0.25, critic_updates=1)
+    for resumed in (False, True):
+        learner = make_learner(make_loss())
         replay = Batches()
         torch.manual_seed(2)
         learner.round(replay, CPU)
-        if stopped:
-            saved = learner.state_dict()
-            state = torch.get_rng_state()
-            learner = Learner(make_loss(seed=9), lr=1e-2, tau=0.25, critic_updates=1)
-            learner.loss.load_state_dict(saved["loss"])
-            learner.critic_optimizer.load_state_dict(saved["critic_optimizer"])
-            learner.actor_optimizer.load_state_dict(saved["actor_optimizer"])
-            torch.set_rng_state(state)
+        if resumed:
+            state_dict, rng_state = learner.state_dict(), torch.get_rng_state()
+            learner = make_learner(make_loss(seed=9))
+            learner.load_state_dict(state_dict, tmp_path)
+            torch.set_rng_state(rng_state)
         learner.round(replay, CPU)
         results.append(tensors(learner.loss))
-    for owner in results[0]:
-        assert all(map(torch.equal, results[0][owner], results[1][owner])), owner
+    for name in results[0]:
+        assert all(map(torch.equal, results[0][name], results[1][name])), name

@@ -1,11 +1,10 @@
-"""The loss: numbers worked out by hand, and laws every loss of this kind obeys."""
+"""IBRLTD3Loss: analytic values, gradients, keys and terms."""
 
 import copy
 
 import pytest
 import torch
 from support.parts import actor, critics, networks, proposal, transitions
-from torch import nn
 from torchrl.objectives import HardUpdate, SoftUpdate
 
 from ibrl_torchrl.modules import IBRLSelector, tied_copy
@@ -18,28 +17,28 @@ def make_loss(actor_network, critic, proposals=(), gamma=0.9, **settings):
     return loss.make_value_estimator(gamma=gamma)
 
 
-def real_loss(**settings):
+def make_mlp_loss(**settings):
     actor_network, critic, frozen = networks()
     return make_loss(actor_network, critic, [frozen], **{"num_min": 2, **settings})
 
 
-def real_batch(size=8):
+def make_mlp_batch(size=8):
     return transitions(size, state_size=6, action_size=2)
 
 
-# Formulas
+# Analytic values
 
 
 @pytest.mark.parametrize(
     ("outcome", "target"),
     [
-        # Q = min(a, 2a): a_RL = 0.2 is worth 0.2, a_IL = 0.5 is worth 0.5. 1 + 0.9 * 0.5 = 1.45.
+        # Q = min(a, 2a): 0.2 for a_RL = 0.2 and 0.5 for a_IL = 0.5. 1 + 0.9 * 0.5 = 1.45.
         ({}, 1.45),
-        ({"terminated": True}, 1.0),  # no bootstrap past success
-        ({"truncated": True}, 1.45),  # the horizon is not the end of the world
+        ({"terminated": True}, 1.0),  # no bootstrap after termination
+        ({"truncated": True}, 1.45),  # a time limit is no termination
     ],
 )
-def test_target_by_hand(outcome, target):
+def test_td_target_equals_analytic_value(outcome, target):
     loss = make_loss(actor(0.2), critics([1.0, 2.0]), [proposal(0.5)])
     _, info = loss.qvalue_loss(transitions(reward=1.0, **outcome))
     assert torch.allclose(info["target_value"], torch.tensor(target))
@@ -47,25 +46,25 @@ def test_target_by_hand(outcome, target):
     assert (info["next_proposal"] == 1).all()
 
 
-def test_a_worse_proposal_is_not_taken():
+def test_target_does_not_choose_a_worse_proposal():
     loss = make_loss(actor(0.2), critics([1.0, 2.0]), [proposal(-0.5)])
     _, info = loss.qvalue_loss(transitions())
     assert torch.allclose(info["target_value"], torch.tensor(0.9 * 0.2))
     assert (info["next_proposal"] == 0).all()
 
 
-def test_one_subset_for_the_whole_batch():
-    # For a = 0.5 critic 0 says 0.5 and critic 1 says -0.5: K = {0} or {1}, never mixed.
+def test_target_draws_one_subset_of_critics_per_batch():
+    # For a = 0.5 the values of critics 0 and 1 are 0.5 and -0.5: K = {0} or {1} for all rows.
     loss = make_loss(actor(0.5), critics([1.0, -1.0]), num_min=1)
-    seen = set()
+    values = set()
     for _ in range(20):
         _, info = loss.qvalue_loss(transitions(32))
         (value,) = info["next_state_value"].unique().tolist()
-        seen.add(value)
-    assert seen == {0.5, -0.5}
+        values.add(value)
+    assert values == {0.5, -0.5}
 
 
-def test_k_steps_discount_k_times():
+def test_target_discounts_by_gamma_to_the_number_of_steps():
     loss = make_loss(actor(0.5), critics([1.0]))
     batch = transitions(3, reward=0.0)
     batch["steps_to_next_obs"] = torch.tensor([1, 2, 3])
@@ -73,7 +72,7 @@ def test_k_steps_discount_k_times():
     assert torch.allclose(info["target_value"].flatten(), 0.5 * torch.tensor([0.9, 0.81, 0.729]))
 
 
-def test_critic_loss_and_priority_by_hand():
+def test_qvalue_loss_and_priority_equal_analytic_values():
     # Terminal with reward 1: y = 1. Q(a = 0.5) = 0.5 and 1.0: errors -0.5 and 0.
     loss = make_loss(actor(0.0), critics([1.0, 2.0]))
     batch = transitions(4, reward=1.0, terminated=True, action=0.5)
@@ -83,7 +82,7 @@ def test_critic_loss_and_priority_by_hand():
     assert torch.allclose(batch["td_error"], torch.tensor(0.25))  # (0.5 + 0) / 2
 
 
-def test_importance_weights_reach_the_critic_loss_alone():
+def test_importance_weights_apply_to_the_qvalue_loss_only():
     loss = make_loss(actor(0.5), critics([1.0, 2.0]))
     batch = transitions(2, reward=1.0, terminated=True, action=0.5)
     batch["priority_weight"] = torch.tensor([1.0, 3.0])
@@ -96,14 +95,14 @@ def test_importance_weights_reach_the_critic_loss_alone():
 
 
 def test_actor_loss_is_minus_the_minimum_over_all_critics():
-    # pi = 0.5: Q = 0.5, 1.0, 0.1; the target's subset of one does not matter here.
+    # pi = 0.5: Q = 0.5, 1.0, 0.1; num_min has no effect on the actor loss.
     loss = make_loss(actor(0.5), critics([1.0, 2.0, 0.2]), num_min=1)
     value, info = loss.actor_loss(transitions())
     assert value.item() == pytest.approx(-0.1)
     assert torch.allclose(info["actor_value"], torch.tensor(0.1))
 
 
-def test_target_noise_is_clipped_and_actions_stay_in_bounds():
+def test_target_noise_and_actions_are_clipped():
     torch.manual_seed(0)
     loss = make_loss(actor(0.9), critics([1.0]), policy_noise=10.0, noise_clip=0.3)
     _, info = loss.qvalue_loss(transitions(200))
@@ -112,7 +111,7 @@ def test_target_noise_is_clipped_and_actions_stay_in_bounds():
     assert info["next_state_value"].max().item() == pytest.approx(1.0)
 
 
-def test_a_noisy_actor_loss_passes_its_gradient_straight_through_the_bounds():
+def test_noisy_actor_loss_has_a_straight_through_gradient():
     torch.manual_seed(0)
     network = actor(1.0)
     loss = make_loss(
@@ -121,16 +120,16 @@ def test_a_noisy_actor_loss_passes_its_gradient_straight_through_the_bounds():
     value, info = loss.actor_loss(transitions(200))
     assert info["actor_value"].max().item() == pytest.approx(2.0)  # 2 * clip(1.3)
     value.backward()
-    # d(-2 a)/d pi = -2 for every row, also for those beyond the bound.
+    # d(-2 a)/d pi = -2 for every row, including those that were clipped.
     assert loss.actor_network_params["module", "value"].grad.item() == pytest.approx(-2.0)
 
 
-def test_the_papers_actor_loss_has_no_noise():
+def test_actor_loss_has_no_noise_by_default():
     loss = make_loss(actor(0.5), critics([1.0]), policy_noise=10.0)
     assert loss.actor_loss(transitions())[0].item() == pytest.approx(-0.5)
 
 
-def test_soft_bootstrap_samples_the_target():
+def test_soft_bootstrap_samples_by_softmax():
     torch.manual_seed(0)
     size = 40_000
     loss = make_loss(actor(0.0), critics([1.0]), [proposal(0.1)], bootstrap="soft", beta=10.0)
@@ -139,21 +138,21 @@ def test_soft_bootstrap_samples_the_target():
     assert info["next_proposal"].float().mean().item() == pytest.approx(share, abs=0.0125)
 
 
-# Laws
+# Gradients, keys, state
 
 
 def _grads(parameters):
     return [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in parameters]
 
 
-def test_each_loss_reaches_its_own_parameters_only():
-    for method, own, other in (
+def test_losses_have_gradients_for_their_parameters_only():
+    for method, trained, other in (
         ("qvalue_loss", "qvalue_network_params", "actor_network_params"),
         ("actor_loss", "actor_network_params", "qvalue_network_params"),
     ):
-        loss = real_loss()
-        getattr(loss, method)(real_batch())[0].backward()
-        assert all(_grads(getattr(loss, own).parameters()))
+        loss = make_mlp_loss()
+        getattr(loss, method)(make_mlp_batch())[0].backward()
+        assert all(_grads(getattr(loss, trained).parameters()))
         assert not any(_grads(getattr(loss, other).parameters()))
         for name in ("target_actor_network_params", "target_qvalue_network_params"):
             targets = getattr(loss, name).values(True, True)
@@ -161,27 +160,27 @@ def test_each_loss_reaches_its_own_parameters_only():
         assert not any(p.requires_grad or p.grad is not None for p in loss.proposals.parameters())
 
 
-def test_the_batch_is_left_alone_but_for_the_priority():
-    batch = real_batch()
+def test_forward_adds_only_the_priority_to_the_batch():
+    batch = make_mlp_batch()
     before = batch.clone()
-    real_loss()(batch)
+    make_mlp_loss()(batch)
     assert set(batch.keys(True, True)) - set(before.keys(True, True)) == {"td_error"}
     assert (batch.exclude("td_error") == before).all()
 
 
-def test_trainable_are_actor_and_critics():
-    loss = real_loss()
+def test_trainable_parameters_are_those_of_actor_and_critics():
+    loss = make_mlp_loss()
     trainable = {id(p) for p in loss.parameters() if p.requires_grad}
     nets = [loss.actor_network_params, loss.qvalue_network_params]
     assert trainable == {id(p) for net in nets for p in net.parameters()}
 
 
-def test_one_owner_per_parameter():
+def test_selectors_share_the_critic_parameters_of_the_loss():
     actor_network, critic, frozen = networks()
     loss = make_loss(actor_network, critic, [frozen], num_min=2)
-    acting = IBRLSelector(tied_copy(critic).eval())
+    acting_selector = IBRLSelector(tied_copy(critic).eval())
     owned = {p.data_ptr() for p in loss.qvalue_network_params.parameters()}
-    assert {p.data_ptr() for p in acting.critic.parameters()} == owned
+    assert {p.data_ptr() for p in acting_selector.critic.parameters()} == owned
     assert {p.data_ptr() for p in loss.selector.critic.parameters()} == owned
     names = [name for name in loss.state_dict() if not name.startswith("target_")]
     assert not any("selector" in name for name in names)
@@ -189,10 +188,10 @@ def test_one_owner_per_parameter():
     assert not targets & owned
 
 
-def test_dropout_follows_the_actor_that_was_passed():
+def test_dropout_follows_the_mode_of_the_actor():
     actor_network, critic, frozen = networks()
     loss = make_loss(actor_network, critic, [frozen], num_min=3)
-    batch = real_batch()
+    batch = make_mlp_batch()
     assert loss.actor_loss(batch)[0] != loss.actor_loss(batch)[0]
     tied_copy(actor_network).eval()
     assert loss.actor_loss(batch)[0] != loss.actor_loss(batch)[0]
@@ -200,10 +199,10 @@ def test_dropout_follows_the_actor_that_was_passed():
     assert loss.actor_loss(batch)[0] == loss.actor_loss(batch)[0]
 
 
-def test_forward_joins_both_losses():
-    loss = real_loss()
+def test_forward_returns_both_losses():
+    loss = make_mlp_loss()
     loss.actor_network.eval()
-    batch = real_batch()
+    batch = make_mlp_batch()
     torch.manual_seed(3)
     out = loss(batch)
     torch.manual_seed(3)
@@ -212,10 +211,10 @@ def test_forward_joins_both_losses():
     assert set(out.keys()) == set(loss.out_keys)
 
 
-def test_keyword_call_without_a_tensordict():
-    loss = real_loss()
+def test_forward_dispatches_keyword_arguments():
+    loss = make_mlp_loss()
     loss.actor_network.eval()
-    batch = real_batch()
+    batch = make_mlp_batch()
     flat = {"_".join(key) if isinstance(key, tuple) else key: batch[key] for key in loss.in_keys}
     torch.manual_seed(3)
     values = loss(**flat)
@@ -226,14 +225,14 @@ def test_keyword_call_without_a_tensordict():
         assert torch.equal(value, expected[key])
 
 
-@pytest.mark.parametrize("early", [True, False])
-def test_keys_can_be_renamed(early):
+@pytest.mark.parametrize("before_estimator", [True, False])
+def test_set_keys_renames_inputs_and_outputs(before_estimator):
     loss = IBRLTD3Loss(actor(0.5), critics([1.0]), policy_noise=0.0, num_min=1)
     names = {"reward": "r", "terminated": "end", "done": "over", "action": "a", "priority": "p"}
-    if early:
+    if before_estimator:
         loss.set_keys(**names)
     loss.make_value_estimator(gamma=0.9)
-    if not early:
+    if not before_estimator:
         loss.set_keys(**names)
     batch = transitions(reward=1.0, action=0.5)
     for old, new in (("reward", "r"), ("terminated", "end"), ("done", "over")):
@@ -246,17 +245,17 @@ def test_keys_can_be_renamed(early):
         loss.set_keys(unknown="x")
 
 
-def test_reductions():
+def test_reduction_applies_to_the_batch():
     batch = transitions(4, reward=1.0, terminated=True, action=0.5)
     for reduction, expected in (("mean", 0.25), ("sum", 1.0), ("none", [0.25] * 4)):
         loss = make_loss(actor(0.0), critics([1.0]), reduction=reduction)
         assert torch.allclose(loss.qvalue_loss(batch)[0], torch.tensor(expected))
 
 
-def test_state_dict_copies_and_dtypes():
-    loss, other = real_loss(), real_loss()
+def test_state_dict_deepcopy_and_double():
+    loss, other = make_mlp_loss(), make_mlp_loss()
     other.load_state_dict(loss.state_dict())
-    batch = real_batch()
+    batch = make_mlp_batch()
     for network in (loss, other):
         network.actor_network.eval()
     copied = copy.deepcopy(loss)
@@ -271,7 +270,7 @@ def test_state_dict_copies_and_dtypes():
 
 
 @pytest.mark.parametrize("updater", [lambda loss: SoftUpdate(loss, tau=0.25), HardUpdate])
-def test_torchrls_updaters_move_the_targets(updater):
+def test_torchrl_updaters_update_the_targets(updater):
     loss = make_loss(actor(0.5), critics([1.0]))
     update = updater(loss)
     loss.actor_network_params["module", "value"].data.fill_(0.9)
@@ -286,13 +285,55 @@ def test_torchrls_updaters_move_the_targets(updater):
     assert target.item() == pytest.approx(expected)
 
 
-def test_arguments_are_refused():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="distinct keys"):
         IBRLTD3Loss(actor(0.0), critics([1.0]), [proposal(0.0, "rl_action")], num_min=1)
     with pytest.raises(ValueError, match="noise_clip=-1"):
         IBRLTD3Loss(actor(0.0), critics([1.0]), num_min=1, noise_clip=-1)
 
 
-def test_it_is_an_ordinary_module():
-    assert isinstance(real_loss(), nn.Module)
-    assert real_loss().to("cpu") is not None
+# Terms and metrics
+
+
+def test_term_gradients_reach_exactly_the_parameters_of_the_term():
+    for name in ("loss_qvalue", "loss_actor"):
+        loss = make_mlp_loss()
+        term = loss.terms()[name]
+        value, _ = term.loss(make_mlp_batch())
+        value.backward()
+        with_gradient = {id(p) for p in loss.parameters() if p.grad is not None}
+        assert with_gradient == {id(p) for p in term.parameters}
+        assert all(_grads(term.parameters))
+
+
+def test_terms_partition_the_trainable_parameters():
+    loss = make_mlp_loss()
+    in_terms = [id(p) for term in loss.terms().values() for p in term.parameters]
+    assert len(in_terms) == len(set(in_terms))
+    assert set(in_terms) == {id(p) for p in loss.parameters() if p.requires_grad}
+
+
+def test_terms_name_targets_and_frequency():
+    terms = make_mlp_loss().terms()
+    assert {name: (term.targets, term.every_batch) for name, term in terms.items()} == {
+        "loss_qvalue": (("qvalue_network",), True),
+        "loss_actor": (("actor_network",), False),
+    }
+
+
+def test_metrics_are_the_scalars_of_an_update_in_order():
+    loss = make_mlp_loss()
+    assert loss.metrics == [
+        "loss_qvalue",
+        "loss_actor",
+        "pred_value",
+        "target_value",
+        "next_state_value",
+        "actor_value",
+    ]
+    batch, logged = make_mlp_batch(), set()
+    for name, term in loss.terms().items():
+        _, metrics = term.loss(batch)
+        assert not any(value.requires_grad for value in metrics.values())
+        logged |= {name, *metrics}
+    assert logged - {"next_proposal"} == set(loss.metrics)

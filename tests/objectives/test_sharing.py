@@ -1,4 +1,4 @@
-"""The loss owns its networks: copies, casts and restored weights never leave a stale tensor."""
+"""IBRLTD3Loss after copies, casts and restored weights: no stale references to parameters."""
 
 import copy
 
@@ -10,14 +10,14 @@ from ibrl_torchrl.modules import IBRLSelector, tied_copy
 from ibrl_torchrl.objectives import IBRLTD3Loss
 
 
-def used_loss():
-    """A loss that has already been asked, with pi = 0.5 and Q = a: the actor loss is -0.5."""
+def evaluated_loss():
+    """A loss that was evaluated once, with pi = 0.5 and Q = a: the actor loss is -0.5."""
     loss = IBRLTD3Loss(actor(0.5), critics([1.0]), num_min=1, policy_noise=0.0)
-    assert judged(loss) == -0.5
+    assert actor_loss(loss) == -0.5
     return loss
 
 
-def judged(loss):
+def actor_loss(loss):
     batch = transitions()
     if loss.qvalue_network_params["module", "weight"].dtype == torch.float64:
         batch = batch.apply(lambda x: x.double() if x.is_floating_point() else x)
@@ -28,37 +28,37 @@ def set_critic(loss, value):
     loss.qvalue_network_params["module", "weight"].data.fill_(value)
 
 
-def test_the_actor_is_judged_by_the_present_critics():
-    loss = used_loss()
+def test_actor_loss_follows_updates_of_the_critics():
+    loss = evaluated_loss()
     set_critic(loss, 3.0)
-    assert judged(loss) == -1.5
+    assert actor_loss(loss) == -1.5
 
 
-def test_a_copy_of_a_used_loss_is_judged_by_its_own_critics():
-    loss = used_loss()
+def test_deepcopy_after_use_has_separate_critics():
+    loss = evaluated_loss()
     copied = copy.deepcopy(loss)
     set_critic(copied, 3.0)
-    assert (judged(loss), judged(copied)) == (-0.5, -1.5)
+    assert (actor_loss(loss), actor_loss(copied)) == (-0.5, -1.5)
 
 
-def test_a_used_loss_can_change_its_dtype():
-    loss = used_loss().double()
+def test_dtype_can_change_after_use():
+    loss = evaluated_loss().double()
     set_critic(loss, 3.0)
-    assert judged(loss) == -1.5
+    assert actor_loss(loss) == -1.5
 
 
 @pytest.mark.parametrize("assign", [False, True])
-def test_a_used_loss_can_be_restored(assign):
-    other = used_loss()
+def test_state_dict_can_be_loaded_after_use(assign):
+    other = evaluated_loss()
     set_critic(other, 3.0)
-    loss = used_loss()
+    loss = evaluated_loss()
     loss.load_state_dict(other.state_dict(), assign=assign)
-    assert judged(loss) == -1.5
+    assert actor_loss(loss) == -1.5
     set_critic(loss, 5.0)
-    assert judged(loss) == -2.5
+    assert actor_loss(loss) == -2.5
 
 
-def test_acting_parts_follow_the_optimiser_and_a_restored_state():
+def test_tied_copies_follow_optimizer_steps_and_load_state_dict():
     actor_network, critic, frozen = networks()
     loss = IBRLTD3Loss(actor_network, critic, [frozen]).make_value_estimator(gamma=0.9)
     acting_actor, selector = tied_copy(actor_network), IBRLSelector(tied_copy(critic))
@@ -71,10 +71,10 @@ def test_acting_parts_follow_the_optimiser_and_a_restored_state():
             for module, name in pairs
         )
 
-    optimiser = torch.optim.Adam([p for p in loss.parameters() if p.requires_grad], fused=True)
+    optimizer = torch.optim.Adam([p for p in loss.parameters() if p.requires_grad], fused=True)
     losses = loss(transitions(state_size=6, action_size=2))
     (losses["loss_actor"] + losses["loss_qvalue"]).backward()
-    optimiser.step()
+    optimizer.step()
     assert shared()
     state = {key: value.clone() + 1 for key, value in loss.state_dict().items()}
     loss.load_state_dict(state)
@@ -84,9 +84,9 @@ def test_acting_parts_follow_the_optimiser_and_a_restored_state():
     )
 
 
-def test_no_tensor_is_saved_under_two_names():
+def test_state_dict_has_no_tensor_twice():
     actor_network, critic, frozen = networks()
     state = IBRLTD3Loss(actor_network, critic, [frozen]).state_dict()
-    parameters = {key: value for key, value in state.items() if "standardize" not in key}
+    parameters = {key: value for key, value in state.items() if "normalize" not in key}
     pointers = [value.data_ptr() for value in parameters.values() if value.is_floating_point()]
     assert len(set(pointers)) == len(pointers)
