@@ -9,7 +9,6 @@ from torch import nn
 
 from ibrl_torchrl.modules import CameraEncoder, DrQConvolutions, ResNet18, ResNet96, ViT
 from ibrl_torchrl.modules.encoders.resnet import PreNormBlock, ResidualBlock
-from ibrl_torchrl.modules.encoders.vit import TransformerLayer
 
 
 class Pixels(nn.Module):
@@ -176,37 +175,39 @@ def test_smallest_images_have_distinct_features(network, size, patches):
 
 
 def reference_layer(layer, tokens):
-    """Pre-norm attention and feed-forward, one head and one query at a time."""
-    dim = tokens.shape[-1]
-    size = dim // layer.heads
-    norm, joint = layer.attention_norm, layer.queries_keys_values
-    normed = F.layer_norm(tokens, (dim,), norm.weight, norm.bias)
+    """Pre-norm transformer layer, one head and one query at a time."""
+    attention, dim = layer.self_attn, tokens.shape[-1]
+    size = dim // attention.num_heads
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    normed = F.layer_norm(tokens, (dim,), layer.norm1.weight, layer.norm1.bias)
     queries, keys, values = (
-        normed @ joint.weight[i * dim : (i + 1) * dim].T + joint.bias[i * dim : (i + 1) * dim]
-        for i in range(3)
+        normed @ weight.T + bias for weight, bias in zip(weights, biases, strict=True)
     )
     attended = torch.zeros_like(tokens)
     for b in range(len(tokens)):
-        for head in range(layer.heads):
-            part = slice(head * size, (head + 1) * size)
+        for head in range(attention.num_heads):
+            dims = slice(head * size, (head + 1) * size)
             for i in range(tokens.shape[1]):
                 scores = torch.stack(
-                    [queries[b, i, part] @ key / math.sqrt(size) for key in keys[b, :, part]]
+                    [queries[b, i, dims] @ key / math.sqrt(size) for key in keys[b, :, dims]]
                 )
-                weights = scores.exp() / scores.exp().sum()
-                attended[b, i, part] = torch.einsum("j,jd->d", weights, values[b, :, part])
-    tokens = tokens + attended @ layer.attention_out.weight.T + layer.attention_out.bias
-    norm, wide, _, narrow = layer.feed_forward
-    hidden = F.layer_norm(tokens, (dim,), norm.weight, norm.bias) @ wide.weight.T + wide.bias
+                attended[b, i, dims] = scores.softmax(0) @ values[b, :, dims]
+    tokens = tokens + attended @ attention.out_proj.weight.T + attention.out_proj.bias
+    hidden = F.layer_norm(tokens, (dim,), layer.norm2.weight, layer.norm2.bias)
+    hidden = hidden @ layer.linear1.weight.T + layer.linear1.bias
     hidden = 0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2)))  # GELU
-    return tokens + hidden @ narrow.weight.T + narrow.bias
+    return tokens + hidden @ layer.linear2.weight.T + layer.linear2.bias
 
 
 @torch.no_grad()
-def test_transformer_layer_equals_reference():
-    layer = randomise(TransformerLayer(8, 2))
-    tokens = torch.randn(2, 5, 8)
-    assert torch.allclose(layer(tokens), reference_layer(layer, tokens), atol=1e-4)
+@pytest.mark.parametrize("training", [True, False])  # eval mode runs PyTorch's fused kernel
+def test_transformer_layer_equals_reference(training):
+    torch.manual_seed(0)
+    network = ViT(16, dim=8, depth=1, heads=2).train(training)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    (layer,), tokens = network.layers, torch.randn(2, 5, 8)
+    assert torch.allclose(layer(tokens), reference_layer(layer, tokens), atol=1e-6, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -257,6 +258,9 @@ def test_vit_initialisation():
         if isinstance(module, nn.Linear):
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.05)
             assert not module.bias.any()
+        elif isinstance(module, nn.MultiheadAttention):
+            assert module.in_proj_weight.std().item() == pytest.approx(0.02, rel=0.05)
+            assert not module.in_proj_bias.any()
     assert network.position.std().item() == pytest.approx(0.02, rel=0.1)
 
 

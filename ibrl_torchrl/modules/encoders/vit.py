@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 PatchEmbedding = Literal["patches", "convolutions"]
@@ -57,13 +56,27 @@ class ViT(nn.Module):
         with torch.no_grad():
             patches = self.embed(torch.zeros(1, channels, image_size, image_size))[0, 0].numel()
         self.position = nn.Parameter(torch.zeros(1, patches, dim))
-        self.layers = nn.ModuleList(TransformerLayer(dim, heads) for _ in range(depth))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                dim,
+                heads,
+                4 * dim,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(dim)
         nn.init.trunc_normal_(self.position, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.MultiheadAttention):
+                nn.init.trunc_normal_(module.in_proj_weight, std=0.02)
+                nn.init.zeros_(module.in_proj_bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float images [B, C, H, W] to features [B, P, D]."""
@@ -71,33 +84,6 @@ class ViT(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens)
         return self.norm(tokens)
-
-
-class TransformerLayer(nn.Module):
-    """Pre-norm self-attention and a GELU feed-forward block of four times the width.
-
-    Args:
-        dim: size D of a token.
-        heads: attention heads.
-    """
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.attention_norm = nn.LayerNorm(dim)
-        self.queries_keys_values = nn.Linear(dim, 3 * dim)
-        self.attention_out = nn.Linear(dim, dim)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens [B, P, D] to tokens."""
-        split = self.queries_keys_values(self.attention_norm(tokens)).chunk(3, -1)
-        heads = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in split)
-        attended = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2)
-        tokens = tokens + self.attention_out(attended)
-        return tokens + self.feed_forward(tokens)
 
 
 def _embedding(
