@@ -17,6 +17,7 @@ MODULES = sorted(
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_runs(path, capsys):
     pytest.importorskip("metaworld")
@@ -32,8 +33,3 @@ def test_the_readme_shows_the_first_example():
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
     assert doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS).failed == 0
-
-
-def test_public_names_exist():
-    for name in ibrl_torchrl.__all__:
-        assert getattr(ibrl_torchrl, name).__doc__
