@@ -42,14 +42,13 @@ class IBRLTD3Loss(LossModule):
 
     From pixels, actor and critics read the features of a shared ``encoder``. As in the original
     code, only the critic loss trains it and it has no target parameters. s and s' are encoded in
-    separate forward passes, each with random shifts of its own if the encoder augments in train
+    separate forward passes, with independent random shifts if the encoder augments in train
     mode. The actor loss reuses the features of s.
 
     Args:
         actor_network: writes the RL action float [*, A] in [-1, 1].
         qvalue_network: critic ensemble, writes values float [*, E].
-        proposals: frozen policies, or their cached actions, each writing a key of its own; default
-            none.
+        proposals: frozen policies, or their cached actions, with distinct keys; default none.
         encoder: reads images and writes the features that actor and critics read; None (default)
             if both read observations directly.
         bootstrap: how the target chooses among the proposals: ``"greedy"`` (paper, default),
