@@ -105,14 +105,15 @@ __all__ = [
 # what they need, and TorchRL alone takes seconds.
 _PACKAGES = ("modules", "objectives", "envs", "experts", "data.demos", "data.replay")
 
+if not TYPE_CHECKING:  # type checkers would take every name for a public one
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for package in _PACKAGES:
-            module = import_module(f"{__name__}.{package}")
-            if name in module.__all__:
-                return getattr(module, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            for package in _PACKAGES:
+                module = import_module(f"{__name__}.{package}")
+                if name in module.__all__:
+                    return getattr(module, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

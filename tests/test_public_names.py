@@ -11,7 +11,7 @@ SCRIPT = """\
 import ibrl_torchrl as ibrl
 
 scale = ibrl.Normalize.identity(4)
-actor: ibrl.StateActor = ibrl.StateActor(scale, 2, hidden=[8])
+actor = ibrl.StateActor(scale, 2, hidden=[8])
 """
 
 
@@ -29,7 +29,7 @@ def test_every_public_name_is_importable_and_documented():
         ("", None),
         ("ibrl.StateActor(scale, 2, hiden=[8])", 'Unexpected keyword argument "hiden"'),
         ("ibrl.NoSuchName", 'Module has no attribute "NoSuchName"'),
-        ("actor.mlpp", '"StateActor" has no attribute "mlpp"'),
+        ("ibrl.make_env(3, 'box-close')", 'incompatible type "int"; expected "str"'),
     ],
 )
 def test_a_type_checker_knows_public_names(tmp_path, line, error):

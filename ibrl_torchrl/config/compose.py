@@ -45,9 +45,9 @@ def register_configs() -> None:
     """
     store = ConfigStore.instance()
     for command in COMMANDS.values():
-        defaults = [{"settings": command.config_name}, *_groups(command), "_self_"]
+        defaults = [{"schema": command.config_name}, *_groups(command), "_self_"]
         store.store(
-            group="settings",
+            group="schema",
             name=command.config_name,
             node=_plain(command.schema),
             package="_global_",

@@ -22,14 +22,28 @@ import torch
 
 STORED = Path(__file__).parent.parent / "golden"
 SHORT = [
-    *("task=metaworld/handle-press", "task.horizon=30", "demos.episodes=1", "imitation.bc.steps=20"),
-    *("total_frames=80", "algo.warmup.episodes=1", "algo.update.frames_per_round=10", "collector.workers=0"),
+    *(
+        "task=metaworld/handle-press",
+        "task.horizon=30",
+        "demos.episodes=1",
+        "imitation.bc.steps=20",
+    ),
+    *(
+        "total_frames=80",
+        "algo.warmup.episodes=1",
+        "algo.update.frames_per_round=10",
+        "collector.workers=0",
+    ),
     *("log.every=1", "eval.every=60", "eval.episodes=1", "eval.final_episodes=2"),
 ]
 SETTINGS = {
     "states": [
         *SHORT,
-        *("algo.actor.hidden=[16,16]", "algo.critic.hidden=[16,16]", "imitation.bc.network.hidden=[16]"),
+        *(
+            "algo.actor.hidden=[16,16]",
+            "algo.critic.hidden=[16,16]",
+            "imitation.bc.network.hidden=[16]",
+        ),
         *("replay.batch_size=16", "replay.prioritized=true"),
     ],
     "pixels": [

@@ -1,0 +1,1 @@
+"""Critic ensembles of states and of image features."""
