@@ -92,6 +92,7 @@ def test_info_describes_recorded_raw_and_metaworld_files(ibrl, lift_demos, copy,
     assert "box-close-v3" in out and re.search(r"models +no", out)
 
 
+@pytest.mark.slow
 def test_check_counts_successful_playbacks(ibrl, copy, box_close_demos):
     code, out, _ = ibrl("demos", "check", copy)
     assert code == 0 and "3 of 3 episodes succeed again" in out
@@ -118,6 +119,7 @@ def test_render_adds_observations_and_rewards_to_raw_file(ibrl, lift_demos, copy
         assert torch.equal(recorded[NEXT, REWARD], rendered[NEXT, REWARD])
 
 
+@pytest.mark.slow
 def test_render_adds_images(ibrl, copy, tmp_path):
     out = tmp_path / "images.hdf5"
     camera = "robot0_eye_in_hand"

@@ -56,6 +56,7 @@ def test_train_leaves_a_complete_run_folder(run_dir):
     assert int(train[-1]["rounds"]) == learning // 20
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_run_with_and_without_workers(ibrl, run_dir, tmp_path):
     again = tmp_path / "again"
     workers = ["collector.workers=1", "collector.overlap=false"]
@@ -85,6 +86,7 @@ def test_divergence_is_reported_and_the_networks_are_kept(ibrl, tmp_path, monkey
     assert str(run / "not-finite.pt") in out and (run / "not-finite.pt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_eval_repeats_the_final_evaluation(ibrl, run_dir, tmp_path, workers):
     asked = ["episodes=2", f"workers={workers}"]
@@ -122,6 +124,7 @@ def test_demos_bc_and_train_share_files(ibrl, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_variants_of_the_algorithm_run(ibrl, tmp_path):
     for number, variant in enumerate(
         [
@@ -140,6 +143,7 @@ def test_variants_of_the_algorithm_run(ibrl, tmp_path):
         assert code == 0, error
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_result(ibrl, run_dir, tmp_path, monkeypatch):
     from ibrl_torchrl.training.learner import Learner
 
@@ -250,6 +254,7 @@ def test_eval_out_needs_a_folder(ibrl, run_dir, tmp_path):
     assert code == 2 and "no such folder" in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_videos_are_written_on_request(ibrl, run_dir, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(run_dir, run)

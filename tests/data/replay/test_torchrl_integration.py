@@ -96,6 +96,7 @@ def two_processes(replay, kind=MultiSyncCollector, frames=72, **settings):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MultiSyncCollector, MultiAsyncCollector])
 def test_two_processes_extend_shared_buffer_by_complete_episodes(kind):
     replay = buffer(shared=True)
