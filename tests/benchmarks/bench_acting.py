@@ -1,4 +1,4 @@
-"""One decision of the hybrid policy, exploring and evaluating."""
+"""One action of the hybrid policy, with and without exploration."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What pixels cost: encoders, updates, rendering, and images from the replay."""
+"""Cost of pixels: encoders, updates, rendering, and images of the replay."""
 
 import pytest
 import torch
@@ -57,13 +57,13 @@ def batch(setting):
 
 @pytest.mark.benchmark(group="pixel update")
 def bench_pixel_critic_update(benchmark, learner, batch):
-    benchmark.pedantic(learner.update_critics, (batch,), rounds=10, warmup_rounds=1)
+    benchmark.pedantic(learner.update, ("loss_qvalue", batch), rounds=10, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="pixel update")
 def bench_pixel_actor_update(benchmark, learner, batch):
-    learner.update_critics(batch)  # leaves the features
-    benchmark.pedantic(learner.update_actor, (batch,), rounds=10, warmup_rounds=1)
+    learner.update("loss_qvalue", batch)  # writes the features
+    benchmark.pedantic(learner.update, ("loss_actor", batch), rounds=10, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="render, 96 pixels")

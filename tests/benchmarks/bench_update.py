@@ -1,4 +1,4 @@
-"""Updates, each beside plain PyTorch's of the same networks."""
+"""Updates, beside those of plain PyTorch with the same networks."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def plain(size):
-    return PlainIBRL(STATE, ACTION, hidden=size["hidden"], number=size["number"])
+    return PlainIBRL(STATE, ACTION, hidden=size["hidden"], number=size["num_critics"])
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def tensors(batch):
 
 @pytest.mark.benchmark(group="critic update")
 def bench_critic_update(benchmark, learner, batch):
-    benchmark(learner.update_critics, batch)
+    benchmark(learner.update, "loss_qvalue", batch)
 
 
 @pytest.mark.benchmark(group="critic update")
@@ -30,7 +30,7 @@ def bench_critic_update_plain(benchmark, plain, tensors):
 
 @pytest.mark.benchmark(group="actor update")
 def bench_actor_update(benchmark, learner, batch):
-    benchmark(learner.update_actor, batch)
+    benchmark(learner.update, "loss_actor", batch)
 
 
 @pytest.mark.benchmark(group="actor update")

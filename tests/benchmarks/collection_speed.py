@@ -1,19 +1,19 @@
-"""Environment steps a second of workers that only act, beside what the simulator could give.
+"""Frames per second of rollout workers without a learner, beside the simulators alone.
 
     python tests/benchmarks/collection_speed.py [--csv FILE] [--seconds 40] [SETTING ...]
 
 Settings are those of ``ibrl train``, such as ``experiment=small_can``. For 1 to 4 processes:
 
-``package``: each steps robosuite or Meta-World as it comes, in a plain loop, and lets it render
-    what the task's observations have images of, with its own quality.
-``simulator``: the same with the lean control and the fast images of this project's environments,
-    and nothing that a policy would need. The stricter yardstick.
-``rollouts``: workers play episodes of the exploring policy, as a run's do.
-``collector``: TorchRL's collector over a ``ParallelEnv``, all acting together.
+``package``: each steps robosuite or Meta-World as installed, in a plain loop, and renders the
+    cameras of the task with the package's own quality.
+``simulator``: the same with the fast controller (FastOSC) and fast rendering of this project's
+    environments, without observations. The stricter baseline.
+``rollouts``: workers run episodes of the exploring policy, as in a training run.
+``collector``: TorchRL's collector over a ``ParallelEnv``, with batched actions.
 
-All of a number take turns of some seconds while the others are held, so that a machine that is
-faster now than later is so for all of them. Frames are steps after action repeat, resets are
-counted. The last two columns are shares of as many packages and simulators.
+All kinds alternate in turns of some seconds while the others are stopped, so that changes of the
+machine's speed affect all of them. Frames are steps after action repeat; resets are included. The
+last two columns are ratios to the same number of packages and simulators.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ SPAWN = get_context("spawn")
 
 
 def packages(config, count, frames):
-    side_by_side(step_package, config.task, count, frames)
+    run_parallel(step_package, config.task, count, frames)
 
 
 def simulators(config, count, frames):
-    side_by_side(step_simulator, config.task, count, frames)
+    run_parallel(step_simulator, config.task, count, frames)
 
 
-def side_by_side(step, task, count, frames):
+def run_parallel(step, task, count, frames):
     processes = [SPAWN.Process(target=step, args=(task, frames, place)) for place in range(count)]
     for process in processes:
         process.start()
@@ -69,8 +69,8 @@ def side_by_side(step, task, count, frames):
 def step_package(task, frames, place):
     quiet()
     os.environ.setdefault("MUJOCO_GL", "egl")
-    env = build_env(task)  # an import of robosuite without its warnings, too
-    make = {"robosuite": robosuite_alone, "metaworld": metaworld_alone}[task.suite]
+    env = build_env(task)  # also imports robosuite without its warnings
+    make = {"robosuite": make_robosuite, "metaworld": make_metaworld}[task.suite]
     simulator, render = make(task, getattr(env, "base_env", env).env_args["env_kwargs"])
     action = np.random.default_rng(0).uniform(-1, 1, env.action_spec.shape)
     while True:
@@ -82,7 +82,7 @@ def step_package(task, frames, place):
             frames[place] += 1
 
 
-def robosuite_alone(task, settings):
+def make_robosuite(task, settings):
     import robosuite
 
     simulator = robosuite.make(
@@ -104,12 +104,12 @@ def robosuite_alone(task, settings):
     return simulator, render
 
 
-def metaworld_alone(task, _):
+def make_metaworld(task, _):
     import metaworld
 
     name, size = f"{task.name}-v3", task.image_size
     kind = metaworld.ALL_V3_ENVIRONMENTS[name]
-    if task.cameras:  # of several, one
+    if task.cameras:  # one of them
         simulator = kind("rgb_array", task.cameras[0], width=size, height=size)
     else:
         simulator = kind()
@@ -162,41 +162,41 @@ KINDS = {
 }
 
 
-class Crew:
-    """Processes of one kind that count their frames, and what they did in their turns."""
+class ProcessGroup:
+    """Processes of one kind that count their frames, stopped between their turns."""
 
     def __init__(self, config, count, kind):
-        self._counts = SPAWN.RawArray("q", count)  # without a lock that one who is held could hold
-        self._process = SPAWN.Process(target=lead, args=(config, count, kind, self._counts))
+        self._counts = SPAWN.RawArray("q", count)  # no lock, which a stopped process could hold
+        self._process = SPAWN.Process(target=run_group, args=(config, count, kind, self._counts))
         self._process.start()
         self.frames, self.seconds = 0, 0.0
 
     def warm_up(self):
-        """Wait until all are at it, and hold them."""
+        """Wait until all run, and stop them."""
         while sum(self._counts) < WARM_FRAMES * len(self._counts):
             if not self._process.is_alive():
                 raise RuntimeError("a process has ended")
             time.sleep(0.1)
-        self._tell(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
-    def take_turn(self):
-        before, started = sum(self._counts), time.perf_counter()
-        self._tell(signal.SIGCONT)
+    def run_turn(self):
+        before, start = sum(self._counts), time.perf_counter()
+        self._signal(signal.SIGCONT)
         time.sleep(TURN)
-        self._tell(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
         self.frames += sum(self._counts) - before
-        self.seconds += time.perf_counter() - started
+        self.seconds += time.perf_counter() - start
 
-    def dismiss(self):
+    def kill(self):
         with suppress(ProcessLookupError):
-            self._tell(signal.SIGKILL)
+            self._signal(signal.SIGKILL)
 
-    def _tell(self, what):
-        os.killpg(self._process.pid, what)
+    def _signal(self, number):
+        os.killpg(self._process.pid, number)
 
 
-def lead(config, count, kind, frames):
-    """A process whose children can be held and let go with it."""
+def run_group(config, count, kind, frames):
+    """Process group leader, whose children are stopped and continued with it."""
     os.setpgrp()
     quiet()
     KINDS[kind](config, count, frames)
@@ -213,7 +213,7 @@ def main():
     config = parse(TrainConfig, composed("train", [*options.settings, "run_dir=none"]))
     rows = []
     for count in options.processes:
-        speeds = in_turns(config, count, options.kinds, round(options.seconds / TURN))
+        speeds = measure(config, count, options.kinds, round(options.seconds / TURN))
         for kind, speed in speeds.items():
             row = config.task.label, count, kind, f"{speed:.1f}", *shares(speeds, kind)
             print(*row, sep="\t", flush=True)
@@ -224,25 +224,25 @@ def main():
             csv.writer(file).writerows([head, *rows])
 
 
-def in_turns(config, count, kinds, turns):
+def measure(config, count, kinds, turns):
     """Frames a second of each kind."""
-    crews = {}
+    groups = {}
     try:
         for kind in kinds:
-            crews[kind] = Crew(config, count, kind)
-            crews[kind].warm_up()
+            groups[kind] = ProcessGroup(config, count, kind)
+            groups[kind].warm_up()
         for _ in range(turns):
-            for crew in crews.values():
-                crew.take_turn()
+            for group in groups.values():
+                group.run_turn()
     finally:
-        for crew in crews.values():
-            crew.dismiss()
-    return {kind: crew.frames / crew.seconds for kind, crew in crews.items()}
+        for group in groups.values():
+            group.kill()
+    return {kind: group.frames / group.seconds for kind, group in groups.items()}
 
 
 def shares(speeds, kind):
-    for yardstick in ("package", "simulator"):
-        yield f"{speeds[kind] / speeds[yardstick]:.3f}" if yardstick in speeds else ""
+    for baseline in ("package", "simulator"):
+        yield f"{speeds[kind] / speeds[baseline]:.3f}" if baseline in speeds else ""
 
 
 if __name__ == "__main__":

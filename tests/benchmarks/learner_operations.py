@@ -1,4 +1,4 @@
-"""What PyTorch's operations take of a round of the learner, by its profiler.
+"""PyTorch's operations in a round of the learner, by its profiler.
 
     python tests/benchmarks/learner_operations.py [SETTING] [--csv FILE] [--rounds 30]
 
@@ -35,10 +35,11 @@ def main():
         for _ in range(options.rounds):
             round_()
     rows = [["whole round", "", f"{whole:.3f}", "1.000"]]
-    found = profiler.key_averages()
-    for each in sorted(found, key=lambda each: -each.self_cpu_time_total)[:25]:
-        own = each.self_cpu_time_total / 1e3 / options.rounds
-        rows.append([each.key, each.count // options.rounds, f"{own:.3f}", f"{own / whole:.3f}"])
+    operations = profiler.key_averages()
+    for operation in sorted(operations, key=lambda op: -op.self_cpu_time_total)[:25]:
+        ms = operation.self_cpu_time_total / 1e3 / options.rounds
+        calls = operation.count // options.rounds
+        rows.append([operation.key, calls, f"{ms:.3f}", f"{ms / whole:.3f}"])
     head = ["operation", "calls", "ms", "share_of_round"]
     for row in [head, *rows]:
         print(*row, sep="\t")

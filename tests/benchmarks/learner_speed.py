@@ -1,9 +1,9 @@
-"""How near the learner comes to what the machine's matrix products allow.
+"""Speed of the learner beside the machine's matrix products and the original arithmetic.
 
     python tests/benchmarks/learner_speed.py [--csv FILE] [--seconds 20] [--settings NAME ...]
 
-For each setting, in turns of one process and one thread: rounds of the learner (batches at hand, no
-replay), the same by the original's arithmetic for states, and the machine's peak, the fastest of
+For each setting, alternating in one process with one thread: rounds of the learner (fixed batch, no
+replay), the original code's arithmetic for states, and the machine's peak, the fastest of
 products of square float32 matrices of 512 to 2048. FLOPs of a round are counted while it runs
 (2 for each multiplication in a matrix product or convolution, nothing for anything else).
 """
@@ -43,15 +43,15 @@ def state_rounds(name):
     """A round of the learner, and one of the original's arithmetic."""
     size = SIZES[name]
     learner, batch = make_learner(make_parts(size), size), make_batch(size["batch"])
-    original = OriginalArithmetic(STATE, ACTION, hidden=size["hidden"], number=size["number"])
+    original = OriginalArithmetic(STATE, ACTION, hidden=size["hidden"], number=size["num_critics"])
     tensors = as_tensors(batch)
 
-    def by_the_original():
+    def original_round():
         for _ in range(size["critic_updates"]):
             original.critic_update(tensors)
         original.actor_update(tensors)
 
-    return lambda: learner.round(OneBatch(batch), CPU), by_the_original
+    return lambda: learner.round(OneBatch(batch), CPU), original_round
 
 
 def pixel_rounds(name):
@@ -74,30 +74,33 @@ def product(size):
 
 
 def timed(function):
-    started = time.perf_counter()
+    start = time.perf_counter()
     function()
-    return time.perf_counter() - started
+    return time.perf_counter() - start
 
 
 def measure(name, seconds):
     torch.manual_seed(0)
-    ours, original = ROUNDS[name](name)
+    learner, original = ROUNDS[name](name)
     with FlopCounterMode(display=False) as counter:
-        ours()
+        learner()
     work = counter.get_total_flops() / 1e9
     products = [product(size) for size in (512, 1024, 2048)]
     times, peak = defaultdict(list), 0.0
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["ours"]) < 5:
-        times["ours"].append(timed(ours))
+    while time.perf_counter() < end or len(times["learner"]) < 5:
+        times["learner"].append(timed(learner))
         if original is not None:
             times["original"].append(timed(original))
         peak = max(peak, *(gflop / timed(multiply) for multiply, gflop in products))
-    mine = median(times["ours"])
-    row = [name, mine, work, work / mine, peak, work / mine / peak]
+    seconds_per_round = median(times["learner"])
+    row = [
+        *(name, seconds_per_round, work, work / seconds_per_round, peak),
+        work / seconds_per_round / peak,
+    ]
     if original is not None:
-        theirs = median(times["original"])
-        row += [theirs, theirs / mine]
+        original_seconds = median(times["original"])
+        row += [original_seconds, original_seconds / seconds_per_round]
     return [row[0], *(f"{value:.4g}" for value in row[1:])]
 
 

@@ -1,4 +1,4 @@
-"""The main job's loop beside what it cannot avoid, in one process.
+"""Overhead of the default run's loop in one process, beside simulator and plain updates.
 
     python tests/benchmarks/loop_overhead.py [FRAMES]
 
@@ -19,10 +19,12 @@ from pathlib import Path
 import torch
 from plain_ibrl import PlainIBRL
 from sizes import as_tensors
+from untrained import learner_of
 
-from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.agent import build_agent
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.normalization import observation_scales
+from ibrl_torchrl.builders.imitation import frozen_policies
+from ibrl_torchrl.builders.normalization import observation_normalizers
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
@@ -37,18 +39,18 @@ from ibrl_torchrl.training.loop import Counters, train
 
 
 class Timed:
-    """A function that adds up the time spent in it."""
+    """Function that accumulates the time spent in it."""
 
     def __init__(self, function):
         self.function = function
         self.seconds = 0.0
 
     def __call__(self, *arguments):
-        started = time.perf_counter()
+        start = time.perf_counter()
         try:
             return self.function(*arguments)
         finally:
-            self.seconds += time.perf_counter() - started
+            self.seconds += time.perf_counter() - start
 
 
 def main(frames: int) -> None:
@@ -60,40 +62,45 @@ def main(frames: int) -> None:
     env = build_env(config.task)
     env.set_seed(0)
     demos = [*record_demos(env, scripted_expert("metaworld", config.task.name), 3, seed=100)]
-    scales = observation_scales(config.task, env, demos)
-    bc = bc_policy(StateActor(scales["state"], 4, hidden=config.bc.network.hidden, dropout=0.0))
-    agent = build_agent(config.algo, bc, scales, env, torch.device("cpu"))
-    replay = build_replay(config.replay, config.algo.gamma, demos, Path("replay"), keys=["state"])
+    normalizers = observation_normalizers(config.task, env, demos)
+    hidden = config.imitation["bc"].network.hidden
+    bc = StateActor(normalizers["state"], 4, hidden=hidden, dropout=0.0)
+    policies = frozen_policies({"bc": bc}, config.imitation)
+    agent = build_agent(config.algo, policies, normalizers, env, torch.device("cpu"))
+    learner = learner_of(agent, config.algo.update)
+    gamma, keys = config.algo.loss.gamma, agent.loss.in_keys
+    replay = build_replay(config.replay, keys, gamma, demos, Path("replay"))
     simulator_step = env._simulator.step = Timed(env._simulator.step)
     reset = env._begin_episode = Timed(env._begin_episode)
 
-    started = time.perf_counter()
-    progress = Counters()
+    start = time.perf_counter()
+    counters = Counters()
     rollouts = LocalRollouts(env, {WARMUP: agent.warmup, EXPLORE: agent.explore})
     train(
         EpisodeCollector(rollouts, seed=0, warmup_episodes=max(1, frames // 1000)),
-        agent.learner,
+        learner,
         replay,
-        progress,
-        frames=frames,
-        update_every=config.algo.update_every,
+        counters,
+        total_frames=frames,
+        frames_per_round=config.algo.update.frames_per_round,
+        proposals=agent.proposals,
         device=torch.device("cpu"),
-        on_episode=lambda report: None,
+        on_episode=lambda metrics: None,
     )
-    wall = time.perf_counter() - started
+    wall = time.perf_counter() - start
 
     critic = config.algo.critic
-    plain = PlainIBRL(hidden=critic.hidden, number=critic.number)
+    plain = PlainIBRL(hidden=critic.hidden, number=critic.num_critics)
     batch = as_tensors(replay.sample())
     rounds = 100
-    started = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(rounds):
-        for _ in range(config.algo.critic_updates):
+        for _ in range(config.algo.update.critic_updates):
             plain.critic_update(batch)
         plain.actor_update(batch)
-    arithmetic = (time.perf_counter() - started) / rounds * progress.rounds
+    arithmetic = (time.perf_counter() - start) / rounds * counters.rounds
     simulator = simulator_step.seconds + reset.seconds
-    print(f"frames {progress.frames}, rounds {progress.rounds}, wall {wall:.1f} s")
+    print(f"frames {counters.frames}, rounds {counters.rounds}, wall {wall:.1f} s")
     print(f"simulator {simulator:.1f} s, plain updates {arithmetic:.1f} s")
     print(f"overhead {(wall - simulator - arithmetic) / wall:.1%} of the wall time")
 

@@ -1,8 +1,8 @@
-"""Settings, learners and batches of the benchmarks of pixels."""
+"""Settings, learners and batches of the pixel benchmarks."""
 
 import torch
 from tensordict import TensorDict
-from untrained import untrained_agent
+from untrained import learner_of, untrained_agent
 
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
@@ -26,7 +26,8 @@ def pixel_setting(name):
 
 
 def pixel_learner(setting):
-    return untrained_agent(setting, recorded_proposals=True).learner
+    agent = untrained_agent(setting, cached_proposals=True)
+    return learner_of(agent, setting.algo.update)
 
 
 def pixel_batch(setting):

@@ -16,8 +16,8 @@ from ibrl_torchrl.training.learner import Learner
 
 STATE, ACTION = 39, 4
 SIZES = {
-    "cpu": {"hidden": [256] * 3, "number": 3, "batch": 128, "critic_updates": 2},
-    "paper": {"hidden": [1024] * 3, "number": 5, "batch": 256, "critic_updates": 5},
+    "cpu": {"hidden": [256] * 3, "num_critics": 3, "batch": 128, "critic_updates": 2},
+    "paper": {"hidden": [1024] * 3, "num_critics": 5, "batch": 256, "critic_updates": 5},
 }
 
 
@@ -31,7 +31,7 @@ def make_parts(size):
         return FastTensorDictModule(network, ["state"], [key])
 
     critic = CriticEnsemble(
-        StateCriticEnsemble(scale, ACTION, num_critics=size["number"], hidden=hidden),
+        StateCriticEnsemble(scale, ACTION, num_critics=size["num_critics"], hidden=hidden),
         ["state", "action"],
     )
     return policy("rl_action", 0.5), critic, FrozenPolicy(policy("bc_action", 0.0))
@@ -40,16 +40,16 @@ def make_parts(size):
 def make_learner(parts, size):
     actor, critic, bc = parts
     loss = IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=0.99)
-    return Learner(loss, lr=3e-4, tau=0.01, critic_updates=size["critic_updates"])
+    return Learner(loss, loss.terms(), lr=3e-4, tau=0.01, critic_updates=size["critic_updates"])
 
 
 class OneBatch:
-    """A replay that always gives the same batch."""
+    """Replay whose every batch is the same."""
 
     def __init__(self, batch):
         self.batch = batch
 
-    def sample(self):
+    def sample(self, batch_size=None):
         return self.batch
 
     def update_tensordict_priority(self, batch):
@@ -75,7 +75,7 @@ def make_batch(rows):
 
 
 def as_tensors(batch):
-    """A replay batch as plain_ibrl reads it."""
+    """Replay batch in the format of plain_ibrl."""
     return {
         "state": batch["state"],
         "action": batch["action"],

@@ -1,19 +1,36 @@
-"""Agents of untrained networks: what they cost is the same."""
+"""Agents and learners of untrained networks, which cost what trained ones do."""
 
 import torch
 
-from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.agent import build_agent
 from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.builders.imitation import frozen_policies
 from ibrl_torchrl.builders.networks import build_policy
-from ibrl_torchrl.builders.normalization import placeholder_scales
+from ibrl_torchrl.builders.normalization import identity_normalizers
+from ibrl_torchrl.training.learner import Learner
 
 
 def untrained_agent(config, **settings):
-    """The agent of a training configuration; settings are those of ``build_agent``."""
+    """Agent of a training configuration; settings are those of ``build_agent``."""
     torch.manual_seed(0)
     env = build_env(config.task)
-    scales = placeholder_scales(config.task, env)
-    eyes, size = config.bc.encoder, env.action_spec.shape[-1]
-    network = build_policy(config.bc.network, eyes, scales, env.observation_spec, size)
-    bc = bc_policy(network, eyes)
-    return build_agent(config.algo, bc, scales, env, torch.device("cpu"), **settings)
+    normalizers = identity_normalizers(config.task, env)
+    spec, size = env.observation_spec, env.action_spec.shape[-1]
+    networks = {
+        name: build_policy(policy.network, policy.encoder, normalizers, spec, size)
+        for name, policy in config.imitation.items()
+    }
+    policies = frozen_policies(networks, config.imitation)
+    return build_agent(config.algo, policies, normalizers, env, torch.device("cpu"), **settings)
+
+
+def learner_of(agent, update):
+    """Learner of an agent, with the settings ``algo.update``."""
+    return Learner(
+        agent.loss,
+        agent.loss.terms(),
+        lr=update.lr,
+        tau=update.tau,
+        critic_updates=update.critic_updates,
+        target_proposals=agent.target_proposals,
+    )
