@@ -12,11 +12,11 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.experts.robosuite.hand import START_YAW
 from ibrl_torchrl.experts.robosuite.rotations import (
+    downward_orientation,
     nearest_angle,
-    pointing_down,
     rotate,
     rotation_between,
-    wrapped,
+    wrap_angle,
     yaw_of,
 )
 from ibrl_torchrl.experts.robosuite.square import _choose_yaws
@@ -81,7 +81,7 @@ def test_both_signs_of_a_quaternion_are_the_same_orientation():
 
 @pytest.mark.parametrize("yaw", [0.0, 1.0, math.pi / 2, -3.0])
 def test_pointing_down(yaw):
-    quaternion = pointing_down(yaw)
+    quaternion = downward_orientation(yaw)
     assert np.linalg.norm(quaternion) == pytest.approx(1)
     np.testing.assert_allclose(rotate(quaternion, Z), -Z, atol=1e-12)
     np.testing.assert_allclose(rotate(quaternion, Y), [math.cos(yaw), math.sin(yaw), 0], atol=1e-12)
@@ -91,7 +91,7 @@ def test_the_nearest_of_equal_angles():
     assert nearest_angle(3.0, 0.0, 2.0) in (1.0, -1.0)
     assert nearest_angle(0.25, 10.0, 1.0) == pytest.approx(10.25)
     assert nearest_angle(0.25, -10.0, 4.0) == pytest.approx(-11.75)
-    assert wrapped(4.0) == pytest.approx(4.0 - 2 * math.pi)
+    assert wrap_angle(4.0) == pytest.approx(4.0 - 2 * math.pi)
 
 
 # Experts
@@ -100,7 +100,7 @@ def test_the_nearest_of_equal_angles():
 @pytest.mark.parametrize("nut_yaw", np.linspace(-math.pi, math.pi, 13))
 def test_a_nut_never_needs_more_than_a_right_angle(nut_yaw):
     grasp, final = _choose_yaws(nut_yaw)
-    placed = grasp + wrapped(final - nut_yaw)
+    placed = grasp + wrap_angle(final - nut_yaw)
     assert abs(math.cos(grasp - nut_yaw)) < 1e-9  # fingers across the handle
     for turned in (grasp - START_YAW, placed - START_YAW):
         assert abs(turned) <= math.pi / 2 + 1e-9

@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ibrl_torchrl.envs.env_args import is_before_1_5
-from ibrl_torchrl.experts.robosuite.rotations import inverse, product, rotate
 from ibrl_torchrl.keys import PROPRIO, STATE
 
 OBJECT = "object"
@@ -134,7 +134,8 @@ def relative_pose(position: np.ndarray, orientation: np.ndarray, pose: np.ndarra
         Positions and quaternions xyzw in the frame of the end effector, [T, 7], with w >= 0 as in
         robosuite.
     """
-    back = inverse(orientation)
+    to_eef = Rotation.from_quat(orientation).inv()
+    relative = to_eef * Rotation.from_quat(pose[:, 3:])
     return np.concatenate(
-        [rotate(back, pose[:, :3] - position), product(back, pose[:, 3:])], axis=-1
+        [to_eef.apply(pose[:, :3] - position), relative.as_quat(canonical=True)], axis=-1
     )

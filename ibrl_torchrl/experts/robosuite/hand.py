@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ibrl_torchrl.experts.robosuite.rotations import (
-    pointing_down,
+    downward_orientation,
     rotate,
     rotation_between,
-    wrapped,
+    wrap_angle,
     yaw_of,
 )
 
@@ -109,13 +109,13 @@ class Hand:
         for _ in range(at_most):
             position, yaw = goal(scene)
             error = position - scene.hand
-            arrived = (abs(error) < within).all() and abs(wrapped(yaw - scene.hand_yaw)) < turned
+            arrived = (abs(error) < within).all() and abs(wrap_angle(yaw - scene.hand_yaw)) < turned
             if arrived or until(scene):
                 break
             if patient and np.linalg.norm(error) < PATIENCE_RANGE:
                 pushed += PATIENCE * error
             push = POSITION_GAIN * error + pushed
-            turn = ROTATION_GAIN * rotation_between(scene.hand_quat, pointing_down(yaw))
+            turn = ROTATION_GAIN * rotation_between(scene.hand_quat, downward_orientation(yaw))
             scene = yield np.array(
                 [
                     *push.clip(-self.speed, self.speed),

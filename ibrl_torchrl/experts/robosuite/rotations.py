@@ -1,64 +1,48 @@
-"""Rotations in NumPy: unit quaternions xyzw, rotation vectors and yaws, in radians."""
+"""Rotations and planar angles: unit quaternions xyzw, rotation vectors and yaws in radians."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 
 def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Turn vectors [*, 3] by quaternions [*, 4]."""
-    axis, scalar = quaternion[..., :3], quaternion[..., 3:]
-    across = np.cross(axis, vector)
-    return vector + 2 * (scalar * across + np.cross(axis, across))
-
-
-def inverse(quaternion: np.ndarray) -> np.ndarray:
-    """The way back, quaternions [*, 4]."""
-    return quaternion * [-1.0, -1.0, -1.0, 1.0]
-
-
-def product(last: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """One rotation after another, quaternions [*, 4], the short way round (w is at least 0)."""
-    axis, scalar = last[..., :3], last[..., 3:]
-    other, other_scalar = first[..., :3], first[..., 3:]
-    vector = scalar * other + other_scalar * axis + np.cross(axis, other)
-    real = scalar * other_scalar - (axis * other).sum(-1, keepdims=True)
-    both = np.concatenate([vector, real], axis=-1)
-    return np.where(real < 0, -both, both)
+    """Rotate a vector [3] by a quaternion [4]."""
+    return Rotation.from_quat(quaternion).apply(vector)
 
 
 def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The shortest way from one orientation to another, both quaternions [4].
+    """Relative rotation from one orientation to another.
+
+    Args:
+        start: quaternion [4].
+        end: quaternion [4] in the same frame.
 
     Returns:
-        rotation vector [3] in the frame that both are given in; its length is at most pi.
+        Rotation vector [3] in that frame; its norm is at most pi.
     """
-    *axis, scalar = product(end, inverse(start))
-    length = np.linalg.norm(axis)
-    if length < 1e-9:
-        return 2 * np.array(axis)
-    return np.array(axis) * (2 * math.atan2(length, scalar) / length)
+    return (Rotation.from_quat(end) * Rotation.from_quat(start).inv()).as_rotvec()
 
 
 def yaw_of(quaternion: np.ndarray, axis: np.ndarray) -> float:
-    """Where an axis [3] of a body points in the xy plane, counted from world x towards y."""
+    """Yaw of a body axis [3]: its angle in the world's xy plane, from x towards y."""
     x, y, _ = rotate(quaternion, axis)
     return math.atan2(y, x)
 
 
-def pointing_down(yaw: float) -> np.ndarray:
-    """The orientation with z down and y at a yaw, as a quaternion [4]."""
+def downward_orientation(yaw: float) -> np.ndarray:
+    """Orientation with z pointing down and the y axis at a yaw, as a quaternion [4]."""
     half = math.pi / 4 - yaw / 2
     return np.array([math.sin(half), math.cos(half), 0.0, 0.0])
 
 
 def nearest_angle(angle: float, reference: float, period: float) -> float:
-    """Of ``angle + k * period`` for all whole k, the one nearest to ``reference``."""
+    """Equivalent of an angle modulo a period that is nearest to a reference."""
     return angle + period * round((reference - angle) / period)
 
 
-def wrapped(angle: float) -> float:
-    """The same direction as an angle in [-pi, pi]."""
+def wrap_angle(angle: float) -> float:
+    """Equivalent of an angle modulo 2 pi in [-pi, pi]."""
     return nearest_angle(angle, 0.0, 2 * math.pi)

@@ -16,7 +16,7 @@ from ibrl_torchrl.experts.robosuite.hand import (
     Scene,
     grip,
 )
-from ibrl_torchrl.experts.robosuite.rotations import nearest_angle, wrapped
+from ibrl_torchrl.experts.robosuite.rotations import nearest_angle, wrap_angle
 
 # Where to hold the handle, along the nut's x. It ends at 0.079; an open finger is 0.01 to either
 # side, and hits the ring of the nut where that begins, at 0.044.
@@ -56,7 +56,7 @@ def thread_nut(scene: Scene, hand: Hand, rng: np.random.Generator) -> Motion:
     def over_peg(now: Scene, height: float) -> tuple[np.ndarray, float]:
         """Where the hand has to be for the nut to be over the peg."""
         xy = now.hand[:2] + PEG - now.object[:2]
-        return np.array([*xy, height]), now.hand_yaw + wrapped(final_yaw - now.object_yaw)
+        return np.array([*xy, height]), now.hand_yaw + wrap_angle(final_yaw - now.object_yaw)
 
     def lost(now: Scene) -> bool:
         """The nut has fallen from the hand, or swung in it."""
@@ -129,7 +129,7 @@ def _choose_yaws(nut_yaw: float) -> tuple[float, float]:
     def turned(choice: tuple[float, float]) -> float:
         """How far the hand is from where it began, at the grasp or on the peg."""
         grasp, final = choice
-        placed = grasp + wrapped(final - nut_yaw)
+        placed = grasp + wrap_angle(final - nut_yaw)
         return max(abs(grasp - START_YAW), abs(placed - START_YAW))
 
     return min(choices, key=turned)
