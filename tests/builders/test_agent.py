@@ -1,4 +1,4 @@
-"""What a configuration becomes: which parts act, which are evaluated, which tensors they share."""
+"""Agents from settings: policies that act and are evaluated, shared tensors, replay."""
 
 from dataclasses import replace
 
@@ -8,89 +8,95 @@ from support.parts import Countdown
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.agent import build_agent
+from ibrl_torchrl.builders.imitation import policy_module
 from ibrl_torchrl.builders.replay import build_replay
-from ibrl_torchrl.config.algo import AlgoConfig
+from ibrl_torchrl.config.algo import (
+    AlgoConfig,
+    ChoiceConfig,
+    LossConfig,
+    ProposalsConfig,
+    UpdateConfig,
+    WarmupConfig,
+)
 from ibrl_torchrl.config.networks import CriticConfig, NetworkConfig
 from ibrl_torchrl.config.replay import ReplayConfig
-from ibrl_torchrl.modules import ExecuteProposal, IBRLSelector, Normalize, StateActor
+from ibrl_torchrl.modules import ExecuteProposal, FrozenPolicy, IBRLSelector, Normalize, StateActor
+from ibrl_torchrl.training.learner import Learner
 
 CPU = torch.device("cpu")
-ALGO = AlgoConfig(
-    soft=False,
-    acting="greedy",
-    bootstrap="soft",
-    beta=5.0,
-    epsilon=0.1,
-    num_min=2,
-    score_acting_with="online",
-    actor=NetworkConfig([8], 0.5),
-    critic=CriticConfig([8], 3, True),
-    lr=0.1,
-    gamma=0.8,
-    tau=0.25,
-    policy_noise=0.2,
-    noise_clip=0.4,
-    noisy_actor_loss=False,
-    exploration_noise=0.5,
-    warmup_episodes=1,
-    update_every=1,
-    critic_updates=1,
-)
-REPLAY = ReplayConfig(
-    capacity=100,
-    batch_size=8,
-    storage="memory",
-    n_steps=3,
-    time_limit_terminates=False,
-    prioritized=False,
-    alpha=0.6,
-    beta=0.4,
-    demo_share=None,
-    keep_successes=False,
-)
+GAMMA = 0.8
+REPLAY = ReplayConfig(capacity=100, batch_size=8, n_steps=3)
 
 
-def agent(**changes):
+def settings(
+    acting=("rl", "bc"), bootstrap=("rl", "bc"), *, acting_critic="online", policy_noise=0.2
+):
+    return AlgoConfig(
+        actor=NetworkConfig(hidden=[8], dropout=0.5),
+        critic=CriticConfig(hidden=[8], num_critics=3),
+        exploration_noise=0.5,
+        loss=LossConfig(
+            gamma=GAMMA, policy_noise=policy_noise, noise_clip=0.4, noisy_actor_loss=False
+        ),
+        proposals=ProposalsConfig(
+            acting=ChoiceConfig(policies=[*acting], select="greedy"),
+            bootstrap=ChoiceConfig(policies=[*bootstrap], select="soft"),
+            acting_critic=acting_critic,
+            beta=5.0,
+            epsilon=0.1,
+            num_min=2,
+        ),
+        update=UpdateConfig(lr=0.1, tau=0.25, frames_per_round=1, critic_updates=1),
+        warmup=WarmupConfig(policy="bc", episodes=1),
+    )
+
+
+def agent(*args, **kwargs):
     scale = Normalize.identity(2)
-    bc = bc_policy(StateActor(scale, 1, hidden=[8]))
-    return build_agent(replace(ALGO, **changes), bc, {"state": scale}, Countdown(3), CPU)
+    bc = FrozenPolicy(policy_module(StateActor(scale, 1, hidden=[8]), None, "bc"))
+    algo = settings(*args, **kwargs)
+    return build_agent(algo, {"bc": bc}, {"state": scale}, Countdown(3), CPU)
 
 
 def selector_of(policy):
-    (found,) = [m for m in policy.modules() if isinstance(m, (IBRLSelector, ExecuteProposal))]
-    return found
+    (selector,) = [m for m in policy.modules() if isinstance(m, (IBRLSelector, ExecuteProposal))]
+    return selector
 
 
-def test_settings_reach_the_loss_and_the_learner():
+def test_agent_settings_reach_loss_and_policies():
     built = agent()
-    selector = built.loss.selector
-    assert (selector.mode, selector.beta, selector.num_min) == ("soft", 5.0, 2)
+    bootstrap, acting = built.loss.selector, selector_of(built.explore)
+    assert (bootstrap.mode, acting.mode) == ("soft", "greedy")
+    for selector in (bootstrap, acting):
+        assert (selector.beta, selector.epsilon, selector.num_min) == (5.0, 0.1, 2)
     assert (built.loss.policy_noise, built.loss.noise_clip) == (0.2, 0.4)
-    assert built.loss.value_estimator.gamma.item() == pytest.approx(0.8)
-    assert built.learner.critic_updates == 1
-    assert built.learner.actor_optimizer.param_groups[0]["lr"] == 0.1
+    assert built.loss.value_estimator.gamma.item() == pytest.approx(GAMMA)
+    (noise,) = [m for m in built.explore.modules() if type(m).__name__ == "AdditiveGaussianModule"]
+    assert noise.sigma.item() == 0.5
 
 
-def test_either_proposal_can_be_left_out():
-    neither = agent(acting="rl", bootstrap="rl")
+def test_agent_without_imitation_proposal_in_either_choice():
+    neither = agent(acting=["rl"], bootstrap=["rl"])
     assert isinstance(selector_of(neither.explore), ExecuteProposal)
     assert neither.loss.selector.proposals == ["rl_action"]
-    bootstrap_only = agent(acting="rl")
+    bootstrap_only = agent(acting=["rl"])
+    assert isinstance(selector_of(bootstrap_only.explore), ExecuteProposal)
     assert bootstrap_only.loss.selector.proposals == ["rl_action", "bc_action"]
-    acting_only = agent(bootstrap="rl")
+    acting_only = agent(bootstrap=["rl"])
     assert selector_of(acting_only.explore).proposals == ["rl_action", "bc_action"]
     assert acting_only.loss.selector.proposals == ["rl_action"]
 
 
-def test_policies_never_drop_units_and_the_loss_does():
+def test_agent_dropout_is_off_in_policies_and_on_in_loss():
     built = agent()
-    for policy in (built.explore, *built.policies.values()):
+    for policy in (built.explore, built.scored, *built.policies.values()):
         assert not any(m.training for m in policy.modules() if isinstance(m, torch.nn.Dropout))
     assert built.loss.actor_network.training
+    assert any(isinstance(m, torch.nn.Dropout) for m in built.loss.actor_network.modules())
 
 
-def test_only_the_exploring_policy_is_noisy_and_each_executes_its_own():
+def test_agent_only_explore_is_noisy_and_policies_execute_their_proposals():
     built = agent()
     state = TensorDict(state=torch.tensor([1.0, 2.0]))
     with torch.no_grad():
@@ -103,30 +109,35 @@ def test_only_the_exploring_policy_is_noisy_and_each_executes_its_own():
 
 
 @pytest.mark.parametrize("scorer", ["online", "target"])
-def test_acting_scores_with_the_critics_that_were_asked_for(scorer, tmp_path):
+def test_agent_acting_critic_values_the_chosen_action(scorer, tmp_path):
     torch.manual_seed(0)
-    built = agent(score_acting_with=scorer, policy_noise=0.0)
-    replay = build_replay(REPLAY, ALGO.gamma, [Countdown(9).rollout(9)], tmp_path, keys=["state"])
+    built = agent(acting_critic=scorer, policy_noise=0.0)
+    loss = built.loss
+    replay = build_replay(REPLAY, loss.in_keys, GAMMA, [Countdown(9).rollout(9)], tmp_path)
+    learner = Learner(loss, loss.terms(), lr=0.1, tau=0.25, critic_updates=1)
     for _ in range(3):
-        built.learner.round(replay, CPU)
+        learner.round(replay, CPU)
 
     state = TensorDict(state=torch.tensor([1.0, 2.0]))
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         chosen = built.policies["hybrid"](state)
         values = {}
         for name, prefix in (("online", ""), ("target", "target_")):
-            params = getattr(built.loss, f"{prefix}qvalue_network_params")
-            with params.to_module(built.loss.qvalue_network):
-                values[name] = built.loss.qvalue_network(chosen.clone())["state_action_value"].min()
+            params = getattr(loss, f"{prefix}qvalue_network_params")
+            with params.to_module(loss.qvalue_network):
+                values[name] = loss.qvalue_network(chosen.clone())["state_action_value"].min()
     assert values["online"] != values["target"]
     assert chosen["chosen_value"].item() == pytest.approx(values[scorer].item())
 
 
-def test_demonstrations_are_in_the_replay_from_the_start(tmp_path):
+def test_replay_holds_demonstrations_after_construction(tmp_path):
     demos = [Countdown(4).rollout(4), Countdown(6).rollout(6)]
-    replay = build_replay(REPLAY, 0.9, demos, tmp_path, keys=["state"])
+    batch_keys = agent().loss.in_keys
+    replay = build_replay(REPLAY, batch_keys, GAMMA, demos, tmp_path)
     assert len(replay) == 10
-    shared = build_replay(replace(REPLAY, demo_share=0.5), 0.9, demos, tmp_path, keys=["state"])
-    assert (len(shared.demos), len(shared.online)) == (10, 0)
-    mapped = build_replay(replace(REPLAY, storage="memmap"), 0.9, demos, tmp_path, keys=["state"])
+    mixed_config = replace(REPLAY, offline_fraction=0.5)
+    mixed = build_replay(mixed_config, batch_keys, GAMMA, demos, tmp_path)
+    assert (len(mixed.demos), len(mixed.online)) == (10, 0)
+    mapped_config = replace(REPLAY, storage="memmap")
+    mapped = build_replay(mapped_config, batch_keys, GAMMA, demos, tmp_path)
     assert len(mapped) == 10 and [*tmp_path.rglob("*.memmap")]

@@ -1,8 +1,7 @@
-"""Each method of the comparison: what it sets, and which numbers of an update that changes.
+"""Methods of ``configs/algo``: what each sets, and the numbers of one update that follow.
 
-All numbers are of agents as ``configs/algo`` composes them, with networks replaced by ones that
-can be worked out: the RL actor always answers -0.5, the BC policy 0.5, and every critic values an
-action at its first number.
+Networks are replaced by functions with known values: the RL actor's action is -0.5 everywhere, the
+imitation policy's 0.5, and every critic values an action at its first number.
 """
 
 import csv
@@ -13,17 +12,25 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from support.known_networks import (
+    constant_policy,
+    dropout_probabilities,
+    layer_tensors,
+    set_constant_actor,
+    set_known_networks,
+)
 from support.parts import episode, transitions
 from torchrl.data import Bounded, Composite, Unbounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.agent import build_agent
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.config.compose import composed, config_directory
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.data.replay import ReplayWithDemos
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.modules import Normalize, StateActor
+from ibrl_torchrl.modules import Normalize
 
 ALGOS = sorted(path.stem for path in (config_directory() / "algo").glob("*.yaml"))
 STATE_ALGOS = [name for name in ALGOS if not name.endswith("_pixels")]
@@ -31,123 +38,77 @@ RL, BC, GAMMA = -0.5, 0.5, 0.99
 
 
 class Terms(NamedTuple):
-    """What of an update a method may change; the defaults are IBRL's."""
+    """Numbers of an update that a method may change; the defaults are IBRL's."""
 
-    acts: float = BC  # the first number of the action that is executed
-    warm_up: float | None = BC  # of the warm-up's action; None: it is random
+    executed: float = BC  # first number of the executed action
+    warm_up: float | None = BC  # first number of the warm-up's action; None: random
     target: float = GAMMA * BC  # of a step without reward
     actor_loss: float = -RL  # demonstrations hold the action 0
     dropout: float = 0.5
-    starts_as_bc: bool = False
-    critics: int = 3
+    actor_init: bool = False  # the actor starts as the imitation policy
+    num_critics: int = 3
     critic_updates: int = 2
-    demos: float | None = None  # share of the batch
-    rewards: tuple[float, float] = (1.0, 1.0)  # of an episode, demonstrated and own
-    own_successes_are_demos: bool = False
+    offline_fraction: float | None = None
+    rewards: tuple[float, float] = (1.0, 1.0)  # of a demonstration and of an online episode
+    keep_successes: bool = False
 
 
-WITHOUT_PROPOSALS = {"acts": RL, "target": GAMMA * RL}
-HALF = {"warm_up": None, "demos": 0.5}
+WITHOUT_PROPOSALS = {"executed": RL, "target": GAMMA * RL}
+HALF = {"warm_up": None, "offline_fraction": 0.5}
 BC_TERM = 0.1 * 4 * RL**2  # alpha ||a - pi(s)||^2 over four numbers
 TERMS = {
     "ibrl": Terms(),
     "ibrl_soft": Terms(),
     "ibrl_no_dropout": Terms(dropout=0.0),
-    "ibrl_redq": Terms(critics=5, critic_updates=5),
+    "ibrl_redq": Terms(num_critics=5, critic_updates=5),
     "actor_proposal": Terms(target=GAMMA * RL),
-    "bootstrap_proposal": Terms(acts=RL),
+    "bootstrap_proposal": Terms(executed=RL),
     "td3": Terms(**WITHOUT_PROPOSALS),
     "rlpd": Terms(**WITHOUT_PROPOSALS, **HALF, dropout=0.0),
-    "rlpd_plus": Terms(**WITHOUT_PROPOSALS, **HALF, own_successes_are_demos=True),
-    "rft": Terms(**WITHOUT_PROPOSALS, actor_loss=-RL + BC_TERM, starts_as_bc=True),
-    "rft_dynamic": Terms(**WITHOUT_PROPOSALS, actor_loss=-RL + BC_TERM, starts_as_bc=True),
+    "rlpd_plus": Terms(**WITHOUT_PROPOSALS, **HALF, keep_successes=True),
+    "rft": Terms(**WITHOUT_PROPOSALS, actor_loss=-RL + BC_TERM, actor_init=True),
+    "rft_dynamic": Terms(**WITHOUT_PROPOSALS, actor_loss=-RL + BC_TERM, actor_init=True),
     "sqil": Terms(**WITHOUT_PROPOSALS, **HALF, rewards=(3.0, 0.0)),
 }
 
 
 class Specs:
-    """What an agent needs to know of an environment."""
+    """Specs of an environment, without its dynamics."""
 
     action_spec = Bounded(-1.0, 1.0, shape=(4,))
     observation_spec = Composite(state=Unbounded(2))
 
 
 def config(algo, *overrides):
-    sizes = ["algo.actor.hidden=[1]", "algo.critic.hidden=[1]", "bc.network.hidden=[1]"]
-    known = ["algo.critic.layer_norm=false", "algo.policy_noise=0", "algo.exploration_noise=0"]
-    short = ["replay.batch_size=8", "replay.n_steps=1"]
+    sizes = ["algo.actor.hidden=[1]", "algo.critic.hidden=[1]", "imitation.bc.network.hidden=[1]"]
+    sizes += ["algo.critic.layer_norm=false", "replay.batch_size=8", "replay.n_steps=1"]
+    without_noise = ["algo.loss.policy_noise=0", "algo.exploration_noise=0"]
     return parse(
-        TrainConfig, composed("train", [f"algo={algo}", *sizes, *known, *short, *overrides])
+        TrainConfig, composed("train", [f"algo={algo}", *sizes, *without_noise, *overrides])
     )
-
-
-@torch.no_grad()
-def answer(actor, value):
-    """Make an actor propose ``value`` everywhere."""
-    *_, weight, bias = actor.parameters()
-    weight.zero_()
-    bias.fill_(math.atanh(value))
-
-
-@torch.no_grad()
-def value_first_number(critics):
-    """Make critics value an action at its first number: relu(a_0 + 1) - 1."""
-    first, first_bias, last, last_bias = critics.parameters()
-    first.zero_()
-    first[:, 2] = 1.0  # after the state's two numbers
-    first_bias.fill_(1.0)
-    last.fill_(1.0)
-    last_bias.fill_(-1.0)
 
 
 def build(settings):
-    scale = Normalize.identity(2)
-    bc = StateActor(scale, 4, hidden=[1], dropout=settings.bc.network.dropout)
-    answer(bc, BC)
-    agent = build_agent(
-        settings.algo, bc_policy(bc), {"state": scale}, Specs(), torch.device("cpu")
-    )
-    return agent
+    """Agent with a random actor and random critics."""
+    dropout = settings.imitation["bc"].network.dropout
+    policies = {"bc": constant_policy("bc", BC, 4, dropout)}
+    normalizers = {"state": Normalize.identity(2)}
+    return build_agent(settings.algo, policies, normalizers, Specs(), torch.device("cpu"))
 
 
-def known(agent):
-    """Give an agent the networks that can be worked out."""
-    loss = agent.loss
-    for actor in (loss.actor_network_params, loss.target_actor_network_params):
-        answer(Parameters(actor), RL)
-    for critics in (loss.qvalue_network_params, loss.target_qvalue_network_params):
-        value_first_number(Parameters(critics))
-    return agent
+def build_known(settings):
+    """Agent with an actor and critics of known values."""
+    return set_known_networks(build(settings), RL)
 
 
-class Parameters:
-    """The tensors of a loss's network in the order of its layers, buffers left out."""
-
-    def __init__(self, params):
-        self._tensors = [
-            value
-            for key, value in params.items(include_nested=True, leaves_only=True)
-            if "standardize" not in key
-        ]
-
-    def parameters(self):
-        return self._tensors
-
-
-def replay(settings, tmp_path):
+def replay(settings, agent, tmp_path):
+    """Replay of one demonstration, states 0 to 3, and one online episode, states 10 to 13."""
     demo = episode(3, success=True)
     demo["action"] = torch.zeros(3, 4)
-    filled = build_replay(
-        settings.replay,
-        GAMMA,
-        [demo],
-        tmp_path,
-        keys=["state"],
-        bring_demos=settings.algo.bc_weight > 0,
-    )
-    own = demo.clone()
-    own["state"] = own["state"] + 10
-    filled.extend(own)
+    filled = build_replay(settings.replay, agent.loss.in_keys, GAMMA, [demo], tmp_path)
+    online = demo.clone()
+    online["state"] = online["state"] + 10
+    filled.extend(online)
     return filled
 
 
@@ -157,94 +118,96 @@ def one_batch():
 
 
 @pytest.mark.parametrize("algo", STATE_ALGOS)
-def test_the_terms_of_the_update(algo, tmp_path):
+def test_terms_of_an_update(algo, tmp_path):
     expected, settings = TERMS[algo], config(algo)
     agent = build(settings)
-    starts = agent.loss.actor_network(one_batch())["rl_action"].detach()
-    assert torch.allclose(starts, torch.tensor(BC)) == expected.starts_as_bc
-    assert [m.p for m in agent.loss.actor_network.modules() if isinstance(m, torch.nn.Dropout)] == (
+    initial = agent.loss.actor_network(one_batch())["rl_action"].detach()
+    assert torch.allclose(initial, torch.tensor(BC)) == expected.actor_init
+    assert dropout_probabilities(agent.loss.actor_network) == (
         [expected.dropout] if expected.dropout else []
     )
-    known(agent)
+    set_known_networks(agent, RL)
 
     with set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
         torch.manual_seed(0)
-        acted = agent.explore(one_batch())["action"]
-        warmed = torch.stack([agent.warmup(one_batch()[0])["action"] for _ in range(8)])
-    assert acted[:, 0].tolist() == pytest.approx([expected.acts] * 8)
+        executed = agent.explore(one_batch())["action"]
+        warm_up = torch.stack([agent.warmup(one_batch()[0])["action"] for _ in range(8)])
+    assert executed[:, 0].tolist() == pytest.approx([expected.executed] * 8)
     if expected.warm_up is None:
-        assert warmed.unique().numel() > 1 and warmed.abs().max() <= 1
+        assert warm_up.unique().numel() > 1 and warm_up.abs().max() <= 1
     else:
-        assert warmed.unique().tolist() == pytest.approx([expected.warm_up])
+        assert warm_up.unique().tolist() == pytest.approx([expected.warm_up])
 
     _, info = agent.loss.qvalue_loss(one_batch())
-    assert info["pred_value"].shape == (8, expected.critics)
+    assert info["pred_value"].shape == (8, expected.num_critics)
     assert info["target_value"].flatten().tolist() == pytest.approx([expected.target] * 8)
     loss, _ = agent.loss.actor_loss(one_batch())
     assert loss.item() == pytest.approx(expected.actor_loss)
-    assert agent.learner.critic_updates == expected.critic_updates
+    assert settings.algo.update.critic_updates == expected.critic_updates
 
-    held = replay(settings, tmp_path)
-    batch = held.sample()
-    if settings.algo.bc_weight > 0:
+    filled = replay(settings, agent, tmp_path)
+    batch = filled.sample()
+    assert isinstance(filled, ReplayWithDemos) == (settings.algo.loss.bc_weight > 0)
+    if isinstance(filled, ReplayWithDemos):
         assert (batch["demo", "state"] < 10).all() and (batch["state"] >= 10).any()
-        held = held.replay
-    if expected.demos is None:
-        assert earned(held) == sum(expected.rewards) and len(held) == 6
+        filled = filled.replay
+    if expected.offline_fraction is None:
+        assert sum_of_rewards(filled) == sum(expected.rewards) and len(filled) == 6
     else:
-        assert batch["is_demo"].float().mean() == expected.demos
-        assert earned(held.online) == expected.rewards[1]
-        episodes = 2 if expected.own_successes_are_demos else 1
-        assert len(held.demos) == 3 * episodes
-        assert earned(held.demos) == expected.rewards[0] * episodes
+        assert batch["is_demo"].float().mean() == expected.offline_fraction
+        assert sum_of_rewards(filled.online) == expected.rewards[1]
+        episodes = 2 if expected.keep_successes else 1
+        assert len(filled.demos) == 3 * episodes
+        assert sum_of_rewards(filled.demos) == expected.rewards[0] * episodes
 
 
-def earned(buffer):
+def sum_of_rewards(buffer):
     return buffer[:]["next", "reward"].sum().item()
 
 
-def test_every_method_is_described():
+def test_terms_are_stated_for_every_method_of_states():
     assert {*TERMS} == {*STATE_ALGOS}
 
 
-def test_the_soft_choice_is_a_draw():
-    agent = known(build(config("ibrl_soft", "algo.beta=1")))
+def test_ibrl_soft_samples_the_executed_proposal():
+    agent = build_known(config("ibrl_soft", "algo.proposals.beta=1"))
     torch.manual_seed(0)
     with set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
-        acted = agent.explore(transitions(4000, action_size=4))
-    share = (acted["proposal"] == 1).float().mean().item()
+        executed = agent.explore(transitions(4000, action_size=4))
+    share = (executed["proposal"] == 1).float().mean().item()
     assert share == pytest.approx(1 / (1 + math.exp(RL - BC)), abs=0.03)
 
 
-def test_the_dynamic_weight_is_gone_when_the_actor_scores_higher():
-    agent = known(build(config("rft_dynamic")))
-    answer(Parameters(agent.loss.actor_network_params), 0.75)
+def test_rft_dynamic_drops_the_bc_term_where_the_actor_scores_higher():
+    agent = build_known(config("rft_dynamic"))
+    set_constant_actor(layer_tensors(agent.loss.actor_network_params), 0.75)
     loss, info = agent.loss.actor_loss(one_batch())
-    assert info["bc_share"].item() == 0.0 and loss.item() == pytest.approx(-0.75)
-    fixed = known(build(config("rft")))
-    answer(Parameters(fixed.loss.actor_network_params), 0.75)
+    assert info["q_filter_rate"].item() == 0.0 and loss.item() == pytest.approx(-0.75)
+    fixed = build_known(config("rft"))
+    set_constant_actor(layer_tensors(fixed.loss.actor_network_params), 0.75)
     loss, info = fixed.loss.actor_loss(one_batch())
+    assert info["q_filter_rate"].item() == 1.0
     assert loss.item() == pytest.approx(-0.75 + 0.1 * 4 * 0.75**2)
 
 
-def test_dropout_of_the_pretrained_policy_and_of_the_actor_may_differ():
-    settings = config("rft", "bc.network.dropout=0.3", "algo.actor.dropout=0.0")
+def test_rft_dropout_of_imitation_policy_and_actor_may_differ():
+    settings = config("rft", "imitation.bc.network.dropout=0.3", "algo.actor.dropout=0.0")
     agent = build(settings)
-    started = agent.loss.actor_network(one_batch())["rl_action"]
-    assert torch.allclose(started, torch.tensor(BC))
+    initial = agent.loss.actor_network(one_batch())["rl_action"]
+    assert torch.allclose(initial, torch.tensor(BC))
 
 
-def test_sqil_and_rlpd_differ_in_their_rewards_alone():
+def test_sqil_differs_from_rlpd_plus_in_rewards_alone():
     plus, sqil = config("rlpd_plus"), config("sqil")
-    changed = {"keep_successes": False, "demo_reward": 1.0, "online_reward": 0.0}
+    changed = {"keep_successes": False, "offline_reward": 1.0, "online_reward": 0.0}
     assert sqil.replay == replace(plus.replay, **changed)
     assert sqil.algo == replace(plus.algo, name="sqil")
 
 
-def test_the_experiment_keeps_its_own_where_a_method_says_nothing():
+def test_method_keeps_other_settings_of_the_experiment():
     settings = config("rlpd", "experiment=paper_square")
-    assert settings.algo.critic.number == 5 and settings.replay.capacity == 500_000
-    assert settings.replay.demo_share == 0.5 and not settings.replay.keep_successes
+    assert settings.algo.critic.num_critics == 5 and settings.replay.capacity == 500_000
+    assert settings.replay.offline_fraction == 0.5 and not settings.replay.keep_successes
 
 
 @pytest.mark.parametrize(
@@ -253,41 +216,53 @@ def test_the_experiment_keeps_its_own_where_a_method_says_nothing():
 )
 def test_methods_from_pixels(experiment, algo):
     settings = parse(TrainConfig, composed("train", [f"experiment={experiment}", f"algo={algo}"]))
+    bc = settings.imitation["bc"]
     if algo == "rlpd_pixels":
         assert settings.algo.encoder.network == "drq" and settings.algo.actor.dropout == 0.0
-        assert settings.algo.critic.embedding == "compressed"
-        assert settings.bc.encoder.network == "resnet18"
+        assert settings.algo.critic.head == "drq"
+        assert bc.encoder.network == "resnet18"
     else:
-        assert settings.bc.encoder == settings.algo.encoder
-        assert settings.bc.network == settings.algo.actor
+        assert bc.encoder == settings.algo.encoder
+        assert bc.network == settings.algo.actor
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["algo=rft", "bc.network.hidden=[8]"], r"bc.network.hidden=\[8\] must be algo.actor"),
-        (["algo=rft", "experiment=paper_pixels"], "bc.network.embedding=flat must be algo.actor"),
-        (["algo=ibrl", "algo.bc_filter=true"], "bc_filter=True must be false unless"),
-        (["algo=ibrl", "algo.warmup=none"], "algo.warmup=none must be one of bc, uniform"),
-        (["algo=ibrl", "replay.demo_reward=1"], "demo_reward=1.0 must be replay.online_reward"),
-        (["algo=ibrl", "algo.bc_weight=-1"], "algo.bc_weight=-1.0 must be 0 or more"),
+        (
+            ["algo=rft", "imitation.bc.network.hidden=[8]"],
+            r"imitation.bc.network.hidden=\[8\] must be algo.actor",
+        ),
+        (
+            ["algo=rft", "experiment=paper_pixels"],
+            "imitation.bc.network.head=flatten must be algo.actor",
+        ),
+        (["algo=ibrl", "algo.loss.q_filter=true"], "q_filter=True must be false unless"),
+        (["algo=ibrl", "algo.warmup.policy=none"], "algo.warmup.policy 'none'; known are bc"),
+        (["algo=ibrl", "replay.offline_reward=1"], "offline_reward=1.0 must be replay.online_rew"),
+        (["algo=ibrl", "algo.loss.bc_weight=-1"], "algo.loss.bc_weight=-1.0 must be at least 0"),
     ],
 )
-def test_what_does_not_go_together_is_refused(overrides, message):
+def test_inconsistent_settings_are_refused(overrides, message):
     with pytest.raises(UsageError, match=message):
         parse(TrainConfig, composed("train", overrides))
 
 
+def test_hybrid_and_rl_are_one_policy_without_acting_proposals():
+    agent = build(config("td3"))
+    assert agent.policies["hybrid"] is agent.policies["rl"]
+
+
 TINY = [
-    "collector.workers=0",
-    *("demos.episodes=3", "bc.steps=20", "frames=120", "algo.warmup_episodes=1"),
-    *("task.horizon=40", "algo.update_every=10", "log.every=1"),
-    *("eval.every=1000", "eval.final_episodes=1"),
+    *("collector.workers=0", "demos.episodes=3", "imitation.bc.steps=20", "total_frames=120"),
+    *("algo.warmup.episodes=1", "algo.update.frames_per_round=10", "task.horizon=40"),
+    *("log.every=1", "eval.every=1000", "eval.final_episodes=1"),
 ]
 
 
+@pytest.mark.simulator
 @pytest.mark.parametrize("algo", ["rlpd_plus", "rft_dynamic", "sqil"])
-def test_a_run_of_a_method(ibrl, box_close_demos, tmp_path, algo):
+def test_run_of_a_method(ibrl, box_close_demos, tmp_path, algo):
     run = tmp_path / algo
     code, _, errors = ibrl(
         "train", f"algo={algo}", f"demos.path={box_close_demos}", f"run_dir={run}", *TINY
@@ -295,14 +270,21 @@ def test_a_run_of_a_method(ibrl, box_close_demos, tmp_path, algo):
     assert code == 0, errors
     rows = [*csv.DictReader((run / "train.csv").open())]
     assert math.isfinite(float(rows[-1]["loss_actor"]))
-    assert {row["il_share"] for row in rows[1:]} == {"0"}
-    shares = [row["bc_share"] for row in rows if row["rounds"] != "0"]
-    assert shares and all((0 <= float(x) <= 1) if algo == "rft_dynamic" else not x for x in shares)
+    assert {row["proposal_share/acting/bc"] for row in rows[1:]} == {"0"}
+    learning = [row for row in rows if row["rounds"] != "0"]
+    assert learning
+    if algo == "rft_dynamic":
+        assert all(0 <= float(row["q_filter_rate"]) <= 1 for row in learning)
+        assert all(float(row["bc_loss"]) > 0 for row in learning)
+    else:
+        assert "q_filter_rate" not in rows[0] and "bc_loss" not in rows[0]
     code, output, _ = ibrl("eval", run, "episodes=1")
     assert code == 0 and "hybrid" in output
 
 
-def test_methods_of_one_seed_begin_alike(ibrl, tmp_path):
+@pytest.mark.simulator
+def test_methods_of_one_seed_share_demonstrations_and_imitation_policy(ibrl, tmp_path):
+    pytest.importorskip("metaworld")
     inputs = {}
     for algo, seed in (("td3", 1), ("sqil", 1), ("sqil", 2)):
         run = tmp_path / f"{algo}-{seed}"
@@ -310,11 +292,7 @@ def test_methods_of_one_seed_begin_alike(ibrl, tmp_path):
         code, _, errors = ibrl("train", *arguments)
         assert code == 0, errors
         inputs[algo, seed] = json.loads((run / "run.json").read_text())["inputs"]
+    assert inputs["td3", 1].keys() == {"demos", "bc"}
     assert inputs["td3", 1] == inputs["sqil", 1]
     assert inputs["sqil", 1]["bc"] != inputs["sqil", 2]["bc"]
     assert inputs["sqil", 1]["demos"] == inputs["sqil", 2]["demos"]  # of demos.seed
-
-
-def test_without_acting_proposals_hybrid_and_rl_are_one_policy_evaluated_once():
-    agent = build(config("td3"))
-    assert agent.policies["hybrid"] is agent.policies["rl"]

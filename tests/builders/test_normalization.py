@@ -1,4 +1,4 @@
-"""What networks see of an observation, and how it is scaled."""
+"""Normalisation of observations: entries that networks read, and their statistics."""
 
 from dataclasses import replace
 
@@ -7,11 +7,21 @@ import torch
 from tensordict import TensorDict
 
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.normalization import observation_scales, placeholder_scales
+from ibrl_torchrl.builders.normalization import identity_normalizers, observation_normalizers
 from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.errors import UsageError
 
-METAWORLD = TaskConfig("metaworld", "box-close", action_repeat=2, horizon=5)
+pytestmark = pytest.mark.simulator
+
+METAWORLD = TaskConfig(
+    suite="metaworld",
+    name="box-close",
+    action_repeat=2,
+    horizon=5,
+    state_stack=1,
+    min_std=0.1,
+    num_init_states=0,
+)
 
 
 def episode(size, steps=4):
@@ -19,39 +29,49 @@ def episode(size, steps=4):
     return TensorDict({"state": torch.randn(steps, size, generator=generator)}, batch_size=[steps])
 
 
-def test_parts_of_a_state_are_chosen_by_name_in_every_stacked_state():
+def test_normalizers_select_named_parts_of_each_stacked_state():
+    pytest.importorskip("metaworld")
     task = replace(METAWORLD, state_parts=["gripper_opening", "goal_pos"], state_stack=2)
     env = build_env(task)
     demo = episode(2 * 39)
     entries = [3, 36, 37, 38, 39 + 3, 39 + 36, 39 + 37, 39 + 38]
-    scales = observation_scales(task, env, [demo])
+    normalizers = observation_normalizers(task, env, [demo])
     expected = demo["state"][:, entries]
-    assert torch.allclose(scales["state"].mean, expected.mean(0))
-    scaled = scales["state"](demo["state"])
-    assert scaled.shape == (4, 8)
-    assert torch.allclose(scaled.std(0, correction=0), torch.ones(8))
-    placeholder = placeholder_scales(task, env)["state"]
-    assert torch.equal(placeholder(demo["state"]), expected)
-    placeholder.load_state_dict(scales["state"].state_dict())
-    assert torch.equal(placeholder(demo["state"]), scaled)
+    assert torch.allclose(normalizers["state"].mean, expected.mean(0))
+    normalized = normalizers["state"](demo["state"])
+    assert normalized.shape == (4, 8)
+    assert torch.allclose(normalized.std(0, correction=0), torch.ones(8))
+    identity = identity_normalizers(task, env)["state"]
+    assert torch.equal(identity(demo["state"]), expected)
+    identity.load_state_dict(normalizers["state"].state_dict())
+    assert torch.equal(identity(demo["state"]), normalized)
 
 
-def test_what_start_states_vary_is_not_magnified():
+def test_initial_states_bound_standard_deviations_from_below():
     pytest.importorskip("robosuite")
-    task = TaskConfig("robosuite", "Lift", action_repeat=1, horizon=5, state_stack=3, min_std=0.05)
+    task = TaskConfig(
+        suite="robosuite",
+        name="Lift",
+        action_repeat=1,
+        horizon=5,
+        state_stack=3,
+        min_std=0.05,
+        num_init_states=0,
+    )
     env = build_env(task)
-    still = TensorDict({"state": torch.zeros(3, 3 * 19)}, batch_size=[3])  # one start, no motion
+    still = TensorDict({"state": torch.zeros(3, 3 * 19)}, batch_size=[3])  # one state, no motion
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    spread = observation_scales(replace(task, start_states=40), env, [still])["state"].std
+    std = observation_normalizers(replace(task, num_init_states=40), env, [still])["state"].std
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(spread, spread[:19].repeat(3))  # the zeros before a start do not count
-    cube_yaw = spread[14:16]  # z and w of the cube's quaternion: it lies turned in any way
+    assert torch.equal(std, std[:19].repeat(3))  # the zeros before a start do not count
+    cube_yaw = std[14:16]  # z and w of the cube's quaternion: its yaw is uniform
     assert (cube_yaw > 0.25).all() and (cube_yaw < 1).all()
-    assert (spread[7:9] == 0.05).all()  # fingers always start the same
-    assert (observation_scales(task, env, [still])["state"].std == 0.05).all()
+    assert (std[7:9] == 0.05).all()  # initial positions of the fingers do not vary
+    assert (observation_normalizers(task, env, [still])["state"].std == 0.05).all()
 
 
-def test_unknown_parts_are_named():
+def test_unknown_state_part_is_refused():
+    pytest.importorskip("metaworld")
     with pytest.raises(UsageError, match="part of the state of box-close 'goal'; did you mean"):
         build_env(replace(METAWORLD, state_parts=["goal"]))

@@ -1,11 +1,11 @@
-"""Behaviour cloning."""
+"""Behaviour cloning and selection of weights."""
 
 import pytest
 import torch
 from tensordict import TensorDict
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.imitation.train import train_imitation
+from ibrl_torchrl.imitation.train import TopKWeights, train_imitation
 from ibrl_torchrl.modules import Normalize, StateActor
 
 
@@ -21,7 +21,7 @@ def expert_data():
     return TensorDict({"state": state, "action": action}, batch_size=[64])
 
 
-def test_it_learns_the_demonstrated_actions():
+def test_train_imitation_fits_demonstrated_actions():
     torch.manual_seed(0)
     data = expert_data()
     network = StateActor(Normalize.from_data(data["state"]), 2, hidden=[32, 32], dropout=0.0)
@@ -31,7 +31,7 @@ def test_it_learns_the_demonstrated_actions():
     assert not network.training
 
 
-def test_dropout_is_on_meanwhile_and_off_afterwards():
+def test_train_imitation_dropout_is_on_during_training_and_off_afterwards():
     network = StateActor(Normalize.identity(3), 2, hidden=[8], dropout=0.5).eval()
     modes = []
     clone(
@@ -41,9 +41,20 @@ def test_dropout_is_on_meanwhile_and_off_afterwards():
     assert not any(module.training for module in network.modules())
 
 
-def test_a_loss_that_is_not_finite_is_a_mistake_to_mend():
+def test_train_imitation_refuses_loss_that_is_not_finite():
     data = expert_data()
     data["action"][:] = float("nan")
     network = StateActor(Normalize.identity(3), 2, hidden=[8])
-    with pytest.raises(UsageError, match=r"^bc\.lr=0\.5: the BC loss became nan"):
+    with pytest.raises(UsageError, match=r"^lr=0\.5: the imitation loss became nan"):
         clone(network, data, 3, lr=0.5)
+
+
+def test_top_k_weights_copies_the_best_and_loads_one_at_random():
+    network = torch.nn.Linear(1, 1)
+    best = TopKWeights(2)
+    for step, score in [(1, 0.2), (2, 0.9), (3, 0.5), (4, 0.5)]:
+        torch.nn.init.constant_(network.weight, step)
+        best.update(network, step, score)
+    torch.manual_seed(0)
+    loaded = {(*best.load_random(network), network.weight.item()) for _ in range(30)}
+    assert loaded == {(2, 0.9, 2.0), (4, 0.5, 4.0)}  # the later step wins a tie

@@ -1,7 +1,7 @@
-"""Updates never wait for the device: on a GPU the next batch is drawn while the last is learned.
+"""Updates never synchronise with the device, so that a GPU computes while batches are drawn.
 
-Tensors of PyTorch's ``meta`` device have no numbers, so whoever asks for one (``item``, ``bool``,
-a mask as an index), which on a GPU would wait for it, is told so by an error.
+Tensors of PyTorch's ``meta`` device have no values: reading one (``item``, ``bool``, a mask as an
+index), which on a GPU would wait for it, is an error.
 """
 
 from contextlib import nullcontext
@@ -11,23 +11,25 @@ import torch
 from tensordict import TensorDict
 from torchrl.data import Bounded, Composite, Unbounded
 
-from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.agent import build_agent
+from ibrl_torchrl.builders.imitation import frozen_policies
 from ibrl_torchrl.builders.networks import build_policy
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
-from ibrl_torchrl.modules import Normalize, StateActor
+from ibrl_torchrl.modules import Normalize
+from ibrl_torchrl.training.learner import Learner
 
 META = torch.device("meta")
 IMAGE = "corner2_image"
 
 
-class States:
+class StateSpecs:
     action_spec = Bounded(-1.0, 1.0, shape=(4,))
     observation_spec = Composite(state=Unbounded(5))
 
 
-class Pixels:
+class PixelSpecs:
     action_spec = Bounded(-1.0, 1.0, shape=(4,))
     observation_spec = Composite(
         {IMAGE: Unbounded((3, 64, 64), dtype=torch.uint8), "proprio": Unbounded(4)}
@@ -35,31 +37,39 @@ class Pixels:
 
 
 SETTINGS = {
-    "states": (States, []),
-    "soft": (States, ["algo=ibrl_soft"]),
-    "rft": (States, ["algo=rft_dynamic"]),
-    "pixels": (Pixels, ["experiment=small_pixels"]),
-    "drq": (Pixels, ["experiment=paper_pixels_basic", "task.image_size=64"]),
+    "states": (StateSpecs, []),
+    "soft": (StateSpecs, ["algo=ibrl_soft"]),
+    "rft": (StateSpecs, ["algo=rft_dynamic"]),
+    "pixels": (PixelSpecs, ["experiment=small_pixels"]),
+    "drq": (PixelSpecs, ["experiment=paper_pixels_basic", "task.image_size=64"]),
 }
 
 
 def make_learner(specs, overrides):
     config = parse(TrainConfig, composed("train", ["run_dir=none", *overrides]))
-    scales = {
+    normalizers = {
         key: Normalize.identity(spec.shape[-1])
         for key, spec in specs.observation_spec.items()
         if key != IMAGE
     }
-    if specs is Pixels:
-        bc = build_policy(config.bc.network, config.bc.encoder, scales, specs.observation_spec, 4)
-    else:
-        bc = StateActor(scales["state"], 4, hidden=config.bc.network.hidden)
-    policy = bc_policy(bc, config.bc.encoder)
-    return build_agent(config.algo, policy, scales, specs, META).learner
+    networks = {
+        name: build_policy(policy.network, policy.encoder, normalizers, specs.observation_spec, 4)
+        for name, policy in config.imitation.items()
+    }
+    policies = frozen_policies(networks, config.imitation)
+    agent = build_agent(config.algo, policies, normalizers, specs, META)
+    return Learner(
+        agent.loss,
+        agent.loss.terms(),
+        lr=1e-3,
+        tau=0.01,
+        critic_updates=1,
+        target_proposals=agent.target_proposals,
+    )
 
 
 def make_batch(specs, rows=4):
-    def observed():
+    def observations():
         return {key: spec.rand((rows,)) for key, spec in specs.observation_spec.items()}
 
     step = {
@@ -67,28 +77,28 @@ def make_batch(specs, rows=4):
         **{key: torch.zeros(rows, 1, dtype=torch.bool) for key in ("done", "terminated")},
     }
     content = {
-        **observed(),
+        **observations(),
         "action": specs.action_spec.rand((rows,)),
         "steps_to_next_obs": torch.full((rows, 1), 3),
-        "next": {**observed(), **step},
+        "next": {**observations(), **step},
     }
     return TensorDict(content | {"demo": dict(content)}, [rows]).to(META)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_round_asks_the_device_for_no_number(name, monkeypatch):
+def test_updates_read_no_value_from_the_device(name, monkeypatch):
     specs, overrides = SETTINGS[name]
-    # Not there for tensors without numbers: what TorchRL asks once, when target networks are made,
-    # PyTorch's fused step, which runs on the device alone, and lower precision.
-    monkeypatch.setattr(torch.Tensor, "is_set_to", lambda mine, other: mine is other)
+    # Not available for meta tensors: a check of TorchRL when targets are made, PyTorch's fused
+    # optimiser step, which runs on the device alone, and lower precision.
+    monkeypatch.setattr(torch.Tensor, "is_set_to", lambda tensor, other: tensor is other)
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     learner = make_learner(specs, overrides)
     batch = make_batch(specs)
-    reports = [learner.update_critics(batch), learner.update_actor(batch)]
-    assert {value.device for report in reports for value in report.values()} == {META}
+    metrics = [learner.update(term, batch) for term in learner.loss.terms()]
+    assert {value.device for update in metrics for value in update.values()} == {META}
 
 
-def test_asking_would_be_noticed():
+def test_reading_a_value_of_a_meta_tensor_is_an_error():
     with pytest.raises((RuntimeError, NotImplementedError), match=r"(?i)meta"):
         bool(torch.ones(1, device=META) > 0)

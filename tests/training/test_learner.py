@@ -1,28 +1,32 @@
-"""One round: how many updates, in which order, and how far the targets move."""
+"""Learner: order and number of updates, targets, priorities, metrics, any terms of a loss."""
 
 from itertools import pairwise
 
 import pytest
 import torch
 from support.parts import actor, critics, episode, proposal, transitions
+from tensordict import TensorDict, TensorDictParams
+from tensordict.nn import TensorDictModule
+from torch import nn
+from torchrl.objectives import LossModule
 
 from ibrl_torchrl.data.replay import EpisodeToTransitions, episode_buffer
-from ibrl_torchrl.objectives import IBRLTD3Loss
+from ibrl_torchrl.objectives import IBRLTD3Loss, LossTerm
 from ibrl_torchrl.training.learner import Learner
 
 CPU = torch.device("cpu")
 LR, TAU = 0.01, 0.25
 
 
-class Watch:
-    """A replay buffer that notes the weights each time it is asked for a batch."""
+class RecordingReplay:
+    """Replay that records the weights whenever it is sampled."""
 
     def __init__(self, loss):
         self.loss = loss
-        self.seen, self.batches, self.returned = [], [], []
+        self.weights, self.batches, self.returned = [], [], []
 
-    def sample(self):
-        self.seen.append(weights(self.loss))
+    def sample(self, batch_size=None):
+        self.weights.append(weights(self.loss))
         self.batches.append(transitions(8))
         return self.batches[-1]
 
@@ -43,16 +47,23 @@ def weights(loss):
 def make(critic_updates, proposals=()):
     loss = IBRLTD3Loss(actor(0.5), critics([1.0]), proposals, num_min=1, policy_noise=0.0)
     loss.make_value_estimator(gamma=0.9)
-    return Learner(loss, lr=LR, tau=TAU, critic_updates=critic_updates)
+    return Learner(
+        loss,
+        loss.terms(),
+        lr=LR,
+        tau=TAU,
+        critic_updates=critic_updates,
+        target_proposals=["rl", "bc"][: 1 + len(proposals)],
+    )
 
 
 @pytest.mark.parametrize("critic_updates", [1, 3])
-def test_critics_update_g_times_and_then_the_actor_once(critic_updates):
+def test_critics_are_updated_g_times_and_then_the_actor_once(critic_updates):
     torch.manual_seed(0)
     learner = make(critic_updates)
-    watch = Watch(learner.loss)
-    learner.round(watch, CPU)
-    states = [*watch.seen, weights(learner.loss)]
+    replay = RecordingReplay(learner.loss)
+    learner.round(replay, CPU)
+    states = [*replay.weights, weights(learner.loss)]
     assert len(states) == critic_updates + 1
     for old, new in pairwise(states):
         assert new["critic"] != old["critic"]
@@ -65,36 +76,39 @@ def test_critics_update_g_times_and_then_the_actor_once(critic_updates):
     assert states[-1]["target_actor"] == pytest.approx(0.5 + TAU * LR, abs=1e-6)
 
 
-def test_priorities_of_every_batch_go_back():
+def test_priorities_of_every_batch_are_returned():
     learner = make(3)
-    watch = Watch(learner.loss)
-    learner.round(watch, CPU)
-    assert len(watch.returned) == 3
-    for given, returned in zip(watch.batches, watch.returned, strict=True):
-        assert torch.equal(returned["action"], given["action"])
+    replay = RecordingReplay(learner.loss)
+    learner.round(replay, CPU)
+    assert len(replay.returned) == 3
+    for batch, returned in zip(replay.batches, replay.returned, strict=True):
+        assert torch.equal(returned["action"], batch["action"])
         assert (returned["td_error"] >= 0).all()
 
 
-def test_the_report_by_hand():
-    # pi = 0.5 and the proposal says 0.8: with Q = a the target always takes the proposal, and
-    # without reward y = 0.9 * 0.8. The actor is judged by the critic after its update.
+def test_metrics_by_hand():
+    # pi = 0.5 and the proposal is 0.8: with Q = a the target always takes the proposal, and
+    # without reward y = 0.9 * 0.8. The actor is evaluated by the critic after its update.
     learner = make(1, [proposal(0.8)])
-    watch = Watch(learner.loss)
-    critics, actor = learner.round(watch, CPU)
-    report = critics | actor
-    action = watch.batches[0]["action"]
-    assert report["bootstrap_il_share"] == 1
-    assert report["target_mean"].item() == pytest.approx(0.72)
-    assert report["q_mean"].item() == pytest.approx(action.mean().item(), abs=1e-6)
-    assert report["loss_qvalue"].item() == pytest.approx((action - 0.72).square().mean().item())
+    replay = RecordingReplay(learner.loss)
+    critic_metrics, actor_metrics = learner.round(replay, CPU)
+    metrics = critic_metrics | actor_metrics
+    action = replay.batches[0]["action"]
+    assert metrics["proposal_share/target/bc"] == 1 and metrics["proposal_share/target/rl"] == 0
+    assert metrics["target_value"].item() == pytest.approx(0.72)
+    assert metrics["next_state_value"].item() == pytest.approx(0.8)
+    assert metrics["pred_value"].item() == pytest.approx(action.mean().item(), abs=1e-6)
+    assert metrics["loss_qvalue"].item() == pytest.approx((action - 0.72).square().mean().item())
     critic = learner.loss.qvalue_network_params["module"]
     value = 0.5 * critic["weight"].item() + critic["bias"].item()
-    assert report["actor_value"].item() == pytest.approx(value)
-    assert report["loss_actor"].item() == pytest.approx(-value)
-    assert not any(entry.requires_grad for entry in report.values())
+    assert metrics["actor_value"].item() == pytest.approx(value)
+    assert metrics["loss_actor"].item() == pytest.approx(-value)
+    assert not any(value.requires_grad for value in metrics.values())
+    shares = {"proposal_share/target/rl", "proposal_share/target/bc"}
+    assert {*metrics} == {*learner.loss.metrics} | shares
 
 
-def test_a_prioritised_buffer_learns_its_priorities():
+def test_a_prioritized_buffer_receives_its_priorities():
     replay = episode_buffer(50, 8, EpisodeToTransitions(["state"], gamma=0.9), prioritized=True)
     replay.extend(episode(10, success=True))
     learner = make(2)
@@ -104,9 +118,108 @@ def test_a_prioritised_buffer_learns_its_priorities():
     assert not torch.equal(replay.sampler._sum_tree[torch.arange(10)], before)
 
 
-def test_the_imitation_policy_is_in_no_optimiser():
+def test_the_imitation_policy_is_in_no_optimizer():
     learner = make(1, [proposal(0.8)])
-    optimisers = [learner.critic_optimizer, learner.actor_optimizer]
-    owned = [{id(p) for g in o.param_groups for p in g["params"]} for o in optimisers]
-    assert owned[0] == {id(p) for p in learner.loss.qvalue_network_params.parameters()}
-    assert owned[1] == {id(p) for p in learner.loss.actor_network_params.parameters()}
+    owned = {
+        name: {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for name, optimizer in learner.optimizers.items()
+    }
+    loss = learner.loss
+    assert owned["loss_qvalue"] == {id(p) for p in loss.qvalue_network_params.parameters()}
+    assert owned["loss_actor"] == {id(p) for p in loss.actor_network_params.parameters()}
+
+
+class ThreeTermLoss(LossModule):
+    """Loss of three terms, as SAC's: critic, actor and temperature; the actor has no target."""
+
+    qvalue_network: TensorDictModule
+    qvalue_network_params: TensorDictParams
+    target_qvalue_network_params: TensorDictParams
+    actor_network: TensorDictModule
+    actor_network_params: TensorDictParams
+    target_actor_network_params: TensorDictParams
+
+    def __init__(self):
+        super().__init__()
+        for name, create_target in (("qvalue", True), ("actor", False)):
+            network = TensorDictModule(nn.Linear(2, 1), ["state"], [name])
+            self.convert_to_functional(
+                network, f"{name}_network", create_target_params=create_target
+            )
+        self.log_alpha = nn.Parameter(torch.tensor(0.0))
+
+    def _network_loss(self, name, batch):
+        params = getattr(self, f"{name}_network_params")
+        with params.to_module(getattr(self, f"{name}_network")):
+            output = getattr(self, f"{name}_network")(batch.select("state"))[name]
+        batch.set("td_error", output.detach().abs().squeeze(-1))
+        return output.square().mean(), {f"{name}_mean": output.detach()}
+
+    def terms(self):
+        def parameters(name):
+            return [*getattr(self, f"{name}_network_params").parameters()]
+
+        return {
+            "loss_qvalue": LossTerm(
+                lambda batch: self._network_loss("qvalue", batch),
+                parameters("qvalue"),
+                ("qvalue_network",),
+                True,
+            ),
+            "loss_actor": LossTerm(
+                lambda batch: self._network_loss("actor", batch), parameters("actor"), (), False
+            ),
+            "loss_alpha": LossTerm(
+                lambda batch: ((self.log_alpha - 1.0).square(), {}), [self.log_alpha], (), False
+            ),
+        }
+
+
+def make_three_terms():
+    torch.manual_seed(0)
+    loss = ThreeTermLoss()
+    return Learner(loss, loss.terms(), lr=LR, tau=TAU, critic_updates=2)
+
+
+class RandomReplay:
+    def sample(self, batch_size=None):
+        return TensorDict({"state": torch.randn(4, 2)}, [4])
+
+    def update_tensordict_priority(self, batch):
+        pass
+
+
+def test_every_term_of_a_loss_has_an_optimizer_and_its_targets():
+    learner = make_three_terms()
+    loss = learner.loss
+    before = {key: value.clone() for key, value in loss.state_dict().items() if "device" not in key}
+    metrics = learner.round(RandomReplay(), CPU)
+    assert [{*update} for update in metrics] == [
+        *[{"qvalue_mean", "loss_qvalue"}] * 2,
+        {"actor_mean", "loss_actor"},
+        {"loss_alpha"},
+    ]
+    after = loss.state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == before.keys()  # online networks, the critic's target and the temperature
+    assert loss.log_alpha.item() == pytest.approx(LR, rel=1e-4)
+    steps = {
+        name: [int(state["step"]) for state in optimizer.state_dict()["state"].values()]
+        for name, optimizer in learner.optimizers.items()
+    }
+    assert steps == {"loss_qvalue": [2, 2], "loss_actor": [1, 1], "loss_alpha": [1]}
+
+
+def test_a_restored_learner_continues_every_term(tmp_path):
+    learner, restored = make_three_terms(), make_three_terms()
+    torch.manual_seed(1)
+    learner.round(RandomReplay(), CPU)
+    state = learner.state_dict()
+    torch.save(state, tmp_path / "state.pt")
+    restored.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True), tmp_path)
+    for each in (learner, restored):
+        torch.manual_seed(2)
+        each.round(RandomReplay(), CPU)
+    for key, value in learner.loss.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, restored.loss.state_dict()[key]), key

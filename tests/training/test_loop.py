@@ -1,4 +1,4 @@
-"""The loop's accounting, on episodes of known lengths and a learner that only counts."""
+"""Training loop: rounds earned by frames, warm-up, metrics, divergence."""
 
 import pytest
 import torch
@@ -12,81 +12,80 @@ from ibrl_torchrl.training.loop import Counters, NotFinite, train
 POLICIES = {WARMUP: executing(-0.5, 1), EXPLORE: executing(0.5, 0)}
 
 
-class InOrder(Countdown):
-    """Episodes of the lengths that were asked for, one after the other, whatever the seed."""
+class SequentialEnv(Countdown):
+    """Countdown whose episodes have the lengths in turn, whatever the seed."""
 
     def _set_seed(self, seed):
         pass
 
 
-class Episodes(list):
-    """A replay buffer that only keeps what it was given."""
+class EpisodeList(list):
+    """Replay that keeps episodes."""
 
     extend = list.append
 
 
 class CountingLearner:
-    """Reports the number of the round; knows how many episodes there were at each."""
+    """Learner whose metrics are the number of the round; records the episodes at each round."""
 
-    def __init__(self, broken_at=None):
+    def __init__(self, diverges_at=None):
         self.rounds = 0
         self.episodes_at = []
-        self.broken_at = broken_at
+        self.diverges_at = diverges_at
 
     def round(self, replay, device):
         self.rounds += 1
         self.episodes_at.append(len(replay))
-        value = float("nan") if self.rounds == self.broken_at else float(self.rounds)
-        return [{"loss_qvalue": torch.tensor(value)}, {"fine": torch.tensor(0.0)}]
+        value = float("nan") if self.rounds == self.diverges_at else float(self.rounds)
+        return [{"loss_qvalue": torch.tensor(value)}, {"other": torch.tensor(0.0)}]
 
 
 def run(
     lengths,
     *,
-    frames=100,
+    total_frames=100,
     warmup_episodes=2,
-    update_every=2,
+    frames_per_round=2,
     learner=None,
-    number=1,
+    num_workers=1,
     overlap=False,
 ):
-    """Train on episodes of these lengths; returns all that there is to see."""
-    replay, seen, progress = Episodes(), [], Counters()
+    """Train on episodes of these lengths; returns counters, replay, log and learner."""
+    replay, log, counters = EpisodeList(), [], Counters()
     learner = learner or CountingLearner()
-    rollouts = LocalRollouts(InOrder(*lengths), POLICIES)
-    rollouts.num_workers = number
+    rollouts = LocalRollouts(SequentialEnv(*lengths), POLICIES)
+    rollouts.num_workers = num_workers
     train(
         EpisodeCollector(rollouts, seed=1, warmup_episodes=warmup_episodes, overlap=overlap),
         learner,
         replay,
-        progress,
-        frames=frames,
-        update_every=update_every,
+        counters,
+        total_frames=total_frames,
+        frames_per_round=frames_per_round,
+        proposals=["rl", "bc"],
         device=torch.device("cpu"),
-        on_episode=lambda report: seen.append((progress.frames, progress.rounds, report)),
+        on_episode=lambda metrics: log.append((counters.frames, counters.rounds, metrics)),
     )
-    return progress, replay, seen, learner
+    return counters, replay, log, learner
 
 
 @pytest.mark.parametrize("lengths", [(1,), (3,), (1, 7, 2), (25, 4)])
-@pytest.mark.parametrize("update_every", [1, 2, 5])
-@pytest.mark.parametrize("number", [1, 2, 3, 5])
+@pytest.mark.parametrize("frames_per_round", [1, 2, 5])
+@pytest.mark.parametrize("num_workers", [1, 2, 3, 5])
 @pytest.mark.parametrize("overlap", [False, True])
-def test_rounds_follow_the_learning_frames_however_they_are_played(
-    lengths, update_every, number, overlap
-):
-    progress, replay, seen, learner = run(
-        lengths, update_every=update_every, number=number, overlap=overlap
+def test_rounds_follow_the_frames_after_the_warmup(lengths, frames_per_round, num_workers, overlap):
+    counters, replay, log, learner = run(
+        lengths, frames_per_round=frames_per_round, num_workers=num_workers, overlap=overlap
     )
     warmup = sum(len(episode) for episode in replay[:2])
-    for frames, rounds, _ in seen:
-        assert rounds == max(0, frames - warmup) // update_every
-    assert learner.rounds == progress.rounds == (progress.frames - warmup) // update_every
+    for frames, rounds, _ in log:
+        assert rounds == max(0, frames - warmup) // frames_per_round
+    assert learner.rounds == counters.rounds == (counters.frames - warmup) // frames_per_round
 
 
 @pytest.mark.parametrize("lengths", [(1,), (1, 7, 2), (25, 4)])
-def test_episodes_are_whole_and_begin_with_their_own_first_observation(lengths):
-    progress, replay, _, _ = run(lengths)
+def test_episodes_are_complete_and_start_with_their_first_observation(lengths):
+    counters, replay, _, _ = run(lengths)
     for episode in replay:
         number = int(episode["state"][0, 0])
         length = lengths[number % len(lengths)]
@@ -96,66 +95,69 @@ def test_episodes_are_whole_and_begin_with_their_own_first_observation(lengths):
         assert (episode["state"][:, 0] == number).all()
         assert episode["next", "done"].flatten().tolist() == [False] * (length - 1) + [True]
     assert [int(episode["state"][0, 0]) for episode in replay] == [*range(len(replay))]
-    assert progress.episodes == len(replay)
-    assert progress.frames == sum(len(episode) for episode in replay)
+    assert counters.episodes == len(replay)
+    assert counters.frames == sum(len(episode) for episode in replay)
 
 
 @pytest.mark.parametrize("warmup_episodes", [0, 1, 3])
-def test_the_imitation_policy_alone_plays_the_warmup(warmup_episodes):
-    _, replay, seen, learner = run([4], frames=40, warmup_episodes=warmup_episodes)
-    sources = [episode["proposal"].unique().tolist() for episode in replay]
-    assert sources == [[1]] * warmup_episodes + [[0]] * (len(replay) - warmup_episodes)
+def test_the_warmup_policy_acts_in_the_warmup_alone(warmup_episodes):
+    _, replay, log, learner = run([4], total_frames=40, warmup_episodes=warmup_episodes)
+    proposals = [episode["proposal"].unique().tolist() for episode in replay]
+    assert proposals == [[1]] * warmup_episodes + [[0]] * (len(replay) - warmup_episodes)
     assert (replay[-1]["action"] == 0.5).all()
-    # Learning starts with the first episode after it, and that episode is already in the replay.
+    # Updates start with the first episode after it, which is in the replay by then.
     assert learner.episodes_at[0] == warmup_episodes + 1
-    assert [report["il_share"] for *_, report in seen] == [float(s == [1]) for s in sources]
+    for column, index in (("proposal_share/acting/rl", 0), ("proposal_share/acting/bc", 1)):
+        shares = [metrics[column] for *_, metrics in log]
+        assert shares == [float(proposal == [index]) for proposal in proposals]
 
 
 def test_the_budget_ends_with_the_episode_that_reaches_it():
-    progress, *_ = run([6], frames=20, warmup_episodes=1)
-    assert (progress.frames, progress.episodes) == (24, 4)
-    in_warmup, _, _, learner = run([6], frames=10, warmup_episodes=9)
+    counters, *_ = run([6], total_frames=20, warmup_episodes=1)
+    assert (counters.frames, counters.episodes) == (24, 4)
+    in_warmup, _, _, learner = run([6], total_frames=10, warmup_episodes=9)
     assert (in_warmup.frames, in_warmup.episodes, learner.rounds) == (12, 2, 0)
 
 
-def test_reports_are_means_over_the_rounds_of_an_episode():
-    _, _, seen, _ = run([4], frames=16, warmup_episodes=1)
+def test_metrics_are_means_over_the_rounds_of_an_episode():
+    _, _, log, _ = run([4], total_frames=16, warmup_episodes=1)
     # Two rounds each: (1 + 2) / 2, (3 + 4) / 2, (5 + 6) / 2; none in the warm-up.
-    assert [report.get("loss_qvalue") for *_, report in seen] == [None, 1.5, 3.5, 5.5]
+    assert [metrics.get("loss_qvalue") for *_, metrics in log] == [None, 1.5, 3.5, 5.5]
     # The policy succeeds (action above 0) after the warm-up only.
-    assert [report["episode_success"] for *_, report in seen] == [0, 1, 1, 1]
-    assert [report["episode_frames"] for *_, report in seen] == [4, 4, 4, 4]
+    assert [metrics["episode_success"] for *_, metrics in log] == [0, 1, 1, 1]
+    assert [metrics["episode_frames"] for *_, metrics in log] == [4, 4, 4, 4]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_named():
-    learner = CountingLearner(broken_at=3)
-    message = r"^loss_qvalue became nan in round 3, by frame 12; lower algo.lr"
+def test_a_loss_that_is_not_finite_stops_the_run():
+    learner = CountingLearner(diverges_at=3)
+    message = r"^loss_qvalue became nan in round 3, by frame 12; lower algo.update.lr"
     with pytest.raises(NotFinite, match=message):
         run([4], warmup_episodes=1, learner=learner)
 
 
 def test_an_observation_that_is_not_finite_never_reaches_the_replay():
-    class Unstable(InOrder):
+    class UnstableEnv(SequentialEnv):
         def _state(self):
             return super()._state() / (self.number < 3 or self.elapsed != 2)
 
-    replay, progress = Episodes(), Counters()
-    collection = EpisodeCollector(LocalRollouts(Unstable(4), POLICIES), seed=1, warmup_episodes=1)
+    replay, counters = EpisodeList(), Counters()
+    rollouts = LocalRollouts(UnstableEnv(4), POLICIES)
     with pytest.raises(NotFinite, match=r"^state of episode 4 is not finite at step 2; the sim"):
         train(
-            collection,
+            EpisodeCollector(rollouts, seed=1, warmup_episodes=1),
             CountingLearner(),
             replay,
-            progress,
-            frames=100,
-            update_every=2,
+            counters,
+            total_frames=100,
+            frames_per_round=2,
+            proposals=["rl", "bc"],
             device=torch.device("cpu"),
-            on_episode=lambda report: None,
+            on_episode=lambda metrics: None,
         )
-    assert len(replay) == progress.episodes == 3
+    assert len(replay) == counters.episodes == 3
 
 
-def test_recent_success_looks_at_the_last_twenty_episodes():
+def test_recent_success_is_the_mean_of_the_last_twenty_episodes():
     assert Counters(successes=[True] * 5 + [False] * 15 + [True] * 5).recent_success == 0.25
     assert Counters(successes=[True, False]).recent_success == 0.5
     assert Counters().recent_success == 0

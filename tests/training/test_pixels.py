@@ -1,4 +1,4 @@
-"""The program from pixels: configuration to run folder, on the real simulator, smallest sizes."""
+"""Runs from pixels: settings to run folder, on the real simulator, in the smallest sizes."""
 
 import csv
 from dataclasses import replace
@@ -9,11 +9,16 @@ import torch
 
 pytest.importorskip("metaworld")
 
-from ibrl_torchrl.builders.agent import bc_policy, build_agent
+from ibrl_torchrl.builders.agent import build_agent
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.imitation import restore_bc, save_bc
-from ibrl_torchrl.builders.networks import build_policy, observed_keys
-from ibrl_torchrl.builders.normalization import observation_scales, placeholder_scales
+from ibrl_torchrl.builders.imitation import (
+    frozen_policies,
+    load_policy,
+    policy_path,
+    save_policy,
+)
+from ibrl_torchrl.builders.networks import build_policy, policy_keys
+from ibrl_torchrl.builders.normalization import identity_normalizers, observation_normalizers
 from ibrl_torchrl.builders.replay import build_replay, replay_bytes, require_replay_fits
 from ibrl_torchrl.cli import bc as bc_job
 from ibrl_torchrl.cli import eval as eval_job
@@ -24,7 +29,6 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.data.demos import load_demos
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.imitation.train import TopKWeights
 from ibrl_torchrl.modules import (
     CachedProposal,
     DrQConvolutions,
@@ -36,13 +40,14 @@ from ibrl_torchrl.modules import (
     ViT,
 )
 
+pytestmark = pytest.mark.simulator
 CPU = torch.device("cpu")
 IMAGE = "corner2_image"
 TINY = [
     *("experiment=small_pixels", "task=metaworld/reach", "task.image_size=32", "task.horizon=40"),
-    *("algo.warmup_episodes=2", "algo.actor.hidden=[16]", "algo.critic.hidden=[16]"),
-    *("algo.critic.embedding_size=16", "bc.network.hidden=[16]", "bc.steps=20"),
-    *("replay.capacity=400", "replay.batch_size=8", "frames=130", "log.every=1"),
+    *("algo.warmup.episodes=2", "algo.actor.hidden=[16]", "algo.critic.hidden=[16]"),
+    *("algo.critic.head_size=16", "imitation.bc.network.hidden=[16]", "imitation.bc.steps=20"),
+    *("replay.capacity=400", "replay.batch_size=8", "total_frames=130", "log.every=1"),
     *("eval.every=1000", "eval.episodes=1", "eval.final_episodes=2"),
 ]
 
@@ -53,13 +58,21 @@ def config(*overrides):
     )
 
 
-def networks_of(*overrides):
-    """Environment, observation statistics and an untrained imitation policy of a configuration."""
-    built = config(*overrides)
+def untrained(built):
+    """Environment, normalisation and untrained imitation networks of a configuration."""
     env = build_env(built.task)
-    scales = placeholder_scales(built.task, env)
-    bc = build_policy(built.bc.network, built.bc.encoder, scales, env.observation_spec, 4)
-    return built, env, scales, bc
+    normalizers = identity_normalizers(built.task, env)
+    networks = {
+        name: build_policy(policy.network, policy.encoder, normalizers, env.observation_spec, 4)
+        for name, policy in built.imitation.items()
+    }
+    return env, normalizers, networks
+
+
+def agent_of(built, **settings):
+    env, normalizers, networks = untrained(built)
+    policies = frozen_policies(networks, built.imitation)
+    return env, build_agent(built.algo, policies, normalizers, env, CPU, **settings)
 
 
 def train(run_dir, *overrides):
@@ -79,7 +92,7 @@ def run_dir(tmp_path_factory):
     return train(tmp_path_factory.mktemp("pixels") / "run")
 
 
-def test_a_run_from_pixels_repeats_number_for_number(run_dir, tmp_path):
+def test_a_run_from_pixels_is_reproducible(run_dir, tmp_path):
     again = train(tmp_path / "again")
     for name in ("train.csv", "eval.csv", "evaluation.csv"):
         assert rows(again / name, "wall_s") == rows(run_dir / name, "wall_s")
@@ -97,16 +110,18 @@ def test_its_demonstrations_hold_the_images_once(run_dir):
 def test_eval_reads_what_train_left(run_dir, tmp_path, capsys):
     out = tmp_path / "episodes.csv"
     overrides = [f"run={run_dir}", "episodes=2", f"out={out}"]
-    eval_job.run(parse(EvalRunConfig, composed("eval_run", overrides)))
+    eval_job.run(parse(EvalRunConfig, composed("eval", overrides)))
     assert rows(out) == rows(run_dir / "evaluation.csv")
 
 
 def test_an_imitation_policy_is_reloaded_exactly(run_dir, tmp_path):
-    built, env, _, network = networks_of()
-    save_bc(tmp_path / "bc.pt", network, built.bc, built.task)
-    restored = restore_bc(tmp_path / "bc.pt", built.bc, built.task, env)
-    seen = [env.reset()[key] for key in observed_keys(built.bc.encoder)]
-    assert torch.equal(restored(*seen), network.eval()(*seen))
+    built = config()
+    env, _, networks = untrained(built)
+    policy, network = built.imitation["bc"], networks["bc"]
+    save_policy(tmp_path / "bc.pt", network, policy, built.task)
+    loaded = load_policy(tmp_path / "bc.pt", policy, built.task, env)
+    inputs = [env.reset()[key] for key in policy_keys(policy.encoder)]
+    assert torch.equal(loaded(*inputs), network.eval()(*inputs))
 
 
 @pytest.mark.parametrize(
@@ -116,14 +131,14 @@ def test_an_imitation_policy_is_reloaded_exactly(run_dir, tmp_path):
         ("task.image_size=40", "32 px.*40 px"),
         ("task.frame_stack=3", "1 x 32 px.*3 x 32 px"),
         ("task=metaworld/push", "metaworld/reach.*metaworld/push"),
-        ("bc.network.hidden=[8]", "has shape"),
+        ("imitation.bc.network.hidden=[8]", "has shape"),
     ],
 )
 def test_an_imitation_policy_of_other_images_is_refused(run_dir, override, message):
-    built = config(override, f"bc.path={run_dir / 'bc.pt'}")
+    built = config(override)
     env = build_env(built.task)
     with pytest.raises(UsageError, match=message):
-        restore_bc(run_dir / "bc.pt", built.bc, built.task, env)
+        load_policy(policy_path(run_dir, "bc"), built.imitation["bc"], built.task, env)
 
 
 def test_demonstrations_without_images_are_refused(run_dir, tmp_path):
@@ -136,71 +151,53 @@ def test_demonstrations_without_images_are_refused(run_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_states_can_learn_with_an_imitation_policy_of_pixels(tmp_path):
-    """As in the paper's state runs; the replay needs no images then."""
-    run = train(tmp_path / "run", "algo.encoder=null", "algo.num_min=2")
+def test_rl_from_states_with_an_imitation_policy_from_pixels(tmp_path):
+    """As in the paper's state runs; the replay stores no images then."""
+    run = train(tmp_path / "run", "algo.encoder=null")
     assert any(row["loss_qvalue"] for row in rows(run / "train.csv"))
 
 
 def test_proprioception_several_cameras_and_stacks_compose(tmp_path):
     more = ["task.cameras=[corner2,gripperPOV]", "task.frame_stack=2", "replay.storage=memmap"]
-    more += ["algo.encoder.proprio=true", "bc.encoder.proprio=true", "bc.encoder.fusion=add"]
-    more += ["bc.encoder.proprio_noise=0.1", "bc.grad_clip=1.0", "algo.actor.embedding=spatial"]
-    run = train(tmp_path / "run", *more, "replay.record_proposals=false")
+    more += ["algo.encoder.proprio=true", "algo.actor.head=spatial"]
+    more += [f"imitation.bc.encoder.{s}" for s in ("proprio=true", "fusion=add")]
+    more += ["imitation.bc.encoder.proprio_noise=0.1", "imitation.bc.grad_clip=1.0"]
+    run = train(tmp_path / "run", *more, "replay.cache_proposals=false")
     assert any(row["loss_qvalue"] for row in rows(run / "train.csv"))
     image = load_demos(run / "demos.hdf5", frame_stack=2).episodes[0]["gripperPOV_image"]
     assert image.shape[1:] == (6, 32, 32)
 
 
-def test_bc_keeps_its_best_stage(tmp_path, capsys):
-    overrides = [o for o in TINY if not o.startswith(("algo", "replay", "frames", "log"))]
+def test_imitation_selects_its_best_weights(tmp_path, capsys):
+    overrides = [o for o in TINY if not o.startswith(("algo", "replay", "total", "log"))]
     overrides = [o for o in overrides if not o.startswith(("eval.every", "eval.episodes"))]
-    overrides += ["bc.evaluate_every=100", "bc.steps=200", "bc.eval_episodes=2", "bc.keep_best=1"]
+    overrides += ["imitation.bc.eval_every=100", "imitation.bc.steps=200"]
+    overrides += ["imitation.bc.eval_episodes=2", "imitation.bc.top_k=1"]
     run = tmp_path / "run"
-    bc_job.run(parse(BCRunConfig, composed("bc_run", [f"run_dir={run}", *overrides])))
-    said = capsys.readouterr().out
-    scores = [line.split() for line in said.splitlines() if line.startswith("bc step")]
-    stages, chosen = scores[:-1], scores[-1]
-    assert [line[2] for line in stages] == ["100", "200"] and chosen[3] == "chosen,"
-    best = max(stages, key=lambda line: (float(line[4]), int(line[2])))
-    assert (chosen[2], chosen[-1]) == (best[2], best[4])
-
-
-def test_best_weights_are_copies_and_one_of_the_best_is_drawn():
-    network = torch.nn.Linear(1, 1)
-    best = TopKWeights(keep=2)
-    for step, score in [(1, 0.2), (2, 0.9), (3, 0.5), (4, 0.5)]:
-        torch.nn.init.constant_(network.weight, step)
-        best.consider(network, step, score)
-    torch.manual_seed(0)
-    drawn = {(*best.restore(network), network.weight.item()) for _ in range(30)}
-    assert drawn == {(2, 0.9, 2.0), (4, 0.5, 4.0)}
+    bc_job.run(parse(BCRunConfig, composed("bc", [f"run_dir={run}", *overrides])))
+    output = capsys.readouterr().out
+    scores = [line.split() for line in output.splitlines() if line.startswith("bc step")]
+    evaluated, selected = scores[:-1], scores[-1]
+    assert [line[2] for line in evaluated] == ["100", "200"] and selected[3] == "selected,"
+    best = max(evaluated, key=lambda line: (float(line[4]), int(line[2])))
+    assert (selected[2], selected[-1]) == (best[2], best[4])
 
 
 @pytest.mark.parametrize(
-    ("experiment", "eyes", "critics", "bc_eyes"),
+    ("experiment", "encoder", "critics", "bc_encoder"),
     [
         ("paper_pixels", ViT, SpatialCriticEnsemble, ResNet18),
         ("paper_pixels_basic", DrQConvolutions, DrQCriticEnsemble, ResNet18),
         ("small_pixels", ViT, SpatialCriticEnsemble, ViT),
     ],
 )
-def test_experiments_become_the_parts_they_name(experiment, eyes, critics, bc_eyes):
+def test_experiments_build_the_parts_they_name(experiment, encoder, critics, bc_encoder):
     built = parse(TrainConfig, composed("train", ["run_dir=none", f"experiment={experiment}"]))
-    env = build_env(built.task)
-    scales = placeholder_scales(built.task, env)
-    network = build_policy(built.bc.network, built.bc.encoder, scales, env.observation_spec, 4)
-    agent = build_agent(
-        built.algo,
-        bc_policy(network, built.bc.encoder),
-        scales,
-        env,
-        CPU,
-        recorded_proposals=built.replay.record_proposals,
-    )
-    assert isinstance(network, PixelPolicy)
-    assert isinstance(network.encoder.networks[0], bc_eyes)
-    assert isinstance(agent.loss.encoder.module.networks[0], eyes)
+    env, _, networks = untrained(built)
+    env, agent = agent_of(built, cached_proposals=built.replay.cache_proposals)
+    assert isinstance(networks["bc"], PixelPolicy)
+    assert isinstance(networks["bc"].encoder.networks[0], bc_encoder)
+    assert isinstance(agent.loss.encoder.module.networks[0], encoder)
     assert isinstance(agent.loss.qvalue_network.module, critics)
     assert isinstance(agent.loss.proposals[0], CachedProposal)
     assert agent.policies["hybrid"](env.reset())["action"].shape == (4,)
@@ -213,25 +210,29 @@ def test_experiments_become_the_parts_they_name(experiment, eyes, critics, bc_ey
     assert random and not any(module.training for module in random)
 
 
-def test_what_a_replay_costs_is_known_before(tmp_path):
-    built, env, _, network = networks_of("task.horizon=20", "replay.capacity=200")
-    bc = bc_policy(network, built.bc.encoder)
-    keys = [IMAGE]
+def test_the_size_of_a_full_replay_is_predicted(tmp_path):
+    built = config("task.horizon=20", "replay.capacity=200", "algo.encoder.proprio=false")
+    env, _, networks = untrained(built)
+    policies = frozen_policies(networks, built.imitation)
     demos = [env.rollout(20) for _ in range(11)]
-    replay = build_replay(built.replay, 0.99, demos, tmp_path, keys=keys, recorded=bc)
+    batch_keys = ["action", IMAGE, ("next", IMAGE), ("next", "bc_action")]
+    replay = build_replay(
+        built.replay, batch_keys, 0.99, demos, tmp_path, policies=policies.values()
+    )
     assert len(replay) == 200
     pool = replay.transform[0].nbytes
     rows_stored = replay.storage._storage
-    held = pool + sum(v.numel() * v.element_size() for v in rows_stored.values(True, True))
-    predicted = replay_bytes(built.replay, env, keys)
-    assert held <= predicted <= 1.01 * held
+    stored = pool + sum(v.numel() * v.element_size() for v in rows_stored.values(True, True))
+    predicted = replay_bytes(built.replay, env, [IMAGE], num_cached=1)
+    assert stored <= predicted <= 1.01 * stored
     assert pool / 200 <= 1.1 * 3 * 32 * 32
 
 
 def test_a_replay_that_does_not_fit_is_refused_with_the_number():
-    built, env, *_ = networks_of("replay.capacity=1000000000")
+    built = config("replay.capacity=1000000000")
+    env = build_env(built.task)
     with pytest.raises(UsageError, match=r"replay needs 34\d\d\.\d\d GB and .* GB are available"):
-        require_replay_fits(built.replay, env, [IMAGE], 1, "none")
+        require_replay_fits(built.replay, env, [IMAGE], "none", num_cached=1)
 
 
 def test_episodes_too_short_for_the_replay_are_refused_before_the_run(tmp_path):
@@ -250,22 +251,20 @@ def test_episodes_too_short_for_the_replay_are_refused_before_the_run(tmp_path):
         ("algo.encoder.network=cnn", "encoder.network=cnn must be one of vit, resnet18"),
         ("algo.encoder.precision=half", "encoder.precision=half must be one of float32, bfloat16"),
         ("compile=fast", "compile=fast must be one of default, reduce-overhead"),
-        ("task.render_quality=best", "unknown render quality 'best'; known are fast"),
+        ("task.render_quality=best", "task.render_quality=best must be one of fast, shadows, full"),
         ("task.frame_stack=0", "task.frame_stack=0 must be at least 1"),
-        ("bc.keep_best=0", "bc.keep_best=0 must be at least 1"),
+        ("imitation.bc.top_k=0", "imitation.bc.top_k=0 must be at least 1"),
     ],
 )
 def test_mistakes_are_named(override, message):
     with pytest.raises(UsageError, match=message):
-        built, env, scales, network = networks_of(override)
-        bc = bc_policy(network, built.bc.encoder)
-        build_agent(built.algo, bc, scales, env, CPU)
+        agent_of(config(override))
 
 
-def test_statistics_come_from_the_demonstrations(run_dir):
+def test_normalisation_uses_the_demonstrations(run_dir):
     demos = load_demos(run_dir / "demos.hdf5", keys=["proprio", "state"])
     built = config()
-    scales = observation_scales(built.task, build_env(built.task), demos.episodes)
+    normalizers = observation_normalizers(built.task, build_env(built.task), demos.episodes)
     proprio = torch.cat([episode["proprio"] for episode in demos.episodes])
-    assert torch.equal(scales["proprio"].mean, proprio.mean(0))
-    assert scales["state"].mean.shape == (39,)
+    assert torch.equal(normalizers["proprio"].mean, proprio.mean(0))
+    assert normalizers["state"].mean.shape == (39,)

@@ -1,4 +1,4 @@
-"""Runs that were stopped in any way go on as if they had not been."""
+"""Resumption: runs interrupted at any time give the results of uninterrupted ones."""
 
 import resource
 import shutil
@@ -15,10 +15,11 @@ from ibrl_torchrl.runs.checkpoint import load_checkpoint
 from ibrl_torchrl.runs.provenance import read_provenance
 
 pytest.importorskip("metaworld")
+pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
 KILLED_RUNS = Path(__file__).parent.parent / "support/killed_runs.py"
-# Two buffers, priorities, and episodes that are kept in both.
-SHARED_BATCHES = ["algo=rlpd_plus", "replay.prioritized=true"]
+# Two buffers with priorities, and episodes that are added to both.
+MIXED_REPLAY = ["algo=rlpd_plus", "replay.prioritized=true"]
 
 
 def killed_runs(folder, kills, *settings):
@@ -26,8 +27,8 @@ def killed_runs(folder, kills, *settings):
     subprocess.run(command, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("kills", "settings"), [(20, []), (4, SHARED_BATCHES)])
-def test_kills_at_any_moment_change_nothing(tmp_path, kills, settings):
+@pytest.mark.parametrize(("kills", "settings"), [(20, []), (4, MIXED_REPLAY)])
+def test_kills_at_any_time_change_no_number(tmp_path, kills, settings):
     killed_runs(tmp_path, kills, *settings)
     for name in ("train.csv", "eval.csv", "evaluation.csv"):
         assert timeless(tmp_path / "killed" / name) == timeless(tmp_path / "whole" / name)
@@ -39,7 +40,7 @@ def test_kills_at_any_moment_change_nothing(tmp_path, kills, settings):
     assert networks[0].keys() == networks[1].keys()
     for key, value in networks[0].items():
         assert torch.equal(value, networks[1][key]), key
-    # What only an interrupted run needs is gone.
+    # Files that only an interrupted run needs are removed.
     names = {path.name for path in (tmp_path / "killed").iterdir()}
     assert {"checkpoint.pt", "best.pt", "evaluation.csv"} <= names
     assert not names & {"checkpoint-previous.pt", "episodes"}
@@ -47,9 +48,9 @@ def test_kills_at_any_moment_change_nothing(tmp_path, kills, settings):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """A run that was told to stop after some checkpoints."""
+    """Run that received SIGTERM after some checkpoints."""
     folder = tmp_path_factory.mktemp("stopped")
-    killed_runs(folder, "stop", *SHARED_BATCHES)
+    killed_runs(folder, "stop", *MIXED_REPLAY)
     return folder / "stopped"
 
 
@@ -59,7 +60,7 @@ def run(stopped, tmp_path):
     return tmp_path / "run"
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(ibrl, run):
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(ibrl, run):
     content = (run / "checkpoint.pt").read_bytes()
     (run / "checkpoint.pt").write_bytes(content[: len(content) // 2])
     code, out, error = ibrl("train", f"resume={run}")
@@ -67,7 +68,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(ibrl, run):
     assert "checkpoint.pt: not a checkpoint" in out and "from checkpoint-previous.pt" in out
 
 
-def test_a_lost_episode_is_named(ibrl, run):
+def test_a_missing_episode_is_an_error(ibrl, run):
     min((run / "episodes").iterdir()).unlink()
     code, _, error = ibrl("train", f"resume={run}")
     assert code == 2 and error.count("\n") == 1
@@ -77,10 +78,10 @@ def test_a_lost_episode_is_named(ibrl, run):
 def test_other_demonstrations_are_refused(ibrl, run, box_close_demos):
     shutil.copy(box_close_demos, run / "demos.hdf5")
     code, _, error = ibrl("train", f"resume={run}")
-    assert code == 2 and "its demos are not those it was begun with" in error
+    assert code == 2 and "demos differs from the one of its start" in error
 
 
-def test_a_full_disk_is_told_and_loses_nothing(ibrl, run):
+def test_a_full_disk_is_an_error_and_keeps_the_checkpoint(ibrl, run):
     """The system refuses files beyond a size, as a full disk does."""
     before = (run / "checkpoint.pt").read_bytes()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
