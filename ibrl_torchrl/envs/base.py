@@ -1,10 +1,10 @@
-"""What the environments of all simulators have in common."""
+"""Base class of the manipulation environments."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
@@ -29,46 +29,52 @@ if TYPE_CHECKING:
     import mujoco
 
 
-class SparseRewardEnv(EnvBase):
-    """A manipulation task in MuJoCo that pays 1 at success and nothing else.
+class _RenderSettings(TypedDict):
+    cameras: list[str]
+    image_size: int
+    render_quality: str
 
-    An environment step applies its action, clipped to [-1, 1], for up to ``action_repeat`` steps of
-    the simulator and stops at the first success. Success is read from the simulator at that
-    instant; it pays a reward of 1 and terminates. The horizon truncates.
+
+class SparseRewardEnv(EnvBase):
+    """Base class of MuJoCo manipulation tasks with a sparse reward.
+
+    An environment step clips its action to [-1, 1] and applies it for ``action_repeat`` simulator
+    steps, or until the first success. Success is evaluated after every simulator step; it yields a
+    reward of 1 and terminates the episode. The horizon truncates it.
 
     ==============  =======  ====  ============================================================
     key             dtype    size  content
     ==============  =======  ====  ============================================================
-    ``state``       float32  S     what the simulator tells of robot and objects
-    ``proprio``     float32  P     what the robot feels of itself
-    ``success``     bool     1     the task is solved; False after a reset
-    ``action``      float32  A     each in [-1, 1]
+    ``state``       float32  S     low-dimensional observation of robot and objects
+    ``proprio``     float32  P     proprioception of the robot
+    ``success``     bool     1     whether the task is solved; False after a reset
+    ``action``      float32  A     in [-1, 1]
     ``reward``      float32  1     1 at success, else 0
     ``terminated``  bool     1     success
     ``truncated``   bool     1     the horizon was reached without success
-    ``done``        bool     1     either of the two
+    ``done``        bool     1     ``terminated`` or ``truncated``
     ==============  =======  ====  ============================================================
 
-    With ``cameras`` there is also ``<camera>_image``, uint8 [3, H, W] and right side up, for each.
+    With ``cameras`` there is also ``<camera>_image`` per camera, uint8 [3, H, W], upright.
 
-    A subclass makes its simulator, calls :meth:`_prepare`, and has the abstract methods below.
+    A subclass creates its simulator, calls :meth:`_init_specs`, and implements the abstract
+    methods.
 
     Args:
-        action_repeat: simulator steps that one action is held for.
-        horizon: environment steps of an episode.
-        cameras: names of cameras to render at each step.
+        action_repeat: simulator steps per action.
+        horizon: environment steps per episode.
+        cameras: names of the cameras to render at each step.
         image_size: height and width of the images in pixels.
         render_quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRig``.
-        device: where the tensors live; the simulator itself runs on the CPU.
+        device: device of the tensors; the simulator itself runs on the CPU.
 
     Raises:
         ValueError: ``action_repeat`` or ``horizon`` is below 1.
     """
 
-    state_parts: Mapping[str, int]  # names and sizes of what `state` consists of, in order
-    default_camera: str  # of pictures for people
-    hidden_groups: Sequence[int] = ()  # groups of geometry that images leave out
-    model_xml: str | None = None  # what recordings keep of the model, where it varies
+    state_parts: Mapping[str, int]  # names and sizes of the parts of `state`, in order
+    default_camera: str  # of `render`
+    hidden_groups: Sequence[int] = ()  # geom groups that are not rendered
 
     def __init__(
         self,
@@ -88,39 +94,50 @@ class SparseRewardEnv(EnvBase):
         self.horizon = horizon
         self._elapsed = 0
         self._reset_state: np.ndarray | None = None
-        self._rendering = {
+        self._rendering: _RenderSettings = {
             "cameras": [*cameras],
             "image_size": image_size,
             "render_quality": render_quality,
         }
-        self._picture_rigs: dict[tuple[str, int, str], CameraRig] = {}
-        self._rig: CameraRig | None = None
+        self._rig: CameraRig | None = None  # of the observations
+        self._render_rigs: dict[tuple[str, int, str], CameraRig] = {}  # of `render`
+
+    @property
+    def model_xml(self) -> str | None:
+        """MuJoCo XML of the model; None if all environments of the task share one model."""
+        return None
 
     @property
     @abstractmethod
     def _simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """The simulation as MuJoCo has it."""
+        """MuJoCo model and data."""
 
     @abstractmethod
     def _begin_episode(self) -> None:
-        """Draw a start state."""
+        """Reset the simulator to a random initial state."""
 
     @abstractmethod
-    def _advance(self, action: np.ndarray) -> bool:
-        """Take one step of the simulator and tell whether the task is solved."""
+    def _step_simulator(self, action: np.ndarray) -> bool:
+        """Take one simulator step and return whether the task is solved."""
 
     @abstractmethod
-    def _sense(self) -> dict[str, np.ndarray]:
-        """``state`` and ``proprio``, float32, as they are now."""
+    def _low_dim_observation(self) -> dict[str, np.ndarray]:
+        """Current ``state`` [S] and ``proprio`` [P], float32."""
 
     @property
     @abstractmethod
     def env_args(self) -> dict[str, Any]:
-        """What rebuilds this environment, in the layout of robomimic's dataset metadata."""
+        """Environment metadata in the layout of robomimic's datasets, JSON-serialisable."""
 
-    def _prepare(self, sizes: dict[str, int], action_size: int, seed: int | None) -> None:
-        """Make cameras and specs, once there is a simulation; ``sizes`` are those of `_sense`."""
-        self._make_rig()
+    def _init_specs(self, sizes: dict[str, int], action_size: int, seed: int | None) -> None:
+        """Create cameras and specs and seed the environment, once the simulator exists.
+
+        Args:
+            sizes: sizes of ``state`` and ``proprio``.
+            action_size: size of ``action``.
+            seed: seed of the initial states.
+        """
+        self._create_rig()
         size = self._rendering["image_size"]
         image = Bounded(0, 255, shape=(3, size, size), dtype=torch.uint8)
         self.observation_spec = Composite(
@@ -140,24 +157,27 @@ class SparseRewardEnv(EnvBase):
         )
         self.set_seed(seed)
 
-    def _make_rig(self) -> None:
-        """Make the cameras of observations, anew after the model has changed."""
+    def _create_rig(self) -> None:
+        """Create the observation cameras; has to be called again after the model has changed."""
         self._close_rigs()
-        if self._rendering["cameras"]:
-            self._rig = self._new_rig(*self._rendering.values())
+        settings = self._rendering
+        if settings["cameras"]:
+            self._rig = self._new_rig(
+                settings["cameras"], settings["image_size"], settings["render_quality"]
+            )
 
     def _new_rig(self, cameras: Sequence[str], size: int, quality: str) -> CameraRig:
         model, _ = self._simulation
         return CameraRig(model, cameras, size, quality, hidden_groups=self.hidden_groups)
 
     def _close_rigs(self) -> None:
-        for rig in [*self._picture_rigs.values(), *([self._rig] if self._rig else [])]:
+        for rig in [*self._render_rigs.values(), *([self._rig] if self._rig else [])]:
             rig.close()
-        self._picture_rigs.clear()
+        self._render_rigs.clear()
         self._rig = None
 
     def close(self, **kwargs: Any) -> None:
-        """Free the renderers."""
+        """Release the renderers."""
         self._close_rigs()
         super().close(**kwargs)
 
@@ -165,7 +185,7 @@ class SparseRewardEnv(EnvBase):
         self._elapsed = 0
         self._begin_episode()
         state, self._reset_state = self._reset_state, None
-        return self._observed() if state is None else self.set_simulator_state(state)
+        return self._observation_tensordict() if state is None else self.set_simulator_state(state)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDict:
         action = tensordict.get(ACTION).detach().cpu().numpy()
@@ -174,7 +194,7 @@ class SparseRewardEnv(EnvBase):
         action = action.clip(-1.0, 1.0)
         success = False
         for _ in range(self.action_repeat):
-            success = self._advance(action)
+            success = self._step_simulator(action)
             if success:
                 break
         self._elapsed += 1
@@ -191,15 +211,15 @@ class SparseRewardEnv(EnvBase):
             device=self.device,
         )
 
-    def _observed(self, success: bool = False) -> TensorDict:
-        """The observation of a state that no action has led to."""
+    def _observation_tensordict(self, success: bool = False) -> TensorDict:
         return TensorDict(self._observation(success), batch_size=[], device=self.device)
 
     def _observation(self, success: bool) -> dict[str, torch.Tensor]:
         _, data = self._simulation
         images = self._rig.render(data) if self._rig else {}
+        low_dim = self._low_dim_observation()
         return {
-            **{key: torch.from_numpy(values) for key, values in self._sense().items()},
+            **{key: torch.from_numpy(values) for key, values in low_dim.items()},
             SUCCESS: torch.tensor([success]),
             **{image_key(camera): image for camera, image in images.items()},
         }
@@ -207,52 +227,56 @@ class SparseRewardEnv(EnvBase):
     def render(
         self, camera: str | None = None, size: int = 384, quality: str = "full"
     ) -> np.ndarray:
-        """What the simulation looks like now, for people; observations do not change by it.
+        """Render an image for people; observations do not depend on it.
 
         Args:
-            camera: name of a camera, whether or not observations have images of it; None takes the
-                suite's usual one.
+            camera: name of a camera, with or without images in the observations; default None, the
+                suite's ``default_camera``.
             size: height and width in pixels.
             quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRig``.
 
         Returns:
-            uint8 [H, W, 3], right side up.
+            RGB image, uint8 [H, W, 3], upright.
 
         Raises:
-            UsageError: the camera or the quality is unknown, or nothing here can render.
+            UsageError: the camera or the quality is unknown, or no OpenGL backend is available.
             ValueError: ``size`` is below 1.
         """
         key = (camera or self.default_camera, size, quality)
-        if key not in self._picture_rigs:
-            self._picture_rigs[key] = self._new_rig([key[0]], size, quality)
-        image = self._picture_rigs[key].render(self._simulation[1])[key[0]]
+        if key not in self._render_rigs:
+            self._render_rigs[key] = self._new_rig([key[0]], size, quality)
+        image = self._render_rigs[key].render(self._simulation[1])[key[0]]
         return image.permute(1, 2, 0).numpy()
 
     def load_model(self, xml: str, version: str) -> None:
-        """Continue with another model of the same task, where a simulator has several.
+        """Replace the model by another one of the same task, in suites whose models vary.
 
         Args:
-            xml: a recording's model.
-            version: of the simulator that recorded it.
+            xml: MuJoCo XML of the model, as stored with a demonstration.
+            version: version of the simulator that stored it.
         """
         del xml, version
 
     @abstractmethod
     def simulator_state(self) -> np.ndarray:
-        """Everything that :meth:`set_simulator_state` needs to go on from here; after a reset."""
+        """Simulator state for :meth:`set_simulator_state`, float64 [n]; requires a reset."""
 
     @abstractmethod
     def set_simulator_state(self, state: np.ndarray) -> TensorDict:
-        """Continue from a state of any environment of the same task."""
+        """Restore a simulator state of any environment of the same task."""
 
     def set_reset_state(self, state: np.ndarray) -> None:
-        """Let the next reset, and no other, continue from a simulator state.
+        """Make the next reset restore a simulator state; later ones draw initial states again.
 
-        So transforms such as stacks begin there, too. The horizon counts from the episode's start.
+        Unlike :meth:`set_simulator_state`, this resets transforms such as ``CatFrames``, too. The
+        step count of the state is restored, so the horizon includes the steps before it.
+
+        Args:
+            state: float64 [n] from :meth:`simulator_state`.
         """
         self._reset_state = state
 
     def positions(self, state: np.ndarray) -> np.ndarray:
-        """The positions of all joints and free bodies in a simulator state, float64 [nq]."""
+        """Generalized positions ``qpos`` of a simulator state, float64 [nq]."""
         model, _ = self._simulation
         return state[1 : 1 + model.nq]

@@ -1,4 +1,4 @@
-"""Environments by name."""
+"""Factory of environments by the names of suite and task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ibrl_torchrl.envs.metaworld import MetaWorldEnv
 from ibrl_torchrl.envs.robosuite import RobosuiteEnv
 from ibrl_torchrl.errors import UsageError, unknown_name
 
-# A suite's module imports its simulator when the first environment is made, not before.
+# Simulators are imported when the first environment of a suite is created.
 SUITES: dict[str, Callable[..., SparseRewardEnv]] = {
     "metaworld": MetaWorldEnv,
     "robosuite": RobosuiteEnv,
@@ -19,16 +19,23 @@ SUITES: dict[str, Callable[..., SparseRewardEnv]] = {
 
 
 def make_env(suite: str, task: str, *, seed: int | None = None, **kwargs: Any) -> SparseRewardEnv:
-    """Make one environment.
+    """Create an environment by the names of its suite and task.
 
     Args:
         suite: name of the simulator: ``"metaworld"`` or ``"robosuite"``.
         task: name of the task in that suite.
-        seed: seed of the start states; None draws fresh entropy.
-        kwargs: further arguments of the suite's environment.
+        seed: seed of the initial states; default None, entropy of the operating system.
+        kwargs: further arguments of :class:`MetaWorldEnv` or :class:`RobosuiteEnv`.
+
+    Returns:
+        The environment.
 
     Raises:
         UsageError: the suite or the task is unknown, or the simulator is not installed.
+
+    Examples:
+        >>> make_env("robosuite", "Lift", seed=0, horizon=100).action_spec.shape
+        torch.Size([7])
     """
     if suite not in SUITES:
         raise unknown_name("suite", suite, SUITES)
@@ -38,28 +45,33 @@ def make_env(suite: str, task: str, *, seed: int | None = None, **kwargs: Any) -
 def make_env_like(
     env_args: Mapping[str, Any], *, seed: int | None = None, **kwargs: Any
 ) -> SparseRewardEnv:
-    """Make the environment that a file of demonstrations was recorded in.
+    """Create an environment from the metadata of a demonstration file.
 
     Args:
-        env_args: of the file, this package's or robomimic's of a robosuite task; controllers of
-            robosuite 1.4 are translated.
-        seed: seed of the start states; None draws fresh entropy.
-        kwargs: arguments of the suite's environment, instead of the file's.
+        env_args: metadata of a file of this package, or of a robomimic dataset of a robosuite task;
+            controllers of robosuite 1.4 are converted.
+        seed: seed of the initial states; default None, entropy of the operating system.
+        kwargs: arguments of the suite's environment, which override those of the file.
+
+    Returns:
+        The environment.
 
     Raises:
-        UsageError: the file does not say enough, its suite or task is unknown, its simulator is
-            not installed or does not take the arguments.
+        UsageError: the metadata are incomplete, the suite or the task is unknown, or the simulator
+            is not installed or rejects the arguments.
     """
     task, suite = env_args.get("env_name"), env_args.get("type")
     if task is None or suite is None:
-        raise UsageError("the file does not say what it was recorded in (env_args lacks env_name)")
+        raise UsageError("the file does not name its environment: env_args lacks env_name or type")
     settings = dict(env_args.get("env_kwargs", {}))
-    own = env_args.get("ibrl_torchrl", {})
+    wrapper_kwargs = env_args.get("ibrl_torchrl", {})
     if suite == ROBOSUITE:
         suite, settings = "robosuite", {"settings": robosuite_settings(settings)}
     try:
-        return make_env(str(suite), str(task), seed=seed, **{**settings, **own, **kwargs})
+        return make_env(
+            str(suite), str(task), seed=seed, **{**settings, **wrapper_kwargs, **kwargs}
+        )
     except (TypeError, ValueError, KeyError, AssertionError) as error:
-        # The simulator's answer to arguments that it does not know.
+        # Simulators raise various types for invalid arguments.
         reason = " ".join(str(error).split())
-        raise UsageError(f"cannot make {task} as the file describes it: {reason}") from error
+        raise UsageError(f"cannot create {task} from the metadata of the file: {reason}") from error

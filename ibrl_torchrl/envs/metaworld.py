@@ -1,4 +1,4 @@
-"""The 50 Meta-World v3 manipulation tasks as TorchRL environments."""
+"""TorchRL environments of the 50 Meta-World v3 manipulation tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import mujoco
 
 ACTION_SIZE = 4  # hand displacement xyz, gripper effort
-# What Meta-World sees of one instant; an observation holds two and the goal.
+# One frame of Meta-World's observation; an observation consists of two frames and the goal.
 _FRAME = {
     "hand_pos": 3,
     "gripper_opening": 1,
@@ -30,44 +30,44 @@ _FRAME = {
 _PARTS = {**_FRAME, **{f"previous_{name}": size for name, size in _FRAME.items()}, "goal_pos": 3}
 FRAME_SIZE = sum(_FRAME.values())
 PROPRIO_SIZE = 4  # hand xyz, gripper opening: the first entries of a frame
-# The paper's view, as in MoDem; elsewhere cameras stay where Meta-World has them.
+# Viewpoint of the paper and of MoDem; other cameras keep Meta-World's positions.
 CAMERA_POSITIONS = {"corner2": (0.75, 0.075, 0.7)}
 
 
 class MetaWorldEnv(SparseRewardEnv):
-    """One Meta-World v3 task with a sparse reward, see :class:`SparseRewardEnv`.
+    """Meta-World v3 task with a sparse reward, see :class:`SparseRewardEnv`.
 
     A simulator step takes 12.5 ms.
 
     ===========  ====  ============================================================
     key          size  content
     ===========  ====  ============================================================
-    ``state``    39    this frame (18), the frame before (18), goal xyz in metres;
-                       ``state_parts`` names what is in it
+    ``state``    39    current frame (18), previous frame (18), goal xyz in metres;
+                       ``state_parts`` has the names and sizes of its parts
     ``proprio``  4     hand xyz in metres, gripper opening in [0, 1]
-    ``action``   4     hand displacement xyz, gripper effort, each in [-1, 1]
+    ``action``   4     hand displacement xyz, gripper effort, in [-1, 1]
     ===========  ====  ============================================================
 
     The goal's marker is visible in the images.
 
     Args:
         task: name of the task, ``"box-close"`` or ``"box-close-v3"``.
-        action_repeat: simulator steps that one action is held for.
-        horizon: environment steps of an episode.
-        seed: seed of the start states; None draws fresh entropy. The global random states of
-            NumPy and PyTorch are neither read nor changed.
-        cameras: names of cameras to render: ``"corner2"`` (paper: moved to (0.75, 0.075, 0.7)),
-            ``"topview"``, ``"corner"``, ``"corner3"``, ``"corner4"``, ``"behindGripper"``,
-            ``"gripperPOV"``. Default none.
+        action_repeat: simulator steps per action, default 2 (paper).
+        horizon: environment steps per episode, default 100.
+        seed: seed of the initial states; default None, entropy of the operating system. The global
+            random states of NumPy and PyTorch are neither read nor changed.
+        cameras: names of the cameras to render: ``"corner2"`` (paper: moved to
+            (0.75, 0.075, 0.7)), ``"topview"``, ``"corner"``, ``"corner3"``, ``"corner4"``,
+            ``"behindGripper"``, ``"gripperPOV"``. Default none.
         image_size: height and width of the images in pixels, default 96 (paper).
         render_quality: ``"fast"`` (default), ``"shadows"`` or ``"full"``, see ``CameraRig``.
-        device: where the tensors live; the simulator itself runs on the CPU.
+        device: device of the tensors; the simulator itself runs on the CPU.
 
     Raises:
         UsageError: ``task``, a camera or the quality is unknown, metaworld is not installed, or
-            nothing here can render.
+            no OpenGL backend is available.
         ValueError: ``action_repeat``, ``horizon`` or ``image_size`` is below 1, or the product of
-            the first two exceeds the simulator's own limit of 500 steps.
+            the first two exceeds Meta-World's limit of 500 simulator steps.
 
     Examples:
         >>> env = MetaWorldEnv("box-close", seed=0)
@@ -111,17 +111,17 @@ class MetaWorldEnv(SparseRewardEnv):
                 f"{limit}, where Meta-World ends an episode"
             )
 
-        # Meta-World hides the goal unless told otherwise, and clips observations to a space that
-        # it has already cached with the goal hidden.
+        # By default Meta-World hides the goal; it also clips observations to a space that it has
+        # already cached with the goal hidden.
         self._simulator._partially_observable = False
         self._simulator.__dict__.pop("sawyer_observation_space", None)
-        # Goals come from the simulator's own generator; by default from NumPy's global one.
+        # Draw goals from the simulator's generator instead of NumPy's global one.
         self._simulator.seeded_rand_vec = True
         self._simulator._set_task_called = True
 
         for camera, position in CAMERA_POSITIONS.items():
             self._simulator.model.camera(camera).pos[:] = position
-        self._prepare({STATE: sum(_PARTS.values()), PROPRIO: PROPRIO_SIZE}, ACTION_SIZE, seed)
+        self._init_specs({STATE: sum(_PARTS.values()), PROPRIO: PROPRIO_SIZE}, ACTION_SIZE, seed)
 
     @property
     def _simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -129,9 +129,9 @@ class MetaWorldEnv(SparseRewardEnv):
 
     @property
     def env_args(self) -> dict[str, Any]:
-        """What rebuilds this environment, in the layout of robomimic's dataset metadata.
+        """Environment metadata in the layout of robomimic's datasets, JSON-serialisable.
 
-        ``make_env(args["type"], args["env_name"], **args["env_kwargs"])`` makes another one.
+        ``make_env_like(args)`` makes an equal environment.
         """
         return {
             "env_name": self.task,
@@ -147,49 +147,53 @@ class MetaWorldEnv(SparseRewardEnv):
     def _set_seed(self, seed: int | None) -> None:
         self._simulator.np_random = np.random.default_rng(seed)
 
-    def _advance(self, action: np.ndarray) -> bool:
-        # The simulator itself clips the displacement, not the effort.
+    def _step_simulator(self, action: np.ndarray) -> bool:
         self._raw_state, _, _, _, info = self._simulator.step(action)
         return bool(info["success"])
 
-    def _sense(self) -> dict[str, np.ndarray]:
+    def _low_dim_observation(self) -> dict[str, np.ndarray]:
         state = self._raw_state.astype(np.float32)
         return {STATE: state, PROPRIO: state[:PROPRIO_SIZE].copy()}
 
     def _begin_episode(self, layout: np.ndarray | None = None) -> None:
-        """Place robot, objects and goal; ``layout`` repeats an earlier draw, None draws anew."""
+        """Reset robot, objects and goal.
+
+        Args:
+            layout: object and goal positions of an earlier reset (Meta-World's ``_last_rand_vec``);
+                None draws new ones.
+        """
         import mujoco
 
         simulator = self._simulator
         if layout is not None:
             simulator._last_rand_vec = layout
-        # Tasks read body positions that are up to date only once the simulator has run with the
-        # bodies in their new place. So, like Meta-World, place everything twice; unlike it, keep
-        # the draw for the second time, and forget the last episode before the first.
+        # Tasks read body positions, which are stale until the simulator has run with the bodies at
+        # their new positions. Like Meta-World, reset twice; unlike it, repeat the same draw the
+        # second time, and clear the previous episode's data first.
         for draw in (layout is None, False):
             simulator._freeze_rand_vec = not draw
             mujoco.mj_resetData(simulator.model, simulator.data)
             simulator.reset_model()
-        # window-close opens its window last of all. Without this the first observation shows it
-        # 20 cm away from where it is; a step with a zero action would do, but let time pass.
+        # window-close moves its window at the end of its reset. Without a forward pass the first
+        # observation has it 20 cm off; a step with a zero action would advance the time.
         mujoco.mj_forward(simulator.model, simulator.data)
         simulator.curr_path_length = 0
         frame = simulator._get_curr_obs_combined_no_goal()
-        self._read_state(previous_frame=frame)
+        self._update_raw_state(previous_frame=frame)
 
-    def _read_state(self, previous_frame: np.ndarray) -> None:
+    def _update_raw_state(self, previous_frame: np.ndarray) -> None:
         simulator = self._simulator
         simulator._prev_obs = previous_frame
         space = simulator.sawyer_observation_space
         self._raw_state = np.clip(simulator._get_obs(), space.low, space.high)
 
     def simulator_state(self) -> np.ndarray:
-        """Everything that :meth:`set_simulator_state` needs to go on from here; after a reset.
+        """Simulator state for :meth:`set_simulator_state`; requires a reset.
 
         Returns:
-            float64 [n]: time, qpos and qvel first, as robomimic stores them; then the rest of
-            MuJoCo's state, the previous frame, the steps taken in this episode, and the draw that
-            placed the objects. ``n`` depends on the task only.
+            float64 [n]: time, qpos and qvel, as in robomimic's datasets; the rest of MuJoCo's
+            state; the previous frame; the number of steps in this episode; and the random vector
+            of object and goal positions. ``n`` depends on the task only.
         """
         import mujoco
 
@@ -201,19 +205,19 @@ class MetaWorldEnv(SparseRewardEnv):
         return np.concatenate([physics, previous_frame, [self._elapsed], simulator._last_rand_vec])
 
     def set_simulator_state(self, state: np.ndarray) -> TensorDict:
-        """Continue from a state of any environment of the same task and action repeat.
+        """Restore a simulator state of any environment of the same task and action repeat.
 
-        The same actions then give the same observations, bit for bit on the same machine. The
-        start states of later resets are left as they were.
+        The same actions then lead to bit-identical observations on the same machine. The random
+        generator of later resets is not affected.
 
         Args:
             state: float64 [n] from :meth:`simulator_state`.
 
         Returns:
-            The observation there, as :meth:`reset` returns it.
+            Observation of that state, with the entries of :meth:`reset`.
 
         Raises:
-            ValueError: ``state`` has another size than this task's.
+            ValueError: ``state`` does not have the task's size.
         """
         import mujoco
 
@@ -231,16 +235,16 @@ class MetaWorldEnv(SparseRewardEnv):
         self._begin_episode(layout)
         mujoco.mj_setState(simulator.model, simulator.data, physics, signature)
         mujoco.mj_forward(simulator.model, simulator.data)
-        # The solver's warm start is part of the state, and forward has just overwritten it.
+        # The solver's warm start is part of the state; mj_forward has overwritten it.
         mujoco.mj_setState(simulator.model, simulator.data, physics, signature)
         self._elapsed = int(elapsed.item())
         simulator.curr_path_length = self._elapsed * self.action_repeat
-        self._read_state(previous_frame)
-        return self._complete_done(self.full_done_spec, self._observed())
+        self._update_raw_state(previous_frame)
+        return self._complete_done(self.full_done_spec, self._observation_tensordict())
 
 
 def _physics_signature() -> int:
-    """The parts of MuJoCo's state that Meta-World ever changes."""
+    """Bit mask of the parts of MuJoCo's state that Meta-World changes."""
     from mujoco import mjtState
 
     return int(

@@ -1,4 +1,4 @@
-"""Camera images of a MuJoCo simulation, without a screen."""
+"""Headless rendering of MuJoCo cameras."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RenderQuality:
-    """What a renderer spends its time on; None leaves the model's own setting.
+    """Rendering options; None keeps the model's setting.
 
     Attributes:
-        shadows: draw shadows.
-        reflections: draw reflections in mirroring materials.
-        samples: multisampling of edges, 0 for none.
-        shadow_map: side of the shadow map in pixels.
+        shadows: render shadows.
+        reflections: render reflections of reflective materials.
+        samples: samples of multisample anti-aliasing, 0 for none.
+        shadow_map: height and width of the shadow map in pixels.
     """
 
     shadows: bool = True
@@ -38,7 +38,7 @@ class RenderQuality:
     shadow_map: int | None = None
 
 
-# Demonstrations, BC and RL must see the same: the name is stored with all three.
+# Demonstrations, BC and RL need equal images, so all three store the name of the quality.
 QUALITIES = {
     "fast": RenderQuality(shadows=False, reflections=False, samples=0),
     "shadows": RenderQuality(samples=0, shadow_map=512),
@@ -49,21 +49,21 @@ QUALITIES = {
 class CameraRig:
     """Cameras of one simulation, rendered at one size and quality.
 
-    Works headless, by EGL (Debian: libegl1) or OSMesa (libosmesa6); the environment variable
-    ``MUJOCO_GL`` chooses, by default the first of the two that works. Several rigs can live in one
-    process, and show one model at several qualities.
+    Renders headless with EGL (Debian: libegl1) or OSMesa (libosmesa6); the environment variable
+    ``MUJOCO_GL`` selects the backend, by default the first of the two that works. One process can
+    have several rigs, also of one model at several qualities.
 
     Args:
-        model: the simulation's model; its rendering options are left as they are.
+        model: model of the simulation; its rendering options are not changed.
         cameras: names of cameras in the model.
         size: height and width of the images in pixels.
         quality: name of a :class:`RenderQuality` in ``QUALITIES``: ``"fast"``, ``"shadows"`` or
             ``"full"``, the model's own.
-        hidden_groups: groups of geometry to leave out, such as what only collides.
+        hidden_groups: geom groups that are not rendered, such as collision geoms.
 
     Raises:
-        UsageError: a camera or the quality is unknown, or nothing here can render.
-        ValueError: ``size`` is less than one.
+        UsageError: a camera or the quality is unknown, or no OpenGL backend is available.
+        ValueError: ``size`` is below 1.
     """
 
     def __init__(
@@ -85,22 +85,29 @@ class CameraRig:
             if camera not in names:
                 raise unknown_name("camera", camera, names)
         self._quality = QUALITIES[quality]
-        with _lent(model, self._quality, size):
-            self._renderer = _renderer(model, size)
-        # At exit, contexts must go before MuJoCo ends OpenGL; what is registered last goes first.
-        atexit.register(_close, weakref.ref(self._renderer))
-        self._shown = mujoco.MjvOption()
-        self._shown.geomgroup[[*hidden_groups]] = 0
+        with _context_settings(model, self._quality, size):
+            self._renderer = _create_renderer(model, size)
+        # OpenGL contexts have to be freed before MuJoCo's exit handler terminates OpenGL; handlers
+        # run in reverse order of registration.
+        atexit.register(_close_renderer, weakref.ref(self._renderer))
+        self._scene_option = mujoco.MjvOption()
+        self._scene_option.geomgroup[[*hidden_groups]] = 0
         self._upside_down = {name: _is_upside_down(model, name) for name in cameras}
 
     def render(self, data: mujoco.MjData) -> dict[str, Tensor]:
-        """Images uint8 [3, H, W] of all cameras, right side up.
+        """Render all cameras.
 
-        A fixed camera that the model mounts upside down gives an image turned by half a circle.
+        Images of fixed cameras that the model mounts upside down are rotated by 180 degrees.
+
+        Args:
+            data: state of the simulation.
+
+        Returns:
+            RGB images by camera, uint8 [3, H, W], upright.
         """
         images = {}
         for camera, upside_down in self._upside_down.items():
-            self._renderer.update_scene(data, camera, self._shown)
+            self._renderer.update_scene(data, camera, self._scene_option)
             self._set_flags()
             image = self._renderer.render()
             image = image[::-1, ::-1] if upside_down else image
@@ -108,7 +115,7 @@ class CameraRig:
         return images
 
     def close(self) -> None:
-        """Free the OpenGL context."""
+        """Release the OpenGL context."""
         self._renderer.close()
 
     def _set_flags(self) -> None:
@@ -119,28 +126,30 @@ class CameraRig:
 
 
 @contextmanager
-def _lent(model: mujoco.MjModel, quality: RenderQuality, size: int) -> Iterator[None]:
-    """Lend a model settings while its OpenGL context is made, which reads them there and then."""
-    shown, buffer = model.vis.quality, model.vis.global_
-    own = shown.offsamples, shown.shadowsize, buffer.offwidth, buffer.offheight
+def _context_settings(model: mujoco.MjModel, quality: RenderQuality, size: int) -> Iterator[None]:
+    """Set a model's options temporarily, for the creation of an OpenGL context that reads them."""
+    options, buffer = model.vis.quality, model.vis.global_
+    samples, shadow_map = options.offsamples, options.shadowsize
+    width, height = buffer.offwidth, buffer.offheight
     if quality.samples is not None:
-        shown.offsamples = quality.samples
+        options.offsamples = quality.samples
     if quality.shadow_map is not None:
-        shown.shadowsize = quality.shadow_map
-    buffer.offwidth, buffer.offheight = max(size, own[2]), max(size, own[3])
+        options.shadowsize = quality.shadow_map
+    buffer.offwidth, buffer.offheight = max(size, width), max(size, height)
     try:
         yield
     finally:
-        shown.offsamples, shown.shadowsize, buffer.offwidth, buffer.offheight = own
+        options.offsamples, options.shadowsize = samples, shadow_map
+        buffer.offwidth, buffer.offheight = width, height
 
 
-def _close(renderer: weakref.ref[mujoco.Renderer]) -> None:
-    if (alive := renderer()) is not None:
-        alive.close()
+def _close_renderer(renderer: weakref.ref[mujoco.Renderer]) -> None:
+    if (referent := renderer()) is not None:
+        referent.close()
 
 
 def _is_upside_down(model: mujoco.MjModel, camera: str) -> bool:
-    """Whether a camera fixed in the world has its upper edge downward."""
+    """Whether the up vector of a camera fixed in the world points downward."""
     import mujoco
 
     index = model.camera(camera).id
@@ -151,17 +160,18 @@ def _is_upside_down(model: mujoco.MjModel, camera: str) -> bool:
     return bool(up[2] < -1e-6)
 
 
-def _renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
+def _create_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
+    """Create a renderer with the first OpenGL backend that works."""
     import mujoco
 
     failures = []
     for backend in [os.environ["MUJOCO_GL"]] if os.environ.get("MUJOCO_GL") else ["egl", "osmesa"]:
         try:
-            # MuJoCo chooses its backend when it is first imported, which may long have happened,
-            # and without MUJOCO_GL it chooses one that needs a screen.
+            # MuJoCo selects its backend when it is first imported, possibly before this, and without
+            # MUJOCO_GL it selects one that needs a display.
             mujoco.gl_context.GLContext = import_module(f"mujoco.{backend}").GLContext
             return mujoco.Renderer(model, size, size)
-        except Exception as error:  # each backend fails in its own way
+        except Exception as error:  # backends raise various types
             failures.append(f"{backend}: {' '.join(str(error).split()) or type(error).__name__}")
     raise UsageError(
         "cannot render images: install libegl1 or libosmesa6 (Debian's names) and set "

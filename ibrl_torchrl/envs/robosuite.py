@@ -1,4 +1,4 @@
-"""The manipulation tasks of robosuite 1.5 as TorchRL environments."""
+"""TorchRL environments of robosuite 1.5's manipulation tasks."""
 
 from __future__ import annotations
 
@@ -23,51 +23,52 @@ from ibrl_torchrl.keys import PROPRIO, STATE
 if TYPE_CHECKING:
     import mujoco
 
-# What an arm feels of itself, in the order of the original code's states.
+# Sensors of an arm's proprioception.
 _PROPRIO = re.compile(r"robot\d+_(\w+_)?(eef_pos|eef_quat|gripper_qpos)")
-# Every environment starts from one model (Lift draws its cube's size when a model is made), so
-# that a seed alone fixes a start state.
+# robosuite randomises some models when they are created (the cube size of Lift). With one seed for
+# all models, an initial state depends on the environment's seed alone.
 _MODEL_SEED = 0
 
 
 class RobosuiteEnv(SparseRewardEnv):
-    """One robosuite task with a sparse reward, see :class:`SparseRewardEnv`.
+    """robosuite task with a sparse reward, see :class:`SparseRewardEnv`.
 
-    Panda arms follow position and rotation deltas at 20 Hz: an action of 1 asks for 5 cm or
-    0.5 rad (robosuite's OSC_POSE, as in robomimic's data).
+    Panda arms are controlled by position and rotation deltas at 20 Hz: an action of 1 is a delta
+    of 5 cm or 0.5 rad (robosuite's OSC_POSE, as in robomimic's datasets).
 
     ===========  ============================================================
     key          content
     ===========  ============================================================
-    ``state``    ``proprio``, then robosuite's object state; 19 numbers for Lift,
-                 23 for PickPlaceCan and NutAssemblySquare; ``state_parts`` names them
-    ``proprio``  9 an arm: end effector xyz in metres and xyzw quaternion, positions
+    ``state``    ``proprio``, then robosuite's object state; size 19 for Lift, 23 for
+                 PickPlaceCan and NutAssemblySquare; ``state_parts`` has the names
+                 and sizes of its parts
+    ``proprio``  per arm 9: end effector xyz in metres and quaternion xyzw, positions
                  of the 2 fingers in metres
-    ``action``   7 an arm: displacement xyz, rotation vector, gripper (1 closes)
+    ``action``   per arm 7: displacement xyz, rotation vector, gripper (1 closes)
     ===========  ============================================================
 
-    Observations are functions of the simulator's state alone: all of them are read after the last
-    physics step of a control step. (robosuite's own lag by one physics step, and where an object is
-    seen from the end effector, by a whole control step.)
+    Observations are functions of the simulator state alone: all sensors are read after the last
+    physics step of a control step. (In robosuite itself they lag by one physics step, and object
+    poses relative to the end effector by a control step.)
 
     Args:
-        task: robosuite's name: ``"Lift"``, ``"PickPlaceCan"``, ``"NutAssemblySquare"``,
-            ``"TwoArmTransport"``, ``"ToolHang"``, or any other.
-        action_repeat: control steps that one action is held for.
-        horizon: environment steps of an episode.
-        seed: seed of the start states; None draws fresh entropy. The global random states of
-            NumPy and PyTorch are neither read nor changed.
-        cameras: names of cameras to render: ``"agentview"``, ``"robot0_eye_in_hand"``,
+        task: robosuite's name of the task: ``"Lift"``, ``"PickPlaceCan"``,
+            ``"NutAssemblySquare"``, ``"TwoArmTransport"``, ``"ToolHang"``, or any other.
+        action_repeat: control steps per action, default 1.
+        horizon: environment steps per episode, default 200.
+        seed: seed of the initial states; default None, entropy of the operating system. The global
+            random states of NumPy and PyTorch are neither read nor changed.
+        cameras: names of the cameras to render: ``"agentview"``, ``"robot0_eye_in_hand"``,
             ``"frontview"``, ``"birdview"``, ... Default none.
         image_size: height and width of the images in pixels, default 96 (paper).
         render_quality: ``"fast"`` (default), ``"shadows"`` or ``"full"``, see ``CameraRig``.
         settings: further arguments of ``robosuite.make``, such as ``robots`` or
-            ``controller_configs``; what a dataset's ``env_kwargs`` say is set here.
-        device: where the tensors live; the simulator itself runs on the CPU.
+            ``controller_configs``, for example a dataset's ``env_kwargs``.
+        device: device of the tensors; the simulator itself runs on the CPU.
 
     Raises:
         UsageError: ``task``, a camera or the quality is unknown, robosuite is not installed, or
-            nothing here can render.
+            no OpenGL backend is available.
         ValueError: ``action_repeat``, ``horizon`` or ``image_size`` is below 1.
 
     Examples:
@@ -77,7 +78,7 @@ class RobosuiteEnv(SparseRewardEnv):
     """
 
     default_camera = "agentview"
-    hidden_groups = (0,)  # shapes that collide
+    hidden_groups = (0,)  # collision geoms
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class RobosuiteEnv(SparseRewardEnv):
             render_quality=render_quality,
             device=device,
         )
-        robosuite = _robosuite()
+        robosuite = _import_robosuite()
         from ibrl_torchrl.envs.robosuite_control import FastOSC
 
         if task not in robosuite.ALL_ENVIRONMENTS:
@@ -108,7 +109,7 @@ class RobosuiteEnv(SparseRewardEnv):
         self.task = task
         self._settings = {
             "robots": ["Panda"] * (2 if task.startswith("TwoArm") else 1),
-            "controller_configs": _deltas(robosuite),
+            "controller_configs": _world_frame_osc(robosuite),
             "control_freq": 20,
             **(settings or {}),
         }
@@ -121,20 +122,21 @@ class RobosuiteEnv(SparseRewardEnv):
             use_camera_obs=False,
             reward_shaping=False,
             ignore_done=True,
-            hard_reset=False,  # 4 ms instead of 700, and the same physics
+            hard_reset=False,  # 4 ms instead of 700 ms, with the same physics
             lite_physics=True,
             seed=_MODEL_SEED,
         )
-        # Of one instance, not of classes that others use, too. Observations are read by `_sense`.
+        # Patch the instance only: other code may use robosuite's classes. Observations are read
+        # in `_low_dim_observation` instead.
         self._simulator._pre_action = FastOSC(self._simulator)
         self._simulator._update_observables = lambda force=False: None
         self._simulator._get_observations = lambda force_update=False: {}
         self._simulator.reset()
-        # MuJoCo only knows the text of the model it made last, which is still ours.
+        # MuJoCo only keeps the XML of the model compiled last, which is still this one.
         self._model_xml: str = self._simulator.sim.model.get_xml()
         self.state_parts = {name: np.size(value) for name, value in self._read_sensors().items()}
-        sizes = {key: len(values) for key, values in self._sense().items()}
-        self._prepare(sizes, self._simulator.action_dim, seed)
+        sizes = {key: len(values) for key, values in self._low_dim_observation().items()}
+        self._init_specs(sizes, self._simulator.action_dim, seed)
 
     @property
     def _simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -142,10 +144,10 @@ class RobosuiteEnv(SparseRewardEnv):
 
     @property
     def env_args(self) -> dict[str, Any]:
-        """What rebuilds this environment, in the layout of robomimic's dataset metadata.
+        """Environment metadata in the layout of robomimic's datasets, JSON-serialisable.
 
-        ``make_env_like(args)`` makes another one, robomimic a ``EnvRobosuite``. Arguments of this
-        class are under ``"ibrl_torchrl"``.
+        ``make_env_like(args)`` makes an equal environment, robomimic an ``EnvRobosuite``. Arguments
+        of this class are under ``"ibrl_torchrl"``.
         """
         return {
             "env_name": self.task,
@@ -161,25 +163,25 @@ class RobosuiteEnv(SparseRewardEnv):
         }
 
     def close(self, **kwargs: Any) -> None:
-        """Free the simulation and the renderers."""
+        """Release the simulation and the renderers."""
         super().close(**kwargs)
         self._simulator.close()
-        # Its views would keep the simulation in memory.
+        # The controller's NumPy views would keep the simulation in memory.
         self._simulator.__dict__.pop("_pre_action", None)
 
     def _set_seed(self, seed: int | None) -> None:
-        # The samplers of start states hold this very generator.
+        # The samplers of initial states share this generator object.
         self._simulator.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
     def _begin_episode(self) -> None:
         self._simulator.reset()
 
-    def _advance(self, action: np.ndarray) -> bool:
+    def _step_simulator(self, action: np.ndarray) -> bool:
         import mujoco
 
         self._simulator.step(action)
-        # After a physics step, joints have moved and bodies have not. A full forward pass would
-        # put them right, too, but also change what the solver starts from.
+        # After a physics step, joint positions are up to date and body poses are not. A full
+        # forward pass would update them, too, but change the solver's warm start.
         model, data = self._simulation
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
@@ -189,7 +191,7 @@ class RobosuiteEnv(SparseRewardEnv):
     def _is_solved(self) -> bool:
         return bool(self._simulator._check_success())
 
-    def _sense(self) -> dict[str, np.ndarray]:
+    def _low_dim_observation(self) -> dict[str, np.ndarray]:
         values = self._read_sensors()
         proprio = [value for name, value in values.items() if _PROPRIO.fullmatch(name)]
         return {
@@ -198,10 +200,10 @@ class RobosuiteEnv(SparseRewardEnv):
         }
 
     def _read_sensors(self) -> dict[str, np.ndarray]:
-        """What arms feel, then what there is of objects, by robosuite's names."""
+        """Values of the proprioceptive sensors, then of the object sensors, by name."""
         observables = self._simulator._observables
         values: dict[str, np.ndarray] = {}
-        # Some sensors read values of others that come after them, hence the second time.
+        # Some sensors depend on values of later ones, hence the second pass.
         for _ in range(2):
             for name, observable in observables.items():
                 if observable.modality == "object" or _PROPRIO.fullmatch(name):
@@ -216,21 +218,21 @@ class RobosuiteEnv(SparseRewardEnv):
 
     @property
     def model_xml(self) -> str:
-        """The model in MuJoCo's XML, as robomimic's files keep it beside each demonstration."""
+        """MuJoCo XML of the model, which robomimic's datasets store with each demonstration."""
         return self._model_xml
 
     def load_model(self, xml: str, version: str = "1.5") -> None:
-        """Continue with another model of the same task; a reset has to follow.
+        """Replace the model by another one of the same task; a reset has to follow.
 
-        Recordings keep their model because robosuite varies it: the size of Lift's cube.
+        Demonstrations store their model because robosuite randomises it: the cube size of Lift.
 
         Args:
-            xml: as :attr:`model_xml` gives it, on this machine or another.
-            version: of robosuite that wrote it. Models of 1.4 and earlier do not fit 1.5; of them,
-                the sizes of objects are taken.
+            xml: MuJoCo XML as in :attr:`model_xml`, from this machine or another.
+            version: version of robosuite that wrote it, default 1.5. Models of 1.4 and earlier are
+                incompatible with 1.5; only the sizes of their objects are copied.
 
         Raises:
-            ValueError: MuJoCo cannot make a model of it, or it is one of another task.
+            ValueError: MuJoCo cannot compile the model, or it belongs to another task.
         """
         if xml == self._model_xml:
             return
@@ -238,29 +240,31 @@ class RobosuiteEnv(SparseRewardEnv):
             self._resize_objects(xml)
             return
         simulator = self._simulator
-        self._require_fitting(xml)
-        # Only with hard resets does robosuite tell its sensors of a new simulation.
+        self._check_model(xml)
+        # robosuite connects its sensors to the new simulation only in hard resets.
         simulator.hard_reset = True
         simulator.reset_from_xml_string(xml)
         simulator.hard_reset = False
         self._model_xml = xml
-        self._make_rig()
+        self._create_rig()
 
-    def _require_fitting(self, xml: str) -> None:
+    def _check_model(self, xml: str) -> None:
+        """Raise ValueError unless this is a model of the task."""
         import mujoco
 
         try:
             model = mujoco.MjModel.from_xml_string(self._simulator.edit_model_xml(xml))
-        except Exception as error:  # XML and MuJoCo each have their own
+        except Exception as error:  # the XML parser and MuJoCo raise different types
             reason = " ".join(str(error).split())
             raise ValueError(f"not a model for robosuite 1.5: {reason}") from error
-        own, _ = self._simulation
-        found, expected = (model.nq, model.nv, model.nu), (own.nq, own.nv, own.nu)
-        if found != expected:
-            raise ValueError(f"a model of {self.task} has sizes {expected}, found {found}")
+        current, _ = self._simulation
+        sizes = model.nq, model.nv, model.nu
+        expected = current.nq, current.nv, current.nu
+        if sizes != expected:
+            raise ValueError(f"a model of {self.task} has sizes {expected}, found {sizes}")
 
     def _resize_objects(self, xml: str) -> None:
-        """Take the sizes of boxes that move freely from another model."""
+        """Copy the sizes of boxes with a free joint from another model."""
         model, _ = self._simulation
         names = {model.geom(index).name for index in range(model.ngeom)}
         for body in ElementTree.fromstring(xml).iter("body"):
@@ -272,7 +276,7 @@ class RobosuiteEnv(SparseRewardEnv):
                     model.geom(geom.get("name")).size[:] = size
 
     def simulator_state(self) -> np.ndarray:
-        """The state as robomimic's files have it; after a reset.
+        """Simulator state in the layout of robomimic's datasets; requires a reset.
 
         Returns:
             float64 [1 + nq + nv]: time in seconds, qpos, qvel.
@@ -280,22 +284,22 @@ class RobosuiteEnv(SparseRewardEnv):
         return self._simulator.sim.get_state().flatten()
 
     def set_simulator_state(self, state: np.ndarray) -> TensorDict:
-        """Continue from a state of any environment of the same task.
+        """Restore a simulator state of any environment of the same task.
 
-        Observations there are the same. The same actions lead to the same observations, within
-        1e-4, from the first state of an episode; from others they do not quite, since robosuite's
-        controllers remember more than a state holds. Nor does a state tell which of several objects
-        a task has drawn, such as ``"PickPlaceSingle"``. The start states of later resets are left
-        as they were.
+        Observations are restored exactly. From the initial state of an episode the same actions
+        lead to the same observations within 1e-4; from later states differences are larger, since
+        robosuite's controllers have memory that is not part of the state. Neither is the choice
+        among several objects, as in ``"PickPlaceSingle"``. The random generator of later resets is
+        not affected.
 
         Args:
-            state: float64 [1 + nq + nv] from :meth:`simulator_state` or a robomimic file.
+            state: float64 [1 + nq + nv] from :meth:`simulator_state` or a robomimic dataset.
 
         Returns:
-            The observation there, as :meth:`reset` returns it, and whether it is a success.
+            Observation of that state, with the entries of :meth:`reset` and its ``success``.
 
         Raises:
-            ValueError: ``state`` has another size than this task's.
+            ValueError: ``state`` does not have the task's size.
         """
         simulator, (model, _) = self._simulator, self._simulation
         if np.shape(state) != (1 + model.nq + model.nv,):
@@ -303,7 +307,7 @@ class RobosuiteEnv(SparseRewardEnv):
                 f"a simulator state of {self.task} has shape {(1 + model.nq + model.nv,)}, "
                 f"found {np.shape(state)}"
             )
-        simulator.deterministic_reset = True  # forget the last episode, draw nothing
+        simulator.deterministic_reset = True  # without random draws
         simulator.reset()
         simulator.deterministic_reset = False
         simulator.sim.set_state_from_flattened(np.array(state, dtype=np.float64))
@@ -314,27 +318,29 @@ class RobosuiteEnv(SparseRewardEnv):
                 controller.update_initial_joints(simulator.sim.data.qpos[controller.qpos_index])
         seconds = float(state[0])
         self._elapsed = round(seconds * simulator.control_freq / self.action_repeat)
-        return self._complete_done(self.full_done_spec, self._observed(self._is_solved()))
+        return self._complete_done(
+            self.full_done_spec, self._observation_tensordict(self._is_solved())
+        )
 
 
-def _robosuite() -> ModuleType:
-    """robosuite, which on import logs what only its developers need and chooses a renderer."""
-    before, disabled = os.environ.get("MUJOCO_GL"), logging.root.manager.disable
+def _import_robosuite() -> ModuleType:
+    """Import robosuite without its log messages and without its change of ``MUJOCO_GL``."""
+    backend, disabled = os.environ.get("MUJOCO_GL"), logging.root.manager.disable
     logging.disable(max(disabled, logging.WARNING))
     try:
         module = require_extra("robosuite", "robosuite")
     finally:
         logging.disable(disabled)
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
-    if before is None:
+    if backend is None:
         os.environ.pop("MUJOCO_GL", None)
     else:
-        os.environ["MUJOCO_GL"] = before
+        os.environ["MUJOCO_GL"] = backend
     return module
 
 
-def _deltas(robosuite: ModuleType) -> dict[str, Any]:
-    """Operational space control of arms by deltas in the world's frame."""
+def _world_frame_osc(robosuite: ModuleType) -> dict[str, Any]:
+    """Configuration of operational space control (OSC) by deltas in the world frame."""
     config = robosuite.load_composite_controller_config(controller="BASIC")
     arm = config["body_parts"]["right"] | {"input_ref_frame": "world"}
     return {**config, "body_parts": {"right": arm}}

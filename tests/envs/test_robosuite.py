@@ -268,11 +268,11 @@ def test_absolute_control_is_recognised():
         ({"env_name": "Lft", "type": 1}, "unknown robosuite task 'Lft'; did you mean Lift"),
         (
             {"env_name": "Lift", "type": 1, "env_kwargs": {"robots": ["Panda"], "glue": 1}},
-            "cannot make Lift as the file describes it: .*glue",
+            "cannot create Lift from the metadata of the file: .*glue",
         ),
         (
             {"env_name": "Lift", "type": 1, "env_kwargs": {"robots": ["Pando"]}},
-            "cannot make Lift as the file describes it: .*Pando",
+            "cannot create Lift from the metadata of the file: .*Pando",
         ),
     ],
 )
