@@ -130,7 +130,7 @@ def test_the_imitation_policy_is_in_no_optimizer():
 
 
 class ThreeTermLoss(LossModule):
-    """Loss of three terms, as SAC's: critic, actor and temperature; the actor has no target."""
+    """Loss of three terms, as SAC's: critic, actor, temperature; no term names the actor target."""
 
     qvalue_network: TensorDictModule
     qvalue_network_params: TensorDictParams
@@ -141,11 +141,9 @@ class ThreeTermLoss(LossModule):
 
     def __init__(self):
         super().__init__()
-        for name, create_target in (("qvalue", True), ("actor", False)):
+        for name in ("qvalue", "actor"):
             network = TensorDictModule(nn.Linear(2, 1), ["state"], [name])
-            self.convert_to_functional(
-                network, f"{name}_network", create_target_params=create_target
-            )
+            self.convert_to_functional(network, f"{name}_network", create_target_params=True)
         self.log_alpha = nn.Parameter(torch.tensor(0.0))
 
     def _network_loss(self, name, batch):
@@ -189,7 +187,7 @@ class RandomReplay:
         pass
 
 
-def test_every_term_of_a_loss_has_an_optimizer_and_its_targets():
+def test_every_term_of_a_loss_has_an_optimizer_and_moves_the_targets_it_names():
     learner = make_three_terms()
     loss = learner.loss
     before = {key: value.clone() for key, value in loss.state_dict().items() if "device" not in key}
@@ -201,7 +199,12 @@ def test_every_term_of_a_loss_has_an_optimizer_and_its_targets():
     ]
     after = loss.state_dict()
     changed = {key for key in before if not torch.equal(before[key], after[key])}
-    assert changed == before.keys()  # online networks, the critic's target and the temperature
+    unnamed = {key for key in before if key.startswith("target_actor_network")}
+    assert len(unnamed) == 2 and changed == before.keys() - unnamed
+    for key in (("module", "weight"), ("module", "bias")):  # moved by tau, not copied
+        assert not torch.equal(
+            loss.target_qvalue_network_params[key], loss.qvalue_network_params[key]
+        )
     assert loss.log_alpha.item() == pytest.approx(LR, rel=1e-4)
     steps = {
         name: [int(state["step"]) for state in optimizer.state_dict()["state"].values()]
@@ -217,9 +220,14 @@ def test_a_restored_learner_continues_every_term(tmp_path):
     state = learner.state_dict()
     torch.save(state, tmp_path / "state.pt")
     restored.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True), tmp_path)
-    for each in (learner, restored):
+    networks_alone = make_three_terms()
+    networks_alone.loss.load_state_dict(state["loss"])
+    for each in (learner, restored, networks_alone):
         torch.manual_seed(2)
         each.round(RandomReplay(), CPU)
+    for name, optimizer in learner.optimizers.items():  # the state of every optimizer matters
+        (group,), (other,) = optimizer.param_groups, networks_alone.optimizers[name].param_groups
+        assert not any(map(torch.equal, group["params"], other["params"]))
     for key, value in learner.loss.state_dict().items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, restored.loss.state_dict()[key]), key
