@@ -167,8 +167,8 @@ def _create_renderer(model: mujoco.MjModel, size: int) -> mujoco.Renderer:
     failures = []
     for backend in [os.environ["MUJOCO_GL"]] if os.environ.get("MUJOCO_GL") else ["egl", "osmesa"]:
         try:
-            # MuJoCo selects its backend when it is first imported, possibly before this, and without
-            # MUJOCO_GL it selects one that needs a display.
+            # MuJoCo selects its backend when it is first imported, possibly before this call, and
+            # without MUJOCO_GL it selects one that needs a display.
             mujoco.gl_context.GLContext = import_module(f"mujoco.{backend}").GLContext
             return mujoco.Renderer(model, size, size)
         except Exception as error:  # backends raise various types
