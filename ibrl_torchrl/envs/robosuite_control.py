@@ -88,7 +88,7 @@ def _supported_arms(simulator: Any) -> list[_Arm]:
         for name, part in robot.part_controllers.items():
             if not robot._enabled_parts.get(name):
                 return []
-            actuators = robot._ref_actuators_indices_dict[name]
+            actuators = robot._ref_actuators_indexes_dict[name]
             if type(part) is OperationalSpaceController and _is_supported(part, actuators):
                 arms.append(_Arm(part, actuators))
             elif type(part) is not SimpleGripController or part.interpolator is not None:
