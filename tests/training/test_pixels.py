@@ -92,6 +92,7 @@ def run_dir(tmp_path_factory):
     return train(tmp_path_factory.mktemp("pixels") / "run")
 
 
+@pytest.mark.slow
 def test_a_run_from_pixels_is_reproducible(run_dir, tmp_path):
     again = train(tmp_path / "again")
     for name in ("train.csv", "eval.csv", "evaluation.csv"):
@@ -151,12 +152,14 @@ def test_demonstrations_without_images_are_refused(run_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_rl_from_states_with_an_imitation_policy_from_pixels(tmp_path):
     """As in the paper's state runs; the replay stores no images then."""
     run = train(tmp_path / "run", "algo.encoder=null")
     assert any(row["loss_qvalue"] for row in rows(run / "train.csv"))
 
 
+@pytest.mark.slow
 def test_proprioception_several_cameras_and_stacks_compose(tmp_path):
     more = ["task.cameras=[corner2,gripperPOV]", "task.frame_stack=2", "replay.storage=memmap"]
     more += ["algo.encoder.proprio=true", "algo.actor.head=spatial"]
@@ -168,6 +171,7 @@ def test_proprioception_several_cameras_and_stacks_compose(tmp_path):
     assert image.shape[1:] == (6, 32, 32)
 
 
+@pytest.mark.slow
 def test_imitation_selects_its_best_weights(tmp_path, capsys):
     overrides = [o for o in TINY if not o.startswith(("algo", "replay", "total", "log"))]
     overrides = [o for o in overrides if not o.startswith(("eval.every", "eval.episodes"))]
