@@ -1,4 +1,4 @@
-"""Meta-World's own scripted policies."""
+"""Scripted policies of Meta-World tasks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ibrl_torchrl.keys import ACTION, STATE
 
 
 class MetaWorldExpert(TensorDictModuleBase):
-    """Meta-World's own scripted policy of one task.
+    """Scripted policy that Meta-World provides for a task.
 
-    Reads ``state``, float32 [*, 39] with the goal visible, and writes ``action``, float32 [*, 4]
-    in [-1, 1]. It keeps no memory of an episode. The noise comes from a generator of its own.
+    Reads ``state``, float32 [*, 39] including the goal, and writes ``action``, float32 [*, 4] in
+    [-1, 1]. Actions depend on the current state alone. The noise has its own generator; the global
+    random states are not used.
 
     Args:
         task: name of the task, ``"box-close"`` or ``"box-close-v3"``.
-        noise: standard deviation of the Gaussian noise added to each action.
-        seed: seed of that noise.
+        noise: standard deviation of the Gaussian noise added to each action, default 0.
+        seed: seed of the noise, default 0.
 
     Raises:
         UsageError: the task is unknown, or metaworld is not installed.
@@ -49,7 +50,7 @@ class MetaWorldExpert(TensorDictModuleBase):
         state = tensordict.get(STATE)
         rows = state.detach().cpu().numpy().reshape(-1, state.shape[-1])
         with warnings.catch_warnings():
-            # Meta-World warns of every action that it is about to clip; clipping is what we want.
+            # Meta-World warns of each action outside its bounds; actions are clipped below.
             warnings.simplefilter("ignore")
             actions = np.stack([self._policy.get_action(row) for row in rows])
         if self.noise:

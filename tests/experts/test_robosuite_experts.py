@@ -1,3 +1,5 @@
+"""Scripted experts of robosuite tasks."""
+
 import math
 
 import numpy as np
@@ -10,7 +12,7 @@ from ibrl_torchrl.data.demos import record_demos
 from ibrl_torchrl.envs import make_env
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
-from ibrl_torchrl.experts.robosuite.hand import START_YAW
+from ibrl_torchrl.experts.robosuite.motion import INITIAL_YAW
 from ibrl_torchrl.experts.robosuite.rotations import (
     downward_orientation,
     nearest_angle,
@@ -19,27 +21,28 @@ from ibrl_torchrl.experts.robosuite.rotations import (
     wrap_angle,
     yaw_of,
 )
-from ibrl_torchrl.experts.robosuite.square import _choose_yaws
+from ibrl_torchrl.experts.robosuite.square import choose_yaws
 from ibrl_torchrl.keys import ACTION, IS_INIT, NEXT, STATE, SUCCESS
 
 pytest.importorskip("robosuite")
+pytestmark = pytest.mark.simulator
 
 X, Y, Z = np.eye(3)
 HALF = math.sqrt(0.5)
-NO_TURN = np.array([0.0, 0.0, 0.0, 1.0])
+IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
 QUARTER_ABOUT_Z = np.array([0.0, 0.0, HALF, HALF])
 QUARTER_ABOUT_X = np.array([HALF, 0.0, 0.0, HALF])
 
 
 @pytest.fixture(scope="module")
 def lift():
-    """Lift, and the start of one of its episodes."""
+    """Environment of Lift, and the initial observation of an episode."""
     env = make_env("robosuite", "Lift", horizon=100, seed=0)
     return env, env.reset()
 
 
 def actions(expert, states, starts=(0,)):
-    """The expert's actions at states that do not depend on them; episodes begin at ``starts``."""
+    """Actions at given states; episodes start at the steps ``starts``."""
     return torch.stack(
         [
             expert(TensorDict({STATE: state, IS_INIT: torch.tensor([t in starts])}))[ACTION]
@@ -48,46 +51,46 @@ def actions(expert, states, starts=(0,)):
     )
 
 
-# Rotations, by hand
+# Rotations
 
 
-def test_a_quarter_turn_about_z_takes_x_to_y():
+def test_rotate_by_90_degrees_about_z_maps_x_to_y():
     np.testing.assert_allclose(rotate(QUARTER_ABOUT_Z, X), Y, atol=1e-12)
     np.testing.assert_allclose(rotate(QUARTER_ABOUT_Z, Y), -X, atol=1e-12)
     np.testing.assert_allclose(rotate(QUARTER_ABOUT_Z, Z), Z, atol=1e-12)
     assert yaw_of(QUARTER_ABOUT_Z, X) == pytest.approx(math.pi / 2)
 
 
-def test_the_way_between_two_orientations_is_a_rotation_vector_of_the_world():
+def test_rotation_between_returns_world_frame_rotation_vector():
     quarter = math.pi / 2
-    way = rotation_between(NO_TURN, QUARTER_ABOUT_Z)
-    np.testing.assert_allclose(way, [0, 0, quarter], atol=1e-12)
-    np.testing.assert_allclose(rotation_between(QUARTER_ABOUT_Z, NO_TURN), -way, atol=1e-12)
-    # The one takes (x, y, z) to (x, z, -y), the other to (y, -x, z), so the way between takes x to
-    # y, z to -x and y to -z: a third of a turn about (-1, -1, 1), the axis that it leaves alone.
-    way = rotation_between(QUARTER_ABOUT_X, QUARTER_ABOUT_Z)
+    vector = rotation_between(IDENTITY, QUARTER_ABOUT_Z)
+    np.testing.assert_allclose(vector, [0, 0, quarter], atol=1e-12)
+    np.testing.assert_allclose(rotation_between(QUARTER_ABOUT_Z, IDENTITY), -vector, atol=1e-12)
+    # The first maps (x, y, z) to (x, z, -y), the second to (y, -x, z), so the relative rotation
+    # maps x to y, z to -x and y to -z: 120 degrees about the invariant axis (-1, -1, 1).
+    vector = rotation_between(QUARTER_ABOUT_X, QUARTER_ABOUT_Z)
     third = 2 * math.pi / 3 / math.sqrt(3)
-    np.testing.assert_allclose(way, [-third, -third, third], atol=1e-12)
+    np.testing.assert_allclose(vector, [-third, -third, third], atol=1e-12)
 
 
-def test_both_signs_of_a_quaternion_are_the_same_orientation():
+def test_rotation_between_ignores_quaternion_sign():
     np.testing.assert_allclose(
-        rotation_between(-NO_TURN, QUARTER_ABOUT_Z), [0, 0, math.pi / 2], atol=1e-12
+        rotation_between(-IDENTITY, QUARTER_ABOUT_Z), [0, 0, math.pi / 2], atol=1e-12
     )
-    assert not rotation_between(NO_TURN, -NO_TURN).any()
-    half_turn = rotation_between(NO_TURN, np.array([1.0, 0.0, 0.0, 0.0]))
+    assert not rotation_between(IDENTITY, -IDENTITY).any()
+    half_turn = rotation_between(IDENTITY, np.array([1.0, 0.0, 0.0, 0.0]))
     np.testing.assert_allclose(abs(half_turn), [math.pi, 0, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("yaw", [0.0, 1.0, math.pi / 2, -3.0])
-def test_pointing_down(yaw):
+def test_downward_orientation_has_z_down_and_y_at_yaw(yaw):
     quaternion = downward_orientation(yaw)
     assert np.linalg.norm(quaternion) == pytest.approx(1)
     np.testing.assert_allclose(rotate(quaternion, Z), -Z, atol=1e-12)
     np.testing.assert_allclose(rotate(quaternion, Y), [math.cos(yaw), math.sin(yaw), 0], atol=1e-12)
 
 
-def test_the_nearest_of_equal_angles():
+def test_nearest_angle_and_wrap_angle_add_multiples_of_period():
     assert nearest_angle(3.0, 0.0, 2.0) in (1.0, -1.0)
     assert nearest_angle(0.25, 10.0, 1.0) == pytest.approx(10.25)
     assert nearest_angle(0.25, -10.0, 4.0) == pytest.approx(-11.75)
@@ -98,20 +101,20 @@ def test_the_nearest_of_equal_angles():
 
 
 @pytest.mark.parametrize("nut_yaw", np.linspace(-math.pi, math.pi, 13))
-def test_a_nut_never_needs_more_than_a_right_angle(nut_yaw):
-    grasp, final = _choose_yaws(nut_yaw)
+def test_choose_yaws_rotates_gripper_by_at_most_90_degrees(nut_yaw):
+    grasp, final = choose_yaws(nut_yaw)
     placed = grasp + wrap_angle(final - nut_yaw)
-    assert abs(math.cos(grasp - nut_yaw)) < 1e-9  # fingers across the handle
-    for turned in (grasp - START_YAW, placed - START_YAW):
-        assert abs(turned) <= math.pi / 2 + 1e-9
-    assert math.cos(final) < 0.5  # the handle is not beyond the peg
+    assert abs(math.cos(grasp - nut_yaw)) < 1e-9  # fingers perpendicular to the handle
+    for rotation in (grasp - INITIAL_YAW, placed - INITIAL_YAW):
+        assert abs(rotation) <= math.pi / 2 + 1e-9
+    assert math.cos(final) < 0.5  # the handle does not point away from the robot
 
 
 @pytest.mark.parametrize(
     "task, horizon, seeds",
     [("Lift", 100, (0, 1, 2)), ("PickPlaceCan", 200, (3, 4)), ("NutAssemblySquare", 300, (4, 5))],
 )
-def test_experts_solve_their_tasks(task, horizon, seeds):
+def test_expert_solves_task(task, horizon, seeds):
     env = TransformedEnv(make_env("robosuite", task, horizon=horizon), InitTracker())
     expert = scripted_expert("robosuite", task, noise=0.05)
     for seed in seeds:
@@ -122,7 +125,7 @@ def test_experts_solve_their_tasks(task, horizon, seeds):
     env.close()
 
 
-def test_recorded_episodes_tell_nothing_of_their_beginning(lift):
+def test_record_demos_omits_is_init_and_is_reproducible(lift):
     env, _ = lift
     first, second = record_demos(env, scripted_expert("robosuite", "Lift"), 2)
     for episode in (first, second):
@@ -132,15 +135,15 @@ def test_recorded_episodes_tell_nothing_of_their_beginning(lift):
     assert torch.equal(again[ACTION], first[ACTION])
 
 
-def test_an_environment_that_tells_of_beginnings_itself_can_be_recorded():
+def test_record_demos_accepts_environment_with_init_tracker():
     env = TransformedEnv(make_env("robosuite", "Lift", horizon=100), InitTracker())
     (episode,) = record_demos(env, scripted_expert("robosuite", "Lift"), 1)
     assert not [key for key in episode.keys(True, True) if IS_INIT in key]
     env.close()
 
 
-def test_it_regrasps_what_it_has_lost(lift):
-    """As if the cube lay where it was, whatever the hand does: the same state again and again."""
+def test_expert_repeats_plan_after_failed_grasp(lift):
+    """With a constant state the cube is never lifted."""
     _, start = lift
     expert = scripted_expert("robosuite", "Lift")
     gripper = actions(expert, [start[STATE]] * 300)[:, -1]
@@ -148,7 +151,7 @@ def test_it_regrasps_what_it_has_lost(lift):
     assert closing >= 2
 
 
-def test_variety_and_noise_come_from_the_seed_alone(lift):
+def test_expert_waypoints_and_noise_depend_on_seed_alone(lift):
     _, start = lift
     states = [start[STATE]] * 60
     runs = []
@@ -165,24 +168,24 @@ def test_variety_and_noise_come_from_the_seed_alone(lift):
         assert not torch.equal(one, other)
 
 
-def test_noise_has_the_asked_size(lift):
+def test_expert_noise_has_given_standard_deviation(lift):
     _, start = lift
-    # The first actions, again and again: those of a plan that no noise has touched.
+    # First actions of an episode, whose roll is deterministic without noise.
     states, starts = [start[STATE]] * 2000, range(2000)
     roll = actions(scripted_expert("robosuite", "Lift", 0.1), states, starts)[:, 3]
     assert abs(roll.std().item() - 0.1) < 0.01
 
 
-def test_a_new_episode_starts_afresh(lift):
+def test_expert_restarts_plan_at_is_init(lift):
     _, start = lift
     expert = scripted_expert("robosuite", "Lift")
-    # It hovers for 40 steps, descends for 25 and closes its hand for 30, if nothing ever moves.
+    # With a constant state it hovers for 40 steps, descends for 25 and closes for 30.
     gripper = actions(expert, [start[STATE]] * 120, starts=(0, 80))[:, -1]
     assert gripper[:65].eq(-1).all() and gripper[65:80].eq(1).all()
     assert gripper[80:].eq(-1).all()
 
 
-def test_one_unbatched_episode_with_its_beginning_is_needed(lift):
+def test_expert_rejects_missing_is_init_and_other_shapes(lift):
     _, start = lift
     expert = scripted_expert("robosuite", "Lift")
     with pytest.raises(ValueError, match=r"'is_init' is missing.*InitTracker"):
@@ -194,7 +197,7 @@ def test_one_unbatched_episode_with_its_beginning_is_needed(lift):
         scripted_expert("robosuite", "PickPlaceCan")(batch[0].clone())
 
 
-def test_unknown_names_are_answered():
+def test_scripted_expert_rejects_unknown_names_and_negative_noise():
     with pytest.raises(UsageError, match="'PickPlaceCann'; did you mean PickPlaceCan") as error:
         scripted_expert("robosuite", "PickPlaceCann")
     assert "robosuite task with a scripted expert" in str(error.value)

@@ -1,4 +1,4 @@
-"""Scripted policies of robosuite tasks: one plan a task, and what follows it."""
+"""Scripted experts of robosuite tasks."""
 
 from ibrl_torchrl.experts.robosuite.expert import RobosuiteExpert
 

@@ -1,4 +1,4 @@
-"""The module that follows a task's plan."""
+"""Scripted policy of robosuite tasks."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
 from ibrl_torchrl.errors import unknown_name
-from ibrl_torchrl.experts.robosuite.can import move_can
-from ibrl_torchrl.experts.robosuite.hand import Hand, Motion, Scene
+from ibrl_torchrl.experts.robosuite.can import place_can
 from ibrl_torchrl.experts.robosuite.lift import lift_cube
-from ibrl_torchrl.experts.robosuite.square import thread_nut
+from ibrl_torchrl.experts.robosuite.motion import Motion, Poses, WaypointController
+from ibrl_torchrl.experts.robosuite.square import place_nut
 from ibrl_torchrl.keys import ACTION, IS_INIT, STATE
 
-Attempt = Callable[[Scene, Hand, np.random.Generator], Motion]
+# One attempt to solve a task.
+Plan = Callable[[Poses, WaypointController, np.random.Generator], Motion]
 
 
 class _Task(NamedTuple):
-    attempt: Attempt
+    plan: Plan
     state_size: int
-    object_at: int  # where the object's xyz and quaternion begin in the state
+    object_index: int  # first index of the object's xyz and quaternion in the state
 
 
 _TASKS = {
-    "Lift": _Task(lift_cube, state_size=19, object_at=9),
-    "PickPlaceCan": _Task(move_can, state_size=23, object_at=16),
-    "NutAssemblySquare": _Task(thread_nut, state_size=23, object_at=16),
+    "Lift": _Task(lift_cube, state_size=19, object_index=9),
+    "PickPlaceCan": _Task(place_can, state_size=23, object_index=16),
+    "NutAssemblySquare": _Task(place_nut, state_size=23, object_index=16),
 }
 
 
 class RobosuiteExpert(TensorDictModuleBase):
-    """Solves one robosuite task as a person would: hover, descend, grasp, carry, place.
+    """Scripted policy of one robosuite task: hover, descend, grasp, carry, place.
 
     Reads ``state``, float32 [S], and ``is_init``, bool [1]; writes ``action``, float32 [7] in
-    [-1, 1]. It remembers where in its plan it is, so it follows one episode at a time, without
-    batches; ``is_init`` begins a new one, as TorchRL's ``InitTracker`` or ``record_demos``
-    announce it. When an object slips, it starts over.
+    [-1, 1]. The policy has internal state, its position in the plan, so it controls one unbatched
+    episode at a time. ``is_init``, as set by TorchRL's ``InitTracker`` or ``record_demos``, starts
+    a new episode. After a failed attempt, such as a lost object, the plan starts again.
 
-    Each episode is a little different: in speed, in the ways there, in where the object is held.
-    That and the noise come from one generator of its own; the global random states are not used.
+    Speed, waypoints and grasp are randomised per episode. These draws and the noise come from one
+    generator; the global random states are not used.
 
     Args:
         task: ``"Lift"``, ``"PickPlaceCan"`` or ``"NutAssemblySquare"``.
-        noise: standard deviation of the Gaussian noise added to each action, default none.
-        seed: seed of the variety and of the noise, default 0.
+        noise: standard deviation of the Gaussian noise added to each action, default 0.
+        seed: seed of the generator, default 0.
 
     Raises:
-        UsageError: no expert is known for the task.
-        ValueError: ``noise`` is negative; when called, ``is_init`` is missing or ``state`` has
-            another shape than the task's.
+        UsageError: the task has no scripted expert.
+        ValueError: ``noise`` is negative; when called, ``is_init`` is missing or ``state`` does not
+            have the task's shape.
 
     Examples:
         >>> from torchrl.envs import InitTracker, TransformedEnv
@@ -62,7 +63,7 @@ class RobosuiteExpert(TensorDictModuleBase):
         tensor([True])
     """
 
-    is_memoryless = False  # follows a plan from the episode's start
+    is_memoryless = False  # actions depend on the episode's previous states
 
     def __init__(self, task: str, noise: float = 0.0, *, seed: int = 0) -> None:
         super().__init__()
@@ -81,38 +82,39 @@ class RobosuiteExpert(TensorDictModuleBase):
         state, is_init = tensordict.get(STATE), tensordict.get(IS_INIT, None)
         if is_init is None:
             raise ValueError(
-                f"{IS_INIT!r} is missing, which tells this expert that an episode begins; "
+                f"{IS_INIT!r} is missing, which marks the start of an episode; "
                 "add TorchRL's InitTracker to the environment"
             )
-        attempt, size, object_at = _TASKS[self.task]
+        plan, size, object_index = _TASKS[self.task]
         if state.shape != (size,):
             raise ValueError(
-                f"the expert of {self.task} follows one episode, with states of shape {(size,)}; "
+                f"the expert of {self.task} needs unbatched states of shape {(size,)}; "
                 f"found {tuple(state.shape)}"
             )
-        scene = _scene(state.detach().cpu().double().numpy(), object_at)
+        poses = _read_poses(state.detach().cpu().double().numpy(), object_index)
         if self._motion is None or is_init.any():
-            self._motion = _keep_trying(attempt, scene, self._generator)
+            self._motion = _repeat(plan, poses, self._generator)
             action = next(self._motion)
         else:
-            action = self._motion.send(scene)
+            action = self._motion.send(poses)
         if self.noise:
             action = action + self._generator.normal(scale=self.noise, size=action.shape)
-        action = torch.from_numpy(action.clip(-1.0, 1.0).astype(np.float32))
-        return tensordict.set(ACTION, action.to(state.device))
+        clipped = torch.from_numpy(action.clip(-1.0, 1.0).astype(np.float32))
+        return tensordict.set(ACTION, clipped.to(state.device))
 
 
-def _keep_trying(attempt: Attempt, scene: Scene, rng: np.random.Generator) -> Motion:
-    """Attempts without end; an environment ends its episode at the first success."""
-    hand = Hand(rng)
+def _repeat(plan: Plan, poses: Poses, rng: np.random.Generator) -> Motion:
+    """Repeat a plan without end; the environment terminates the episode at the first success."""
+    controller = WaypointController(rng)
     while True:
-        scene = yield from attempt(scene, hand, rng)
+        poses = yield from plan(poses, controller, rng)
 
 
-def _scene(state: np.ndarray, object_at: int) -> Scene:
-    return Scene(
-        hand=state[:3],
-        hand_quat=state[3:7],
-        object=state[object_at : object_at + 3],
-        object_quat=state[object_at + 3 : object_at + 7],
+def _read_poses(state: np.ndarray, object_index: int) -> Poses:
+    """Poses in a state [S]."""
+    return Poses(
+        eef_pos=state[:3],
+        eef_quat=state[3:7],
+        object_pos=state[object_index : object_index + 3],
+        object_quat=state[object_index + 3 : object_index + 7],
     )
