@@ -1,23 +1,22 @@
-"""Episodes: observation keys, stacked observations, and one packed form for pipes and files."""
+"""Episodes: observation keys, frame stacking, and the packed format of pipes and files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.envs import CatFrames
 
 from ibrl_torchrl.keys import DONE, NEXT, REWARD, SUCCESS, TERMINATED, TRUNCATED
 
 _OUTCOMES = {REWARD, DONE, TERMINATED, TRUNCATED, SUCCESS}
-# Prefixes of a packed episode's arrays.
+# Prefixes of the keys of a packed episode.
 _OBSERVATION, _ROOT, _NEXT = "observation/", "root/", "next/"
 
 
 def observation_keys(episode: TensorDictBase) -> list[str]:
-    """Keys of an episode's observations, sorted; ``success`` counts as an outcome of a step."""
+    """Sorted keys of an episode's observations, without ``success``, an outcome of a step."""
     return sorted(set(episode[NEXT].keys()) - _OUTCOMES)
 
 
@@ -28,22 +27,40 @@ def pack_episode(
     frame_stack: int = 1,
     state_stack: int = 1,
 ) -> dict[str, Tensor]:
-    """Pack an episode into arrays that hold each observation once.
+    """Pack an episode into tensors that hold each observation once.
 
-    The inverse is :func:`unpack_episode`. It serves rollout workers, the episode log and
-    checkpoints.
+    Rollout workers, the episode log and checkpoints use this format; :func:`unpack_episode` is the
+    inverse.
 
     Args:
-        episode: TensorDict [T] in TorchRL's layout, whose observation after step t is that before
-            step t + 1.
-        keys: observation keys to pack; None packs all, and everything else at the root.
-        frame_stack: images in an observation, of which the newest alone is packed.
-        state_stack: states in any other observation, likewise.
+        episode: TensorDict [T] in TorchRL's layout. Its next observation at step t must equal its
+            observation at step t + 1; this is not checked.
+        keys: observation keys to pack, without observations and outcomes at the root that are not
+            named. None (default) packs every entry.
+        frame_stack: images in an observation, of which the newest alone is packed. Default 1.
+        state_stack: states in any other observation, likewise. Default 1.
 
     Returns:
-        Observations [T + 1, ...], the last one included; everything else [T, ...].
+        Observations [T + 1, ...] as ``"observation/KEY"``; every other entry [T, ...] as
+        ``"root/KEY"`` or ``"next/KEY"``. They share no memory with the episode.
+
+    Example:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from ibrl_torchrl.episodes import pack_episode
+        >>> states = torch.zeros(6, 39)
+        >>> step = {"state": states[1:], "reward": torch.zeros(5, 1)}
+        >>> episode = TensorDict(
+        ...     {"state": states[:-1], "action": torch.zeros(5, 4), "next": step}, batch_size=[5]
+        ... )
+        >>> {name: tuple(values.shape) for name, values in pack_episode(episode).items()}
+        {'observation/state': (6, 39), 'root/action': (5, 4), 'next/reward': (5, 1)}
     """
-    observations = observation_keys(episode) if keys is None else [*keys]
+    all_observations = observation_keys(episode)
+    observations = all_observations if keys is None else [*keys]
+    excluded = {*observations, NEXT}
+    if keys is not None:
+        excluded |= {*all_observations, *_OUTCOMES}
     single = unstack_frames(
         episode.select(*observations, *((NEXT, key) for key in observations)),
         frame_stack,
@@ -53,9 +70,8 @@ def pack_episode(
         f"{_OBSERVATION}{key}": torch.cat([single[key], single[NEXT, key][-1:]])
         for key in observations
     }
-    dropped = {*observations, *([] if keys is None else observation_keys(episode)), NEXT}
     for key, values in episode.items():
-        if key not in dropped and (keys is None or key not in _OUTCOMES):
+        if key not in excluded:
             packed[f"{_ROOT}{key}"] = values.clone()
     for key, values in episode[NEXT].items():
         if key in _OUTCOMES:
@@ -64,29 +80,41 @@ def pack_episode(
 
 
 def unpack_episode(
-    packed: dict[str, Tensor], *, frame_stack: int = 1, state_stack: int = 1
+    packed: Mapping[str, Tensor], *, frame_stack: int = 1, state_stack: int = 1
 ) -> TensorDict:
-    """Unpack an episode, TensorDict [T], of :func:`pack_episode` with the same stacks."""
-    before: dict[str, Tensor] = {}
+    """Unpack an episode of :func:`pack_episode`.
+
+    Args:
+        packed: tensors by prefixed keys.
+        frame_stack: the value with which the episode was packed. Default 1.
+        state_stack: likewise. Default 1.
+
+    Returns:
+        TensorDict [T], whose observations and next observations share memory.
+    """
+    root: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}
     for name, values in packed.items():
-        kind, key = name.split("/", 1)
-        if kind + "/" == _OBSERVATION:
-            before[key], after[key] = values[:-1], values[1:]
-        elif kind + "/" == _ROOT:
-            before[key] = values
+        prefix, key = name.split("/", 1)
+        if f"{prefix}/" == _OBSERVATION:
+            root[key], after[key] = values[:-1], values[1:]
+        elif f"{prefix}/" == _ROOT:
+            root[key] = values
         else:
             after[key] = values
     length = len(next(iter(after.values())))
-    episode = TensorDict({**before, NEXT: TensorDict(after, [length])}, [length])
+    episode = TensorDict({**root, NEXT: TensorDict(after, [length])}, [length])
     stack_frames(episode, frame_stack, state_stack)
     return episode
 
 
 def stack_frames(episode: TensorDictBase, frames: int, states: int) -> None:
-    """Replace each observation of an episode by the last few, in place, by ``CatFrames``.
+    """Replace each observation of an episode by the last few, in place.
 
-    Before the start, the first image is repeated and states are zero.
+    Before the start, the first image is repeated and states are zero. The numbers are those of
+    TorchRL's ``CatFrames`` (``padding="same"`` for images, ``"constant"`` for states), which takes
+    some hundred times as long for the images of an episode: 0.6 s instead of 2 ms for 100 images of
+    96 x 96 pixels in TorchRL 0.14.1.
 
     Args:
         episode: TensorDict [T] with single observations.
@@ -94,27 +122,25 @@ def stack_frames(episode: TensorDictBase, frames: int, states: int) -> None:
         states: vectors [n] in any other observation.
     """
     for key in observation_keys(episode):
-        image = _is_image(episode[key])
-        depth = frames if image else states
+        is_image = _is_image(episode[key])
+        depth = frames if is_image else states
         if depth > 1:
-            stack = CatFrames(
-                depth,
-                -3 if image else -1,
-                in_keys=[key, (NEXT, key)],
-                padding="same" if image else "constant",
-            )
-            timed = episode.copy()
-            timed.names = [*episode.names[:-1], "time"]
-            episode.update(stack(timed).select(key, (NEXT, key)))
+            values = torch.cat([episode[key], episode[NEXT, key][-1:]])  # [T + 1, ...]
+            padding = values[:1] if is_image else torch.zeros_like(values[:1])
+            padded = torch.cat([padding.expand(depth - 1, *values.shape[1:]), values])
+            stacked = torch.cat([padded[i : i + len(values)] for i in range(depth)], dim=1)
+            episode[key], episode[NEXT, key] = stacked[:-1], stacked[1:]
 
 
 def unstack_frames(episode: TensorDictBase, frames: int, states: int) -> TensorDictBase:
-    """Episode with the newest observation of each stack alone; the inverse of `stack_frames`."""
+    """Episode with the newest observation of each stack alone, the inverse of `stack_frames`."""
     single = episode.copy()
     for key in observation_keys(episode):
         depth = frames if _is_image(episode[key]) else states
-        for name in (key, (NEXT, key)):
-            single[name] = episode[name][:, -(episode[name].shape[1] // depth) :]
+        if depth > 1:
+            for nested_key in (key, (NEXT, key)):
+                values = episode[nested_key]
+                single[nested_key] = values[:, -(values.shape[1] // depth) :]
     return single
 
 
