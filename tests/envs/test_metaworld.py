@@ -1,3 +1,5 @@
+"""TorchRL environments of Meta-World tasks."""
+
 import subprocess
 import sys
 from functools import partial
@@ -25,6 +27,7 @@ from ibrl_torchrl.keys import (
 )
 
 metaworld = pytest.importorskip("metaworld")
+pytestmark = pytest.mark.simulator
 
 TASK = "box-close"
 
@@ -45,7 +48,7 @@ def reset_with(env, seed):
 
 
 def random_steps(env, td, count):
-    """Actions from a generator of its own, so that the environment's is left alone."""
+    """Take random actions, without using the environment's or the global generator."""
     generator = torch.Generator().manual_seed(1)
     trajectory = []
     for _ in range(count):
@@ -55,7 +58,7 @@ def random_steps(env, td, count):
     return torch.stack(trajectory)
 
 
-def test_specs_hold(env):
+def test_env_satisfies_specs(env):
     check_env_specs(env)
     td = env.reset()
     assert td[STATE].shape == (39,) and td[STATE].dtype == torch.float32
@@ -64,8 +67,8 @@ def test_specs_hold(env):
 
 
 @pytest.mark.parametrize("task", sorted(metaworld.ALL_V3_ENVIRONMENTS))
-def test_every_task_starts_the_same_after_any_history(task):
-    """Meta-World's resets read the last episode's body positions; a seed must not depend on it."""
+def test_initial_states_of_every_task_depend_on_seed_alone(task):
+    """Meta-World's resets read body positions of the previous episode."""
     env = MetaWorldEnv(task)
     first = [reset_with(env, 7), env.reset()]
     random_steps(env, env.reset(), 5)
@@ -75,21 +78,21 @@ def test_every_task_starts_the_same_after_any_history(task):
     assert not torch.equal(first[0][STATE], first[1][STATE])
 
 
-def test_there_are_fifty_tasks():
+def test_metaworld_has_fifty_tasks():
     assert len(metaworld.ALL_V3_ENVIRONMENTS) == 50
 
 
-def test_task_names_with_and_without_version():
+def test_task_name_version_suffix_is_optional():
     assert MetaWorldEnv("reach").task == MetaWorldEnv("reach-v3").task == "reach-v3"
 
 
-def test_unknown_task_names_the_closest():
+def test_unknown_task_suggests_closest_name():
     with pytest.raises(UsageError, match=r"'box-clse'; did you mean box-close-v3") as error:
         MetaWorldEnv("box-clse")
     assert "\n" not in str(error.value)
 
 
-def test_unknown_suite_lists_the_known():
+def test_make_env_unknown_suite_lists_suites():
     with pytest.raises(UsageError, match="unknown suite 'atari'; known are metaworld"):
         make_env("atari", "pong")
 
@@ -102,12 +105,12 @@ def test_unknown_suite_lists_the_known():
         (2, 251, "action_repeat=2 and horizon=251.*500"),
     ],
 )
-def test_limits_are_refused_with_their_values(repeat, horizon, message):
+def test_invalid_action_repeat_or_horizon_is_rejected(repeat, horizon, message):
     with pytest.raises(ValueError, match=message):
         MetaWorldEnv(TASK, action_repeat=repeat, horizon=horizon)
 
 
-def test_the_goal_is_visible_and_current(env):
+def test_state_includes_current_goal(env):
     td = env.reset()
     goal = td[STATE][-3:]
     box = env._simulator.data.body("boxbody").xpos
@@ -117,8 +120,8 @@ def test_the_goal_is_visible_and_current(env):
 
 
 @pytest.mark.parametrize("task", ["window-close", "drawer-open", "peg-insert-side"])
-def test_the_first_observation_shows_moved_bodies(task):
-    """Meta-World moves bodies in its resets and observes some of them where they were before."""
+def test_reset_observes_current_body_positions(task):
+    """Meta-World's resets observe some bodies at their previous positions."""
     env = MetaWorldEnv(task, seed=0)
     for _ in range(2):
         td = env.reset()
@@ -127,7 +130,7 @@ def test_the_first_observation_shows_moved_bodies(task):
         torch.testing.assert_close(td[STATE][-3:], after[-3:], atol=1e-6, rtol=0)
 
 
-def test_seed_fixes_this_and_later_starts_in_any_instance(env):
+def test_seed_determines_initial_states_of_every_instance(env):
     other = MetaWorldEnv(TASK, seed=3)
     starts = [reset_with(env, 3)[STATE], env.reset()[STATE]]
     assert torch.equal(other.reset()[STATE], starts[0])
@@ -137,7 +140,7 @@ def test_seed_fixes_this_and_later_starts_in_any_instance(env):
     assert not torch.equal(reset_with(other, 4)[STATE], starts[0])
 
 
-def test_global_random_states_are_neither_used_nor_changed(env):
+def test_global_random_states_are_neither_read_nor_changed(env):
     starts = []
     for global_seed in (0, 1):
         np.random.seed(global_seed)
@@ -151,14 +154,14 @@ def test_global_random_states_are_neither_used_nor_changed(env):
     assert torch.equal(*starts)
 
 
-def test_without_a_seed_starts_differ():
+def test_initial_states_differ_without_seed():
     np.random.seed(0)
     first = MetaWorldEnv("reach").reset()[STATE]
     np.random.seed(0)
     assert not torch.equal(MetaWorldEnv("reach").reset()[STATE], first)
 
 
-def test_success_pays_once_and_terminates(env, expert):
+def test_success_yields_reward_once_and_terminates(env, expert):
     reset_with(env, 0)
     episode = env.rollout(100, expert)
     after = episode[NEXT]
@@ -172,13 +175,13 @@ def test_success_pays_once_and_terminates(env, expert):
     assert not env.reset()[SUCCESS]
 
 
-def test_an_action_is_repeated_until_success(env, expert, monkeypatch):
+def test_action_repeat_stops_at_success(env, expert, monkeypatch):
     outcomes = iter([False, False, False, True])
-    step, seen = env._simulator.step, []
+    step, actions = env._simulator.step, []
 
     def scripted_outcome(action):
         *result, info = step(action)
-        seen.append(action.tolist())
+        actions.append(action.tolist())
         return *result, {**info, "success": float(next(outcomes))}
 
     monkeypatch.setattr(env, "action_repeat", 3)
@@ -189,42 +192,42 @@ def test_an_action_is_repeated_until_success(env, expert, monkeypatch):
         td[ACTION] = torch.full((4,), value)
         td = env.step(td)[NEXT]
         rewards.append(td[REWARD].item())
-    assert seen == [[0.25] * 4] * 3 + [[0.5] * 4]
+    assert actions == [[0.25] * 4] * 3 + [[0.5] * 4]
     assert rewards == [0.0, 1.0]
 
 
-def test_repeat_equals_the_same_action_many_times():
-    fast, slow = (MetaWorldEnv(TASK, action_repeat=n, horizon=20, seed=2) for n in (3, 1))
-    a, b = fast.reset(), slow.reset()
+def test_action_repeat_equals_repeated_steps():
+    repeating, single = (MetaWorldEnv(TASK, action_repeat=n, horizon=20, seed=2) for n in (3, 1))
+    a, b = repeating.reset(), single.reset()
     action = torch.tensor([0.3, -0.2, 0.5, 1.0])
     for _ in range(3):
-        b = slow.step(b.set(ACTION, action))[NEXT]
-    assert torch.equal(fast.step(a.set(ACTION, action))[NEXT, STATE], b[STATE])
+        b = single.step(b.set(ACTION, action))[NEXT]
+    assert torch.equal(repeating.step(a.set(ACTION, action))[NEXT, STATE], b[STATE])
 
 
-def test_horizon_truncates_and_never_terminates():
+def test_horizon_truncates_without_terminating():
     env = MetaWorldEnv(TASK, horizon=5, seed=0)
-    for _ in range(2):  # the count starts again with each episode
+    for _ in range(2):  # the step count restarts with each episode
         after = env.rollout(50)[NEXT]
         assert after[TRUNCATED].flatten().tolist() == [False] * 4 + [True]
         assert after[DONE].flatten().tolist() == [False] * 4 + [True]
         assert not after[TERMINATED].any() and not after[REWARD].any()
 
 
-def test_success_on_the_last_step_is_not_truncated(expert):
+def test_success_at_horizon_is_not_truncated(expert):
     length = len(MetaWorldEnv(TASK, seed=0).rollout(100, expert))
     last = MetaWorldEnv(TASK, horizon=length, seed=0).rollout(100, expert)[NEXT][-1]
     assert last[TERMINATED] and last[DONE] and not last[TRUNCATED]
 
 
-def test_the_whole_of_meta_worlds_limit_can_be_used():
+def test_horizon_may_reach_metaworld_step_limit():
     after = MetaWorldEnv("reach", action_repeat=5, horizon=100).rollout(
         200, lambda td: td.set(ACTION, torch.full((4,), -1.0))
     )
     assert after[NEXT, DONE][-1]
 
 
-def test_actions_beyond_the_bounds_are_clipped(env):
+def test_actions_out_of_bounds_are_clipped(env):
     results = []
     for value in (1.0, 5.0):
         td = reset_with(env, 1).set(ACTION, torch.full((4,), value))
@@ -233,32 +236,32 @@ def test_actions_beyond_the_bounds_are_clipped(env):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_actions_that_are_not_finite_are_refused(env, value):
+def test_non_finite_actions_are_rejected(env, value):
     td = env.reset().set(ACTION, torch.tensor([0.0, value, 0.0, 0.0]))
     with pytest.raises(ValueError, match="action must be finite, found"):
         env.step(td)
 
 
-def test_an_action_with_gradient_is_accepted(env):
+def test_action_that_requires_grad_is_accepted(env):
     env.step(env.reset().set(ACTION, torch.zeros(4, requires_grad=True)))
 
 
-def test_simulator_state_restores_the_future_exactly(env):
+def test_set_simulator_state_reproduces_trajectory_exactly(env):
     td = reset_with(env, 4)
     random_steps(env, td, 7)
     state = env.simulator_state()
-    here = torch.from_numpy(env._raw_state.astype(np.float32))
+    observed = torch.from_numpy(env._raw_state.astype(np.float32))
     future = random_steps(env, td, 20)
 
     other = MetaWorldEnv(TASK, seed=99)
     other.reset()
     restored = other.set_simulator_state(state)
-    assert torch.equal(restored[STATE], here)
+    assert torch.equal(restored[STATE], observed)
     np.testing.assert_array_equal(other.simulator_state(), state)
     assert torch.equal(random_steps(other, restored, 20), future)
 
 
-def test_restoring_continues_the_horizon_and_leaves_the_seed():
+def test_set_simulator_state_restores_step_count_and_keeps_generator():
     env = MetaWorldEnv(TASK, horizon=6, seed=8)
     expected = [env.reset()[STATE], env.reset()[STATE]]
     td = reset_with(env, 8)
@@ -268,12 +271,12 @@ def test_restoring_continues_the_horizon_and_leaves_the_seed():
     assert torch.equal(env.reset()[STATE], expected[1])
 
 
-def test_a_state_of_another_size_is_refused(env):
+def test_set_simulator_state_rejects_other_sizes(env):
     with pytest.raises(ValueError, match=r"box-close-v3 has shape \(81,\), found \(3,\)"):
         env.set_simulator_state(np.zeros(3))
 
 
-def test_env_args_rebuild_the_environment():
+def test_env_args_recreate_equal_environment():
     env = MetaWorldEnv(TASK, action_repeat=3, horizon=7, seed=1)
     args = env.env_args
     again = make_env(args["type"], args["env_name"], seed=1, **args["env_kwargs"])
@@ -281,7 +284,7 @@ def test_env_args_rebuild_the_environment():
     assert torch.equal(again.reset()[STATE], env.reset()[STATE])
 
 
-def test_serial_envs_start_apart_and_repeat_with_a_seed():
+def test_serial_envs_differ_and_are_reproducible_with_seed():
     env = SerialEnv(2, partial(MetaWorldEnv, TASK, horizon=3))
     env.set_seed(0)
     first = env.rollout(4, break_when_any_done=False)
@@ -292,7 +295,8 @@ def test_serial_envs_start_apart_and_repeat_with_a_seed():
     assert torch.equal(env.reset()[STATE], first[STATE][:, 0])
 
 
-def test_parallel_envs_agree_with_serial_ones():
+@pytest.mark.slow
+def test_parallel_env_equals_serial_env():
     make = partial(make_env, "metaworld", TASK, horizon=3)
     action = torch.tensor([0.5, -0.5, 0.25, 1.0])
     results = []
@@ -307,7 +311,7 @@ def test_parallel_envs_agree_with_serial_ones():
     assert torch.equal(*results)
 
 
-def test_a_collector_runs_over_episode_ends():
+def test_collector_resets_at_episode_ends():
     env = MetaWorldEnv(TASK, horizon=4, seed=0)
     collector = Collector(env, env.rand_action, frames_per_batch=10, total_frames=10)
     (batch,) = list(collector)
@@ -315,12 +319,12 @@ def test_a_collector_runs_over_episode_ends():
     assert not torch.equal(batch[STATE][4], batch[NEXT, STATE][3])
 
 
-def test_importing_the_package_imports_no_simulator():
+def test_import_of_envs_imports_no_simulator():
     code = "import sys, ibrl_torchrl.envs; assert 'metaworld' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_missing_simulator_is_answered_with_the_install_line(monkeypatch):
+def test_missing_metaworld_error_names_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "metaworld", None)
     with pytest.raises(UsageError, match=r"pip install 'ibrl_torchrl\[metaworld\]'"):
         MetaWorldEnv(TASK)

@@ -1,4 +1,4 @@
-"""What cameras see of the real simulator."""
+"""Camera images in observations."""
 
 import os
 import subprocess
@@ -16,17 +16,19 @@ from ibrl_torchrl.envs.rendering import QUALITIES
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
 
+pytestmark = pytest.mark.simulator
+
 
 def camera_env(task="box-close", **settings):
     return make_env("metaworld", task, **{"cameras": ["corner2"], "image_size": 64, **settings})
 
 
-def seen(env, seed=3):
+def observed_image(env, seed=3):
     env.set_seed(seed)
     return env.reset()["corner2_image"]
 
 
-def test_specs_hold_for_several_cameras():
+def test_env_with_several_cameras_satisfies_specs():
     env = camera_env(cameras=["corner2", "gripperPOV"], image_size=48)
     check_env_specs(env)
     images = env.rollout(2)
@@ -35,24 +37,24 @@ def test_specs_hold_for_several_cameras():
     assert not torch.equal(images["corner2_image"], images["gripperPOV_image"])
 
 
-def test_the_image_does_not_change_what_happens():
-    plain, seeing = make_env("metaworld", "box-close", seed=1), camera_env(seed=1)
+def test_cameras_do_not_change_states():
+    plain, rendering = make_env("metaworld", "box-close", seed=1), camera_env(seed=1)
     torch.manual_seed(0)
     actions = torch.rand(5, 4) * 2 - 1
-    starts = plain.reset(), seeing.reset()
+    starts = plain.reset(), rendering.reset()
     for action in actions:
         results = [
             env.step(start.clone().set("action", action))["next", "state"]
-            for env, start in zip((plain, seeing), starts, strict=True)
+            for env, start in zip((plain, rendering), starts, strict=True)
         ]
         assert torch.equal(*results)
 
 
-def test_pictures_repeat_and_follow_the_simulator():
+def test_images_are_reproducible_and_follow_simulator():
     env = camera_env()
-    first = seen(env)
-    assert torch.equal(seen(camera_env()), first)
-    assert not torch.equal(seen(env, seed=4), first)
+    first = observed_image(env)
+    assert torch.equal(observed_image(camera_env()), first)
+    assert not torch.equal(observed_image(env, seed=4), first)
     env.set_seed(3)
     moved = env.rollout(5)["next", "corner2_image"][-1]
     assert not torch.equal(moved, first)
@@ -60,8 +62,8 @@ def test_pictures_repeat_and_follow_the_simulator():
     assert torch.equal(env.rollout(5, auto_reset=True)["corner2_image"][0], first)
 
 
-def test_a_reset_shows_the_objects_where_they_are():
-    """The first image equals that after a forward pass: nothing is drawn where it was before."""
+def test_reset_renders_current_body_positions():
+    """The image of a reset equals the one after a forward pass."""
     import mujoco
 
     env = camera_env("window-close", seed=0)
@@ -71,7 +73,7 @@ def test_a_reset_shows_the_objects_where_they_are():
     assert torch.equal(env._observation(success=False)["corner2_image"], image)
 
 
-def test_a_restored_state_shows_the_same_picture():
+def test_set_simulator_state_restores_image():
     env = camera_env(seed=2)
     env.rollout(3)
     state = env.simulator_state()
@@ -83,8 +85,8 @@ def test_a_restored_state_shows_the_same_picture():
 
 
 @pytest.mark.parametrize("camera", ["corner", "corner2", "corner3", "corner4"])
-def test_pictures_are_right_side_up(camera):
-    """A marker that is moved up in the world moves up in the picture."""
+def test_images_are_upright(camera):
+    """A marker that moves up in the world moves up in the image."""
     import mujoco
 
     env = camera_env("reach", cameras=[camera], seed=0)
@@ -106,45 +108,45 @@ def test_pictures_are_right_side_up(camera):
     assert row(0.3) < row(0.1) - 3
 
 
-def test_corner2_stands_where_the_paper_put_it():
+def test_corner2_has_position_of_paper():
     env = camera_env()
     assert env._simulator.model.camera("corner2").pos.tolist() == [0.75, 0.075, 0.7]
 
 
-def test_qualities_differ_and_only_the_named_ones_exist():
-    pictures = [seen(camera_env(render_quality=quality)).float() for quality in QUALITIES]
-    fast, shadows, full = pictures
+def test_render_qualities_differ_and_unknown_is_rejected():
+    images = [observed_image(camera_env(render_quality=quality)).float() for quality in QUALITIES]
+    fast, shadows, full = images
     assert (shadows - full).abs().mean() < (fast - full).abs().mean()
     with pytest.raises(UsageError, match="'best'; known are fast, full, shadows"):
         camera_env(render_quality="best")
 
 
-def test_rigs_in_one_process_do_not_disturb_each_other():
-    alone = seen(camera_env())
+def test_rigs_in_one_process_are_independent():
+    reference = observed_image(camera_env())
     first, second = camera_env(), camera_env("drawer-open", image_size=32)
     for _ in range(3):
-        seen(second)
-        assert torch.equal(seen(first), alone)
+        observed_image(second)
+        assert torch.equal(observed_image(first), reference)
     second.close()
-    assert torch.equal(seen(first), alone)
+    assert torch.equal(observed_image(first), reference)
 
 
-def test_names_and_sizes_are_checked():
+def test_unknown_camera_and_invalid_size_are_rejected():
     with pytest.raises(UsageError, match="unknown camera 'corner9'"):
         camera_env(cameras=["corner9"])
     with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
         camera_env(image_size=0)
 
 
-def test_large_pictures_leave_the_model_as_it_was():
+def test_large_image_leaves_model_options_unchanged():
     env = make_env("metaworld", "reach", seed=0)
-    own = env._simulator.model.vis.global_.offheight
+    height = env._simulator.model.vis.global_.offheight
     env.reset()
-    assert env.render(size=own + 32, quality="fast").shape == (own + 32, own + 32, 3)
-    assert env._simulator.model.vis.global_.offheight == own
+    assert env.render(size=height + 32, quality="fast").shape == (height + 32, height + 32, 3)
+    assert env._simulator.model.vis.global_.offheight == height
 
 
-def test_without_a_renderer_the_answer_is_one_line():
+def test_missing_opengl_backend_error_is_one_line():
     code = (
         "from ibrl_torchrl.envs import make_env\n"
         "from ibrl_torchrl.errors import UsageError\n"
@@ -152,14 +154,17 @@ def test_without_a_renderer_the_answer_is_one_line():
         "try: make_env('metaworld', 'reach', cameras=['corner2'])\n"
         "except UsageError as error: print(error)"
     )
-    hidden = {**os.environ, "MUJOCO_GL": "glfw", "DISPLAY": ""}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=hidden)
-    (line,) = done.stdout.splitlines()
+    environment = {**os.environ, "MUJOCO_GL": "glfw", "DISPLAY": ""}
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    (line,) = process.stdout.splitlines()
     assert line.startswith("cannot render images: install libegl1 or libosmesa6")
-    assert done.returncode == 0
+    assert process.returncode == 0
 
 
-def test_workers_render_too():
+@pytest.mark.slow
+def test_parallel_env_renders():
     env = ParallelEnv(2, camera_env, mp_start_method="spawn")
     try:
         env.set_seed(0)
@@ -170,7 +175,7 @@ def test_workers_render_too():
         env.close()
 
 
-def test_demonstrations_keep_their_pictures_and_their_quality(tmp_path):
+def test_demonstrations_store_images_and_render_quality(tmp_path):
     env = camera_env(image_size=32)
     path = tmp_path / "demos.hdf5"
     episodes = [*record_demos(env, scripted_expert("metaworld", "box-close"), 1)]

@@ -1,3 +1,5 @@
+"""TorchRL environments of robosuite tasks."""
+
 import json
 import os
 import subprocess
@@ -15,8 +17,9 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, NEXT, PROPRIO, REWARD, STATE, SUCCESS, TERMINATED, TRUNCATED
 
 pytest.importorskip("robosuite")
+pytestmark = pytest.mark.simulator
 
-HEIGHT_OF_THE_CUBE = 1 + 9 + 2  # in Lift's simulator state: time, arm and fingers, x, y, z
+CUBE_HEIGHT = 1 + 9 + 2  # index in Lift's simulator state: time, arm and fingers, x, y, z
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def random_steps(env, td, count):
         ("Door", 23, 9, 7),
     ],
 )
-def test_tasks_have_their_sizes(task, state, proprio, action):
+def test_task_has_expected_sizes(task, state, proprio, action):
     env = RobosuiteEnv(task, seed=0, horizon=3)
     td = env.reset()
     assert td[STATE].shape == (state,) and td[PROPRIO].shape == (proprio,)
@@ -69,11 +72,11 @@ def test_tasks_have_their_sizes(task, state, proprio, action):
     env.close()
 
 
-def test_specs_hold(lift):
+def test_env_satisfies_specs(lift):
     check_env_specs(lift)
 
 
-def test_a_seed_names_a_start_state_in_every_instance(lift):
+def test_seed_determines_initial_states_of_every_instance(lift):
     one, other = reset_with(lift, 5)[STATE], reset_with(lift, 6)[STATE]
     assert not torch.equal(one, other)
     again = make_env("robosuite", "Lift", seed=5)
@@ -87,18 +90,18 @@ def test_a_seed_names_a_start_state_in_every_instance(lift):
     assert torch.equal(*trajectories)
 
 
-def test_success_pays_one_and_terminates(lift):
+def test_success_yields_reward_and_terminates(lift):
     reset_with(lift, 0)
     state = lift.simulator_state()
-    state[HEIGHT_OF_THE_CUBE] += 0.2  # it falls 1 cm within a step, and 4 cm above the table counts
+    state[CUBE_HEIGHT] += 0.2  # it falls 1 cm per step; 4 cm above the table is success
     td = lift.step(lift.set_simulator_state(state).set(ACTION, torch.zeros(7)))[NEXT]
     assert td[REWARD] == 1 and td[SUCCESS] and td[TERMINATED] and not td[TRUNCATED]
-    state[HEIGHT_OF_THE_CUBE] -= 0.2
+    state[CUBE_HEIGHT] -= 0.2
     td = lift.step(lift.set_simulator_state(state).set(ACTION, torch.zeros(7)))[NEXT]
     assert td[REWARD] == 0 and not td[SUCCESS] and not td[TERMINATED]
 
 
-def test_the_horizon_truncates_and_actions_repeat():
+def test_horizon_truncates_and_action_repeat_advances_time():
     env = RobosuiteEnv("Lift", seed=0, horizon=2, action_repeat=3)
     rollout = env.rollout(5)
     assert rollout[NEXT, TRUNCATED].flatten().tolist() == [False, True]
@@ -106,7 +109,7 @@ def test_the_horizon_truncates_and_actions_repeat():
     assert env.simulator_state()[0] == pytest.approx(2 * 3 / 20)  # seconds
 
 
-def test_actions_move_the_hand_in_the_worlds_directions(lift):
+def test_actions_move_end_effector_along_world_axes(lift):
     for axis, sign in [(0, 1), (1, -1), (2, 1)]:
         td = reset_with(lift, 0)
         start = td[PROPRIO][:3].clone()
@@ -114,25 +117,26 @@ def test_actions_move_the_hand_in_the_worlds_directions(lift):
         action[axis] = sign
         for _ in range(5):
             td = step_mdp(lift.step(td.set(ACTION, action)))
-        moved = td[PROPRIO][:3] - start
-        assert moved[axis] * sign > 0.02 and moved.abs().argmax() == axis
+        displacement = td[PROPRIO][:3] - start
+        assert displacement[axis] * sign > 0.02 and displacement.abs().argmax() == axis
 
 
-def test_observations_are_a_function_of_the_simulators_state(can):
-    """Robosuite's own are not: what the hand sees of the can is a step old, and 0 after a reset."""
+def test_observations_depend_on_simulator_state_alone(can):
+    """In robosuite the can's pose relative to the gripper lags by a step and is 0 after a reset."""
     td = reset_with(can, 2)
     for _ in range(3):
-        hand, turn, (seen, pose) = td[STATE][:3], td[STATE][3:7], td[STATE][9:].split(7)
+        position, quaternion = td[STATE][:3], td[STATE][3:7]
+        relative, pose = td[STATE][9:].split(7)
         rotation = np.zeros(9)
-        mujoco.mju_quat2Mat(rotation, turn[[3, 0, 1, 2]].double().numpy())
-        expected = rotation.reshape(3, 3).T @ (pose[:3] - hand).double().numpy()
-        assert seen[:3].numpy() == pytest.approx(expected, abs=1e-6)
+        mujoco.mju_quat2Mat(rotation, quaternion[[3, 0, 1, 2]].double().numpy())
+        expected = rotation.reshape(3, 3).T @ (pose[:3] - position).double().numpy()
+        assert relative[:3].numpy() == pytest.approx(expected, abs=1e-6)
         td = random_steps(can, can.reset(), 4)[-1]
-        again = can.set_simulator_state(can.simulator_state())
-        torch.testing.assert_close(again[STATE], td[STATE], atol=1e-6, rtol=0)
+        restored = can.set_simulator_state(can.simulator_state())
+        torch.testing.assert_close(restored[STATE], td[STATE], atol=1e-6, rtol=0)
 
 
-def test_actions_lead_to_the_same_states_again(can):
+def test_set_simulator_state_reproduces_trajectory(can):
     td = reset_with(can, 4)
     start = can.simulator_state()
     first = random_steps(can, td, 40)[STATE]
@@ -143,7 +147,7 @@ def test_actions_lead_to_the_same_states_again(can):
         torch.testing.assert_close(random_steps(env, td, 40)[STATE], first, atol=1e-4, rtol=0)
 
 
-def test_a_restored_state_knows_its_step(lift):
+def test_set_simulator_state_restores_step_count(lift):
     reset_with(lift, 0)
     random_steps(lift, lift.reset(), 7)
     state = lift.simulator_state()
@@ -153,7 +157,7 @@ def test_a_restored_state_knows_its_step(lift):
         lift.set_simulator_state(state[1:])
 
 
-def test_another_model_of_the_task_is_loaded():
+def test_load_model_replaces_model():
     env = RobosuiteEnv("Lift", seed=0, cameras=["robot0_eye_in_hand"], image_size=32)
     before = reset_with(env, 1)
     state, model = env.simulator_state(), env.model_xml
@@ -164,7 +168,7 @@ def test_another_model_of_the_task_is_loaded():
     torch.testing.assert_close(after[STATE], before[STATE], atol=1e-6, rtol=0)
     key = "robot0_eye_in_hand_image"
     red = [((td[key][0] > 100) & (td[key][1] < 80)).sum() for td in (before, after)]
-    assert red[1] > 2 * red[0]  # the cube is seen larger
+    assert red[1] > 2 * red[0]  # the cube is larger in the image
     assert env.rollout(2)[STATE].isfinite().all()
 
 
@@ -174,7 +178,7 @@ def _geoms(xml):
     return ElementTree.fromstring(xml).iter("geom")
 
 
-def test_unfit_models_are_refused_and_leave_the_environment(lift, can):
+def test_load_model_rejects_invalid_models_and_keeps_env_usable(lift, can):
     for xml, message in [
         ("<mujoco>", "not a model for robosuite 1.5: .*no element found"),
         (
@@ -188,7 +192,7 @@ def test_unfit_models_are_refused_and_leave_the_environment(lift, can):
     assert reset_with(lift, 5)[STATE].isfinite().all()
 
 
-def test_the_environment_can_be_made_from_its_description():
+def test_env_args_recreate_equal_environment():
     env = RobosuiteEnv("Lift", seed=0, horizon=7, settings={"control_freq": 10})
     args = json.loads(json.dumps(env.env_args))
     assert args["env_name"] == "Lift" and args["type"] == 1
@@ -197,8 +201,8 @@ def test_the_environment_can_be_made_from_its_description():
     assert torch.equal(twin.reset()[STATE], env.reset()[STATE])
 
 
-# As the files of robomimic v1.4.1 and v1.5 have it.
-_ARM = {
+# Arguments in robomimic's datasets for robosuite 1.4.1 and 1.5.
+ARM_1_4 = {
     "type": "OSC_POSE",
     "input_max": 1,
     "input_min": -1,
@@ -216,14 +220,14 @@ _ARM = {
     "interpolation": None,
     "ramp_ratio": 0.2,
 }
-_OLD = {
+KWARGS_1_4 = {
     "has_renderer": False,
     "has_offscreen_renderer": True,
     "ignore_done": True,
     "use_object_obs": True,
     "use_camera_obs": True,
     "control_freq": 20,
-    "controller_configs": _ARM,
+    "controller_configs": ARM_1_4,
     "robots": ["Panda"],
     "camera_depths": False,
     "camera_heights": 84,
@@ -232,20 +236,20 @@ _OLD = {
     "render_gpu_device_id": 0,
     "reward_shaping": False,
 }
-_NEW = {
-    **_OLD,
+KWARGS_1_5 = {
+    **KWARGS_1_4,
     "lite_physics": False,
     "controller_configs": {
         "type": "BASIC",
         "body_parts": {
-            "right": {**_ARM, "input_ref_frame": "world", "gripper": {"type": "GRIP"}},
+            "right": {**ARM_1_4, "input_ref_frame": "world", "gripper": {"type": "GRIP"}},
         },
     },
 }
 
 
-@pytest.mark.parametrize("env_kwargs", [_OLD, _NEW], ids=["1.4", "1.5"])
-def test_robomimics_descriptions_of_every_version_act_alike(lift, env_kwargs):
+@pytest.mark.parametrize("env_kwargs", [KWARGS_1_4, KWARGS_1_5], ids=["1.4", "1.5"])
+def test_make_env_like_reproduces_robomimic_envs_of_both_versions(lift, env_kwargs):
     args = {"env_name": "Lift", "env_version": "x", "type": 1, "env_kwargs": env_kwargs}
     env = make_env_like(args, seed=3)
     expected = random_steps(lift, reset_with(lift, 3), 10)[STATE]
@@ -254,8 +258,8 @@ def test_robomimics_descriptions_of_every_version_act_alike(lift, env_kwargs):
     )
 
 
-def test_absolute_control_is_recognised():
-    kwargs = {**_OLD, "controller_configs": {**_ARM, "control_delta": False}}
+def test_robosuite_settings_converts_absolute_control():
+    kwargs = {**KWARGS_1_4, "controller_configs": {**ARM_1_4, "control_delta": False}}
     arm = robosuite_settings(kwargs)["controller_configs"]["body_parts"]["right"]
     assert arm["input_type"] == "absolute" and arm["input_ref_frame"] == "world"
 
@@ -276,12 +280,12 @@ def test_absolute_control_is_recognised():
         ),
     ],
 )
-def test_unusable_descriptions_are_answered_in_one_line(args, message):
+def test_make_env_like_rejects_invalid_env_args(args, message):
     with pytest.raises(UsageError, match=message):
         make_env_like(args)
 
 
-def test_images_are_right_side_up_and_reproducible():
+def test_images_are_upright_and_reproducible():
     env = RobosuiteEnv("Lift", seed=1, cameras=["agentview"], image_size=64)
     image = env.reset()["agentview_image"].float()
     assert image.shape == (3, 64, 64)
@@ -291,13 +295,15 @@ def test_images_are_right_side_up_and_reproducible():
     assert env.render(size=32).shape == (32, 32, 3)
 
 
-def test_robosuite_leaves_the_choice_of_a_renderer_and_is_imported_late():
+def test_make_env_imports_robosuite_lazily_and_keeps_mujoco_gl():
     code = (
         "import os, sys; os.environ.pop('MUJOCO_GL', None); "
         "from ibrl_torchrl.envs import make_env; "
         "assert 'robosuite' not in sys.modules; make_env('robosuite', 'Lift', seed=0).reset(); "
-        "assert 'MUJOCO_GL' not in os.environ; print('fine')"
+        "assert 'MUJOCO_GL' not in os.environ; print('passed')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "fine" and "robosuite" not in done.stderr
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "passed" and "robosuite" not in process.stderr
     assert os.environ.get("MUJOCO_GL") in (None, "egl", "osmesa")

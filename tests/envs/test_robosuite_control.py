@@ -1,4 +1,4 @@
-"""The lean control against robosuite's own loop: the same bits, everywhere."""
+"""Bit identity of FastOSC with robosuite's controllers."""
 
 import numpy as np
 import pytest
@@ -9,25 +9,26 @@ from ibrl_torchrl.envs import RobosuiteEnv
 from ibrl_torchrl.keys import ACTION, NEXT, REWARD, STATE
 
 robosuite = pytest.importorskip("robosuite")
+pytestmark = pytest.mark.simulator
 BASIC = robosuite.load_composite_controller_config(controller="BASIC")
 
 
 def make_pair(task, settings=None):
-    """One environment with the lean control, one with robosuite's own."""
+    """Create one environment with FastOSC and one with robosuite's control."""
     pair = [RobosuiteEnv(task, seed=0, horizon=10**6, settings=settings) for _ in range(2)]
-    del pair[1]._simulator._pre_action  # of the instance; the class still has robosuite's
+    del pair[1]._simulator._pre_action  # of the instance, which uncovers the class's method
     return pair
 
 
-def controlled_by(arm):
+def controller_settings(arm):
     return {"controller_configs": {**BASIC, "body_parts": {"right": arm}}}
 
 
-def is_lean(env):
+def uses_fast_osc(env):
     return bool(env._simulator._pre_action._arms)
 
 
-def assert_alike(pair, observations, steps):
+def assert_bit_identical(pair, observations, steps):
     generator = torch.Generator().manual_seed(1)
     assert torch.equal(*(td[STATE] for td in observations))
     for _ in range(steps):
@@ -43,31 +44,33 @@ def assert_alike(pair, observations, steps):
     "task, arms, steps",
     [
         ("Lift", 1, 40),
-        ("PickPlaceCan", 1, 40),
-        ("NutAssemblySquare", 1, 40),
-        ("TwoArmTransport", 2, 10),  # slower to make and to step than the others together
+        pytest.param("PickPlaceCan", 1, 40, marks=pytest.mark.slow),
+        pytest.param("NutAssemblySquare", 1, 40, marks=pytest.mark.slow),
+        pytest.param("TwoArmTransport", 2, 10, marks=pytest.mark.slow),
     ],
 )
-def test_every_bit_is_robosuites(task, arms, steps):
+def test_states_equal_those_of_robosuite(task, arms, steps):
     pair = make_pair(task)
-    assert_alike(pair, [env.reset() for env in pair], steps)
-    assert_alike(pair, [env.reset() for env in pair], steps)
+    assert_bit_identical(pair, [env.reset() for env in pair], steps)
+    assert_bit_identical(pair, [env.reset() for env in pair], steps)
     state = pair[1].simulator_state()
-    assert_alike(pair, [env.set_simulator_state(state) for env in pair], steps // 4)
+    assert_bit_identical(pair, [env.set_simulator_state(state) for env in pair], steps // 4)
     assert len(pair[0]._simulator._pre_action._arms) == arms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["Lift", "PickPlaceCan"])
-def test_every_bit_is_robosuites_in_another_seeds_model(task, monkeypatch):
+def test_states_equal_those_of_robosuite_after_load_model(task, monkeypatch):
     pair = make_pair(task)
     monkeypatch.setattr("ibrl_torchrl.envs.robosuite._MODEL_SEED", 7)
-    xml = RobosuiteEnv(task, seed=0).model_xml + "\n"  # another simulation even of the same model
-    assert_alike(pair, [env.reset() for env in pair], steps=2)
-    before = pair[0]._simulation
+    # With a different string, even the same model is recompiled.
+    xml = RobosuiteEnv(task, seed=0).model_xml + "\n"
+    assert_bit_identical(pair, [env.reset() for env in pair], steps=2)
+    previous_model, _ = pair[0]._simulation
     for env in pair:
         env.load_model(xml)
-    assert_alike(pair, [env.reset() for env in pair], steps=20)
-    assert pair[0]._simulation[0] is not before[0] and is_lean(pair[0])
+    assert_bit_identical(pair, [env.reset() for env in pair], steps=20)
+    assert pair[0]._simulation[0] is not previous_model and uses_fast_osc(pair[0])
     (arm,) = pair[0]._simulator._pre_action._arms
     assert arm._data is pair[0]._simulation[1]
 
@@ -82,25 +85,25 @@ def test_every_bit_is_robosuites_in_another_seeds_model(task, monkeypatch):
     ],
     ids=["base", "absolute", "variable_kp", "position"],
 )
-def test_other_settings_of_operational_space_control_are_followed(change):
-    pair = make_pair("Lift", controlled_by(BASIC["body_parts"]["right"] | change))
-    assert_alike(pair, [env.reset() for env in pair], steps=20)
-    assert is_lean(pair[0])
+def test_other_osc_settings_equal_those_of_robosuite(change):
+    pair = make_pair("Lift", controller_settings(BASIC["body_parts"]["right"] | change))
+    assert_bit_identical(pair, [env.reset() for env in pair], steps=20)
+    assert uses_fast_osc(pair[0])
 
 
-OTHERS = {
-    "joint positions": controlled_by(
+UNSUPPORTED = {
+    "joint positions": controller_settings(
         robosuite.load_part_controller_config(default_controller="JOINT_POSITION")
         | {"gripper": {"type": "GRIP"}}
     ),
-    "interpolated": controlled_by(BASIC["body_parts"]["right"] | {"interpolation": "linear"}),
-    "coupled": controlled_by(BASIC["body_parts"]["right"] | {"uncouple_pos_ori": False}),
-    "a robot on wheels": {"robots": ["PandaOmron"], "controller_configs": None},
+    "interpolated": controller_settings(BASIC["body_parts"]["right"] | {"interpolation": "linear"}),
+    "coupled": controller_settings(BASIC["body_parts"]["right"] | {"uncouple_pos_ori": False}),
+    "mobile base": {"robots": ["PandaOmron"], "controller_configs": None},
 }
 
 
-@pytest.mark.parametrize("settings", OTHERS.values(), ids=OTHERS)
-def test_what_is_not_known_is_left_to_robosuite(settings):
+@pytest.mark.parametrize("settings", UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported_controllers_are_left_to_robosuite(settings):
     pair = make_pair("Lift", settings)
-    assert_alike(pair, [env.reset() for env in pair], steps=10)
-    assert not is_lean(pair[0])
+    assert_bit_identical(pair, [env.reset() for env in pair], steps=10)
+    assert not uses_fast_osc(pair[0])
