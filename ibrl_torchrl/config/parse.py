@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -33,7 +33,7 @@ def parse(schema: type[ConfigT], config: DictConfig | Mapping[str, Any]) -> Conf
         complete = DictConfig(config)
         OmegaConf.resolve(complete)  # a whole group may refer to another one
         part = _part_of(complete, schema, TrainConfig)
-        merged = OmegaConf.merge(OmegaConf.structured(schema), part)
+        merged = OmegaConf.merge(_defaults(schema, part), part)
         parsed = cast(ConfigT, OmegaConf.to_object(merged))
     except MissingMandatoryValue as error:
         raise UsageError(f"{error.full_key}=... is needed") from error
@@ -44,6 +44,15 @@ def parse(schema: type[ConfigT], config: DictConfig | Mapping[str, Any]) -> Conf
         raise UsageError(f"{error.full_key or 'configuration'}: {reason}") from error
     require_valid(parsed)
     return parsed
+
+
+def _defaults(schema: type, part: DictConfig) -> DictConfig:
+    """Defaults of a schema; mappings that ``part`` has replace the default ones entirely."""
+    defaults = OmegaConf.structured(schema)
+    for name, hint in get_type_hints(schema).items():
+        if get_origin(hint) is dict and name in part:
+            defaults[name] = {}
+    return defaults
 
 
 def _unknown(name: str) -> UsageError:

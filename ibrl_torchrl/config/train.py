@@ -13,7 +13,8 @@ from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.errors import unknown_name
 from ibrl_torchrl.keys import EXPLORE, HYBRID, RL, WARMUP
 
-RESERVED_NAMES = (RL, HYBRID, UNIFORM, WARMUP, EXPLORE)
+# "demos" is the name of the demonstrations among the inputs in run.json.
+RESERVED_NAMES = (RL, HYBRID, UNIFORM, WARMUP, EXPLORE, "demos")
 
 
 def default_imitation() -> dict[str, ImitationConfig]:
