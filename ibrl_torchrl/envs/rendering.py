@@ -58,7 +58,7 @@ class CameraRig:
         cameras: names of cameras in the model.
         size: height and width of the images in pixels.
         quality: name of a :class:`RenderQuality` in ``QUALITIES``: ``"fast"``, ``"shadows"`` or
-            ``"full"``, the model's own.
+            ``"full"`` (the model's settings).
         hidden_groups: geom groups that are not rendered, such as collision geoms.
 
     Raises:

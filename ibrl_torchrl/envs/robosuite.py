@@ -286,7 +286,7 @@ class RobosuiteEnv(SparseRewardEnv):
     def set_simulator_state(self, state: np.ndarray) -> TensorDict:
         """Restore a simulator state of any environment of the same task.
 
-        Observations are restored exactly. From the initial state of an episode the same actions
+        Observations are restored within 1e-6. From the initial state of an episode the same actions
         lead to the same observations within 1e-4; from later states differences are larger, since
         robosuite's controllers have memory that is not part of the state. Neither is the choice
         among several objects, as in ``"PickPlaceSingle"``. The random generator of later resets is

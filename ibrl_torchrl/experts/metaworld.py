@@ -17,7 +17,7 @@ class MetaWorldExpert(TensorDictModuleBase):
     """Scripted policy that Meta-World provides for a task.
 
     Reads ``state``, float32 [*, 39] including the goal, and writes ``action``, float32 [*, 4] in
-    [-1, 1]. Actions depend on the current state alone. The noise has its own generator; the global
+    [-1, 1]. Actions depend on the current state alone. The noise has a separate generator; the global
     random states are not used.
 
     Args:
