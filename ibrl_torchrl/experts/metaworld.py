@@ -17,8 +17,8 @@ class MetaWorldExpert(TensorDictModuleBase):
     """Scripted policy that Meta-World provides for a task.
 
     Reads ``state``, float32 [*, 39] including the goal, and writes ``action``, float32 [*, 4] in
-    [-1, 1]. Actions depend on the current state alone. The noise has a separate generator; the global
-    random states are not used.
+    [-1, 1]. Actions depend on the current state alone. The noise has a separate generator; the
+    global random states are not used.
 
     Args:
         task: name of the task, ``"box-close"`` or ``"box-close-v3"``.
