@@ -1,1 +1,1 @@
-"""Episodes of policies: in this process or in workers."""
+"""Rollouts of policies, in this process or in worker processes."""

@@ -1,4 +1,4 @@
-"""Collector of training episodes, in a reproducible order."""
+"""Collector of training episodes in a reproducible order."""
 
 from __future__ import annotations
 
@@ -15,29 +15,34 @@ from ibrl_torchrl.rollouts.episode import Rollouts
 
 
 class CollectedEpisode(NamedTuple):
-    """Training episode [T], and whether it belongs to the warm-up."""
+    """Collected training episode.
+
+    Attributes:
+        episode: TensorDict [T].
+        is_warmup: whether the warm-up policy collected it.
+    """
 
     episode: TensorDict
     is_warmup: bool
 
 
 class EpisodeCollector(Iterator[CollectedEpisode]):
-    """Endless iterator of training episodes, in the order of their numbers.
+    """Infinite iterator of training episodes, in the order of their indices.
 
-    Episode ``i`` is a function of ``seed``, ``i`` and the weights at its start. As many run in
-    parallel as ``rollouts`` has workers. Without ``overlap`` they start together, with the same
-    weights, and the learner waits for them. With ``overlap`` one is submitted whenever one is
-    taken, and they run while the learner updates; half as many more as there are workers are
-    submitted, so that no worker is idle while an earlier episode is unfinished. In both cases the
-    order is fixed, so that results do not depend on the speed of anything.
+    Episode ``i`` is a function of ``seed``, ``i`` and the weights at its submission. Without
+    ``overlap`` one episode per worker is submitted at once, with the same weights, and the learner
+    waits for all of them. With ``overlap`` an episode is submitted whenever one is returned, and
+    workers act while the learner updates; up to 1.5 episodes per worker are in flight, so that no
+    worker is idle while an earlier episode is unfinished. In both cases the order of episodes is
+    fixed, so that results do not depend on the speed of workers.
 
     Args:
-        rollouts: run the policies ``"warmup"`` and ``"explore"``.
-        seed: of the run.
+        rollouts: backend with the policies ``"warmup"`` and ``"explore"``.
+        seed: seed of the run.
         warmup_episodes: number of episodes of ``"warmup"``; all later ones are of ``"explore"``.
         overlap: collect while the learner updates. Default False.
-        num_completed: episodes that an interrupted run had taken.
-        in_flight: episodes that it had submitted and not taken.
+        num_completed: number of episodes that the interrupted run had returned. Default 0.
+        in_flight: episodes that it had submitted and not returned. Default none.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         self._futures: deque[Future[TensorDict]] = deque(map(_completed, in_flight))
 
     def __next__(self) -> CollectedEpisode:
-        """Wait for the next episode."""
+        """Return the next episode, when it is finished."""
         if not self._futures:
             self._submit(self._num_parallel)
         episode = self._futures.popleft().result()
@@ -70,20 +75,25 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         return CollectedEpisode(episode, is_warmup)
 
     def in_flight(self) -> list[TensorDict]:
-        """Wait for the episodes that are submitted and not taken."""
+        """Return the episodes that are submitted and not yet returned, when all are finished."""
         return [future.result() for future in self._futures]
 
     def _submit(self, count: int) -> None:
         first = self._num_completed + len(self._futures)
-        for number in range(first, first + count):
-            policy = WARMUP if number < self._warmup_episodes else EXPLORE
-            seed = episode_seed(self._seed, number)
+        for index in range(first, first + count):
+            policy = WARMUP if index < self._warmup_episodes else EXPLORE
+            seed = episode_seed(self._seed, index)
             self._futures.append(self._rollouts.submit(policy, seed, explore=True))
 
 
-def episode_seed(seed: int, number: int) -> int:
-    """Seed of a run's episode, spread over 32 bits so that runs do not share any."""
-    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+def episode_seed(seed: int, index: int) -> int:
+    """Seed of an episode, hashed to 32 bits so that runs of other seeds share hardly any.
+
+    Args:
+        seed: seed of the run.
+        index: index of the episode in the run.
+    """
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
 
 
 def _completed(episode: TensorDict) -> Future[TensorDict]:

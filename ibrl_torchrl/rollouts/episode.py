@@ -1,8 +1,8 @@
-"""Episode of a policy from a named initial state, and rollouts in this process.
+"""Reproducible episodes, the interface of rollout backends, and rollouts in this process.
 
-An episode is a function of the policy's weights and of its seed, which fixes the initial state and
-the policy's random draws. So it does not matter in which process it runs, or when:
-``rollouts/processes.py`` runs the same ones in worker processes.
+An episode is a function of the policy's weights and of a seed, which determines the initial state
+and the policy's random draws. It therefore does not depend on the process that runs it:
+``rollouts/processes.py`` runs the same episodes in worker processes.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ def rollout_episode(
     The global random state of PyTorch is left unchanged.
 
     Args:
-        env: an unbatched environment that ends its episodes.
-        policy: writes ``action``, and ``proposal`` where it chooses among several; in eval mode.
-        seed: of the initial state and of the policy's random draws.
-        explore: act with noise and random choices, as for data collection. Default False.
+        env: unbatched environment that terminates or truncates its episodes.
+        policy: module in eval mode that writes ``action``, and ``proposal`` if it selects one.
+        seed: seed of the initial state and of the policy's random draws.
+        explore: act under ``ExplorationType.RANDOM`` instead of ``DETERMINISTIC``. Default False.
 
     Returns:
-        Episode [T] on the CPU: observations, ``action``, ``proposal``, and under ``next`` the
-        result of each step.
+        TensorDict [T] on the CPU: observations, ``action``, ``proposal``; under ``next``
+        observations, reward and end flags.
     """
-    kind = ExplorationType.RANDOM if explore else ExplorationType.DETERMINISTIC
-    with torch.random.fork_rng(), set_exploration_type(kind):
+    exploration = ExplorationType.RANDOM if explore else ExplorationType.DETERMINISTIC
+    with torch.random.fork_rng(), set_exploration_type(exploration):
         torch.manual_seed(seed)
         env.set_seed(seed)
         episode = env.rollout(MAX_STEPS, policy)
-    results = [*env.observation_spec.keys(), *env.reward_keys, *env.done_keys]
-    keys = [*env.observation_spec.keys(), ACTION, PROPOSAL, *((NEXT, key) for key in results)]
+    next_keys = [*env.observation_spec.keys(), *env.reward_keys, *env.done_keys]
+    keys = [*env.observation_spec.keys(), ACTION, PROPOSAL, *((NEXT, key) for key in next_keys)]
     return episode.select(*keys, strict=False).cpu()
 
 
 class Rollouts(Protocol):
-    """Backend that runs episodes of named policies on request.
+    """Rollout backend: runs episodes of named policies asynchronously.
 
     Attributes:
-        policies: by name.
-        num_workers: episodes that run in parallel.
+        policies: policies by name.
+        num_workers: number of episodes that run in parallel.
     """
 
     policies: Mapping[str, TensorDictModuleBase]
     num_workers: int
 
     def snapshot(self) -> list[Tensor]:
-        """Copy of the current weights of all policies."""
+        """Copy of the current parameters and buffers of all policies."""
         ...
 
     def submit(
@@ -72,24 +72,27 @@ class Rollouts(Protocol):
         """Request an episode, as :func:`rollout_episode` runs it.
 
         Args:
-            policy: its name.
-            seed: of the episode.
-            explore: act as for data collection; such requests have priority. Default False.
-            weights: a snapshot to use; None (default) takes the current weights.
+            policy: name of the policy.
+            seed: seed of the episode.
+            explore: act with exploration; such requests have priority. Default False.
+            weights: result of :meth:`snapshot`; None (default) for the current weights.
+
+        Returns:
+            Future of the episode, TensorDict [T] on the CPU.
         """
         ...
 
     def close(self) -> None:
-        """Stop, and cancel unfinished requests."""
+        """Stop workers and cancel unfinished requests."""
         ...
 
 
 class LocalRollouts:
-    """Rollouts in this process, each run when it is submitted.
+    """Rollout backend in this process: an episode is finished when ``submit`` returns.
 
     Args:
-        env: see :func:`rollout_episode`.
-        policies: by name.
+        env: unbatched environment, see :func:`rollout_episode`.
+        policies: policies by name.
     """
 
     def __init__(self, env: EnvBase, policies: Mapping[str, TensorDictModuleBase]) -> None:
@@ -98,7 +101,7 @@ class LocalRollouts:
         self._env = env
 
     def snapshot(self) -> list[Tensor]:
-        """Empty list: an episode has run before any weight can change."""
+        """Empty list: episodes finish before any weight can change."""
         return []
 
     def submit(
@@ -111,4 +114,4 @@ class LocalRollouts:
         return future
 
     def close(self) -> None:
-        """Do nothing: the environment belongs to the caller."""
+        """Do nothing; the caller closes the environment."""

@@ -1,4 +1,4 @@
-"""Rollouts in worker processes, with copies of the policies."""
+"""Rollout backend in worker processes, with copies of the policies."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
@@ -28,8 +28,8 @@ from ibrl_torchrl.episodes import pack_episode, unpack_episode
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.rollouts.episode import rollout_episode
 
-MAX_DEATHS = 3  # of workers during one episode, or before their first
-_EPISODE, _USAGE_ERROR, _FAILURE = range(3)  # kinds of a worker's messages
+MAX_DEATHS = 3  # deaths of workers per request, after which its episode fails
+_EPISODE, _USAGE_ERROR, _FAILURE = range(3)  # types of a worker's messages
 
 
 @dataclass
@@ -38,11 +38,11 @@ class RolloutRequest:
 
     Attributes:
         policy: name of the policy.
-        seed: of the episode.
+        seed: seed of the episode.
         explore: act with exploration; such requests have priority.
-        weights: weights of all policies.
-        future: result.
-        deaths: workers that died while running it.
+        weights: parameters and buffers of all policies.
+        future: future of the episode.
+        deaths: number of workers that died while running it.
     """
 
     policy: str
@@ -54,15 +54,16 @@ class RolloutRequest:
 
 
 class RolloutWorkers:
-    """Rollouts in worker processes, each with an environment of its own.
+    """Rollout backend in worker processes, each with a separate environment.
 
-    Idle workers take requests in their order, exploring ones first. An episode is a function of its
-    request alone (:func:`~ibrl_torchrl.rollouts.episode.rollout_episode`), so that neither the
-    worker nor the time matter. A worker that dies is replaced and its episode repeated.
+    A dispatcher thread sends requests to idle workers, first in, first out, exploring ones first.
+    An episode is a function of its request
+    (:func:`~ibrl_torchrl.rollouts.episode.rollout_episode`), whichever worker runs it. A worker
+    that dies is restarted and its episode repeated.
 
     Args:
-        make_env: makes a worker's environment; it is pickled.
-        policies: by name. Workers have copies, whose weights come with each request.
+        make_env: picklable function that makes the environment of a worker.
+        policies: policies by name. Workers have copies, updated by the weights of each request.
         num_workers: number of processes.
     """
 
@@ -75,7 +76,7 @@ class RolloutWorkers:
         self.policies = policies
         self.num_workers = num_workers
         self._tensors = _tensors(nn.ModuleDict(dict(policies)))
-        # Exploring requests, then all others.
+        # Requests that explore, and all others.
         self._queues: tuple[deque[RolloutRequest], deque[RolloutRequest]] = deque(), deque()
         self._lock = threading.Lock()
         self._wakeup_receiver, self._wakeup_sender = mp.Pipe(duplex=False)
@@ -85,7 +86,7 @@ class RolloutWorkers:
         self._dispatcher.start()
 
     def snapshot(self) -> list[Tensor]:
-        """Copy of the current weights of all policies."""
+        """Copy of the current parameters and buffers of all policies."""
         return [tensor.detach().clone() for tensor in self._tensors]
 
     def submit(
@@ -93,8 +94,8 @@ class RolloutWorkers:
     ) -> Future[TensorDict]:
         """Request an episode, see :class:`~ibrl_torchrl.rollouts.episode.Rollouts`.
 
-        The result raises UsageError where the environment does, or where ``MAX_DEATHS`` workers
-        died during the episode.
+        The future raises UsageError if the environment does, or if ``MAX_DEATHS`` workers died
+        during the episode; RuntimeError, with the worker's traceback, for any other exception.
         """
         request = RolloutRequest(
             policy, seed, explore, self.snapshot() if weights is None else weights
@@ -119,7 +120,7 @@ class RolloutWorkers:
         return [*running, *self._queues[0], *self._queues[1]]
 
     def _dispatch_loop(self) -> None:
-        """Dispatch requests and receive episodes until closed."""
+        """Dispatch requests and receive episodes until the backend is closed."""
         try:
             while not self._closing:
                 self._dispatch()
@@ -130,13 +131,13 @@ class RolloutWorkers:
                 for worker in self._workers:
                     if worker.connection in ready:
                         self._receive(worker)
-        except BaseException as error:  # futures are the only way to report from this thread
+        except BaseException as error:  # reported by futures, as this thread has no caller
             for request in self._unfinished():
                 request.future.set_exception(error)
             raise
 
     def _dispatch(self) -> None:
-        """Send waiting requests to idle workers."""
+        """Send queued requests to idle workers."""
         idle = [worker for worker in self._workers if worker.request is None]
         for worker in idle:
             with self._lock:
@@ -147,39 +148,39 @@ class RolloutWorkers:
             worker.run(request)
 
     def _receive(self, worker: _Worker) -> None:
-        """Resolve the request of a worker that has answered or died."""
+        """Resolve the request of a worker that has replied or died."""
         request = worker.request
         try:
-            kind, content = worker.connection.recv()
+            message_type, content = worker.connection.recv()
         except (EOFError, ConnectionError):
             self._handle_death(worker)
             return
         worker.request = None
         if request is None:
-            raise RuntimeError("a rollout worker answered without a request")
-        if kind == _EPISODE:
+            raise RuntimeError("a rollout worker replied without a request")
+        if message_type == _EPISODE:
             request.future.set_result(_from_arrays(content))
-        elif kind == _USAGE_ERROR:
+        elif message_type == _USAGE_ERROR:
             request.future.set_exception(UsageError(content))
         else:
             request.future.set_exception(RuntimeError(f"in a rollout worker:\n{content}"))
 
     def _handle_death(self, worker: _Worker) -> None:
-        """Requeue the request of a worker that died, first in its queue."""
+        """Put the request of a dead worker back at the head of its queue."""
         request, worker.request = worker.request, None
-        code = worker.stop()
+        exit_code = worker.stop()
         if request is None:
             return
         request.deaths += 1
         if request.deaths < MAX_DEATHS:
-            echo(f"warning: a rollout worker died (exit code {code}); its episode is repeated")
+            echo(f"warning: a rollout worker died (exit code {exit_code}); its episode is repeated")
             with self._lock:
                 self._queues[not request.explore].appendleft(request)
         else:
             request.future.set_exception(
                 UsageError(
-                    f"rollout workers died {request.deaths} times (exit code {code}) during the "
-                    f"episode of seed {request.seed}; free memory, or see the cause with "
+                    f"rollout workers died {request.deaths} times (exit code {exit_code}) during "
+                    f"the episode of seed {request.seed}; free memory, or find the cause with "
                     "collector.workers=0"
                 )
             )
@@ -202,7 +203,7 @@ class _Worker:
         return not self.connection.closed
 
     def _start(self) -> None:
-        # joblib's processes have a start method of their own, which a spawned child does not know.
+        # joblib sets a start method in its processes that a spawned child process does not know.
         if mp.get_start_method() not in mp.get_all_start_methods():
             mp.set_start_method("spawn", force=True)
         context = mp.get_context("spawn")
@@ -215,7 +216,7 @@ class _Worker:
 
     @torch.no_grad()
     def run(self, request: RolloutRequest) -> None:
-        """Start an episode in an idle worker, which reads no weights at this time."""
+        """Send a request to an idle worker, which is not reading the shared weights."""
         if not self.is_alive:
             self._start()
         for tensor, value in zip(self._tensors, request.weights, strict=True):
@@ -223,11 +224,11 @@ class _Worker:
         if any(tensor.is_cuda for tensor in self._tensors):
             torch.cuda.synchronize()
         self.request = request
-        with suppress(ConnectionError):  # a dead worker, which the connection reports again
+        with suppress(ConnectionError):  # of a dead worker; the dispatcher's recv() reports it
             self.connection.send((request.policy, request.seed, request.explore))
 
     def stop(self) -> int | None:
-        """Terminate the process; its exit code."""
+        """Terminate the process; returns its exit code."""
         self.connection.close()
         self._process.terminate()
         self._process.join()
@@ -262,10 +263,11 @@ def _tensors(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _to_arrays(episode: TensorDict) -> dict[str, np.ndarray]:
-    """Packed episode as arrays, which travel through a pipe by value, not by open files."""
+def _to_arrays(episode: TensorDict) -> dict[str, NDArray[Any]]:
+    """Pack an episode into arrays: pipes send these by value, but tensors by file descriptors."""
     return {key: value.numpy() for key, value in pack_episode(episode).items()}
 
 
-def _from_arrays(arrays: dict[str, np.ndarray]) -> TensorDict:
+def _from_arrays(arrays: dict[str, NDArray[Any]]) -> TensorDict:
+    """Unpack the episode of `_to_arrays`."""
     return unpack_episode({key: torch.from_numpy(value) for key, value in arrays.items()})

@@ -1,4 +1,4 @@
-"""Collector: order of episodes, weights, parallel and overlapping collection, resuming."""
+"""EpisodeCollector: order, parallel and overlapping collection, resuming."""
 
 from concurrent.futures import Future
 
@@ -25,9 +25,9 @@ class ManualRollouts:
             self.complete(len(self.requests) - 1)
         return future
 
-    def complete(self, *numbers):
-        for number in numbers:
-            _, seed, future = self.requests[number]
+    def complete(self, *indices):
+        for index in indices:
+            _, seed, future = self.requests[index]
             future.set_result(TensorDict(seed=torch.tensor([seed])))
 
     @property
@@ -35,15 +35,15 @@ class ManualRollouts:
         return [seed for _, seed, _ in self.requests]
 
 
-def seeds(*numbers):
-    return [episode_seed(7, number) for number in numbers]
+def seeds(*indices):
+    return [episode_seed(7, index) for index in indices]
 
 
-def take(collector, count):
+def next_seeds(collector, count):
     return [next(collector).episode["seed"].item() for _ in range(count)]
 
 
-def test_without_overlap_episodes_start_together_when_all_are_taken():
+def test_collector_without_overlap_submits_one_episode_per_worker_at_once():
     rollouts = ManualRollouts(2, immediate=True)
     collector = EpisodeCollector(rollouts, seed=7, warmup_episodes=3)
     first, second, third = (next(collector) for _ in range(3))
@@ -54,15 +54,15 @@ def test_without_overlap_episodes_start_together_when_all_are_taken():
     assert not next(collector).is_warmup
 
 
-def test_with_overlap_one_episode_starts_for_each_one_taken():
+def test_collector_with_overlap_submits_an_episode_for_each_one_returned():
     rollouts = ManualRollouts(2, immediate=True)  # and one request more than there are workers
     collector = EpisodeCollector(rollouts, seed=7, warmup_episodes=0, overlap=True)
-    for taken in range(1, 5):
+    for num_returned in range(1, 5):
         next(collector)
-        assert rollouts.seeds == seeds(*range(taken + 3))
+        assert rollouts.seeds == seeds(*range(num_returned + 3))
 
 
-def test_episodes_are_taken_in_order_whichever_completes_first():
+def test_collector_returns_episodes_in_the_order_of_submission():
     rollouts = ManualRollouts(3)
     collector = EpisodeCollector(rollouts, seed=7, warmup_episodes=0)
     wait = Future.result
@@ -74,24 +74,24 @@ def test_episodes_are_taken_in_order_whichever_completes_first():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Future, "result", complete_last_first)
-        assert take(collector, 3) == seeds(0, 1, 2)
+        assert next_seeds(collector, 3) == seeds(0, 1, 2)
 
 
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("num_workers", [1, 3])
-def test_a_resumed_collector_continues_with_the_episodes_in_flight(num_workers, overlap):
+def test_resumed_collector_returns_the_episodes_in_flight_first(num_workers, overlap):
     settings = {"seed": 7, "warmup_episodes": 2, "overlap": overlap}
     rollouts = ManualRollouts(num_workers, immediate=True)
     collector = EpisodeCollector(rollouts, **settings)
-    take(collector, 4)
+    next_seeds(collector, 4)
     in_flight = collector.in_flight()
     assert len(in_flight) == len(rollouts.requests) - 4
     resumed_rollouts = ManualRollouts(num_workers, immediate=True)
     resumed = EpisodeCollector(resumed_rollouts, **settings, num_completed=4, in_flight=in_flight)
-    assert take(resumed, 9) == take(collector, 9) == seeds(*range(4, 13))
+    assert next_seeds(resumed, 9) == next_seeds(collector, 9) == seeds(*range(4, 13))
     assert resumed_rollouts.seeds == rollouts.seeds[4 + len(in_flight) :]
 
 
-def test_seeds_of_runs_and_episodes_differ():
-    values = {episode_seed(seed, number) for seed in range(20) for number in range(500)}
+def test_episode_seeds_of_runs_and_indices_differ():
+    values = {episode_seed(seed, index) for seed in range(20) for index in range(500)}
     assert len(values) == 10_000 and min(values) >= 0 and max(values) < 2**32

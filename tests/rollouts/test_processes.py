@@ -1,4 +1,4 @@
-"""Rollout workers: the same episodes as in this process, deaths, errors, priorities."""
+"""RolloutWorkers: the same episodes as in this process, deaths, errors, priorities."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ LENGTHS = (3, 1, 4, 1, 5, 9)
 
 
 class FaultyEnv(Countdown):
-    """Countdown whose seeds above 100 fail; each step takes ``seconds``."""
+    """Countdown that fails at seeds above 100; a step lasts ``seconds``."""
 
     def __init__(self, marker, seconds=0.0):
         super().__init__(*LENGTHS)
@@ -65,28 +65,28 @@ def workers(marker, policies):
     workers.close()
 
 
-def assert_same(episode, expected):
+def assert_equal(episode, expected):
     assert episode.batch_size == expected.batch_size
     assert {*episode.keys(True, True)} == {*expected.keys(True, True)}
     for key, value in expected.items(True, True):
         assert torch.equal(episode[key], value), key
 
 
-def test_episodes_equal_those_of_this_process(workers, policies, marker):
+def test_workers_run_the_same_episodes_as_local_rollouts(workers, policies, marker):
     local = LocalRollouts(FaultyEnv(marker), policies)
-    seeds = [*range(6), 2, 0]  # by any worker, twice
+    seeds = [*range(6), 2, 0]  # two of them twice, by any worker
     for explore in (True, False):
         futures = [workers.submit("explore", seed, explore=explore) for seed in seeds]
         for seed, future in zip(seeds, futures, strict=True):
             expected = local.submit("explore", seed, explore=explore).result()
-            assert_same(future.result(), expected)
+            assert_equal(future.result(), expected)
             noise = expected["action"] - 0.2
             assert bool((noise.abs() > 1e-6).all()) == explore
     first = [local.submit("explore", s, explore=True).result()["action"][0].item() for s in seeds]
     assert len({*first}) == 6
 
 
-def test_weights_are_those_of_the_submission_or_of_a_snapshot(workers, policies):
+def test_workers_use_the_weights_of_the_submission_or_of_a_snapshot(workers, policies):
     (weight,) = policies["explore"].parameters()
     before = weight.item()
     snapshot = workers.snapshot()
@@ -101,7 +101,7 @@ def test_weights_are_those_of_the_submission_or_of_a_snapshot(workers, policies)
         assert future.result()["action"].unique().tolist() == pytest.approx([value])
 
 
-def test_an_evaluation_by_workers_is_the_same_and_an_alias_runs_once(
+def test_evaluation_job_by_workers_equals_local_and_runs_aliases_once(
     workers, policies, marker, monkeypatch
 ):
     names = ["rl", "bc"]
@@ -118,7 +118,7 @@ def test_an_evaluation_by_workers_is_the_same_and_an_alias_runs_once(
     assert both["bc"] == both["alias"] == results["bc"]
 
 
-def test_a_worker_that_dies_is_replaced_and_its_episode_repeated(workers, marker, capsys):
+def test_dead_worker_is_restarted_and_its_episode_repeated(workers, marker, capsys):
     others = [workers.submit("bc", seed) for seed in range(4)]
     interrupted = workers.submit("bc", 101)
     assert len(interrupted.result()) == LENGTHS[101 % 6] and marker.exists()
@@ -128,20 +128,20 @@ def test_a_worker_that_dies_is_replaced_and_its_episode_repeated(workers, marker
     assert [len(future.result()) for future in others] == [3, 1, 4, 1]
 
 
-def test_an_episode_that_kills_every_worker_is_an_error(workers):
+def test_episode_that_kills_three_workers_raises(workers):
     with pytest.raises(UsageError, match=r"died 3 times \(exit code 3\) during the .* of seed 102"):
         workers.submit("bc", 102).result()
     assert len(workers.submit("bc", 0).result()) == 3
 
 
-def test_errors_of_the_environment_are_raised_by_the_result(workers):
+def test_future_raises_errors_of_the_environment(workers):
     with pytest.raises(RuntimeError, match=r"(?s)in a rollout worker.*ValueError: a defect"):
         workers.submit("bc", 103).result()
     with pytest.raises(UsageError, match=r"^no such camera$"):
         workers.submit("bc", 104).result()
 
 
-def test_exploring_requests_have_priority_and_close_cancels(policies, marker):
+def test_exploring_requests_run_first_and_close_cancels_the_others(policies, marker):
     workers = RolloutWorkers(partial(FaultyEnv, marker, seconds=0.1), policies, 1)
     workers.submit("bc", 0).result()  # wait until the worker has started
     cancelled = {}
