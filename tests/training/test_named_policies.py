@@ -141,3 +141,17 @@ def test_load_run_constructs_no_optimizer(run_dir, monkeypatch):
     state = loaded.env.reset()
     with torch.no_grad():
         assert loaded.agent.scored(state)["proposal_values"].shape == (3,)
+
+
+def test_run_without_imitation_policies(ibrl, tmp_path):
+    run = tmp_path / "run"
+    unused = ("+imitation.other", "imitation.bc", "algo.proposals")
+    settings = [setting for setting in SETTINGS if not setting.startswith(unused)]
+    code, _, error = ibrl("train", f"run_dir={run}", "algo=rlpd", "~imitation.bc", *settings)
+    assert code == 0, error
+    final = rows(run / "evaluation.csv")
+    assert [row["policy"] for row in final[::2]] == ["hybrid", "rl"]
+    assert not (run / "imitation").exists() or not [*(run / "imitation").iterdir()]
+    code, output, error = ibrl("eval", run, "episodes=1", "workers=0")
+    assert code == 0, error
+    assert [line.split()[0] for line in output.splitlines()[1:]] == ["hybrid", "rl"]
