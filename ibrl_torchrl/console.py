@@ -11,8 +11,13 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress_bar(items: Iterable[Any] | None = None, **settings: Any) -> tqdm:
-    """Progress bar on standard error, disabled where that is not a terminal."""
+def progress_bar(items: Iterable[Any] | None = None, **settings: Any) -> tqdm[Any]:
+    """Progress bar on standard error, disabled if that is not a terminal.
+
+    Args:
+        items: iterable to wrap; None (default) for a bar that is updated manually.
+        **settings: arguments of ``tqdm``.
+    """
     return tqdm(items, disable=None, **settings)
 
 
@@ -23,9 +28,12 @@ def echo(line: str) -> None:
 
 @contextmanager
 def redirect_output(file: Path | None) -> Iterator[None]:
-    """Append standard output and errors to a file instead of the terminal; None changes nothing.
+    """Redirect standard output and standard error to a file, which is appended to.
 
-    An exception of the block is written there too before it is raised.
+    An exception that leaves the block is also written to the file.
+
+    Args:
+        file: file; None changes nothing.
     """
     if file is None:
         yield

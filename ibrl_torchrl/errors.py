@@ -9,10 +9,10 @@ from types import ModuleType
 
 
 class UsageError(Exception):
-    """Error that the user can fix.
+    """Error that the user can fix, such as an invalid setting or a missing file.
 
-    The message is one line that names the invalid value and the remedy. The command line prints it
-    and exits with code 2; any other exception is a defect of this package.
+    Its message is one line: the invalid value, the reason and the remedy. The command line prints
+    it and exits with code 2; any other exception is a bug of this package.
     """
 
 
@@ -21,13 +21,13 @@ def require_extra(module: str, extra: str) -> ModuleType:
 
     Args:
         module: name of the module to import, such as ``"metaworld"``.
-        extra: the extra of this package that installs it.
+        extra: extra of this package that installs it.
 
     Returns:
         The imported module.
 
     Raises:
-        UsageError: the module is not installed; the message is its install line.
+        UsageError: the module is not installed; the message has the install command.
     """
     try:
         return import_module(module)
@@ -48,7 +48,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
         known: all known names.
 
     Returns:
-        Error to raise; its message lists the closest names, or all where none is close.
+        Error to raise; its message lists similar names, or all known ones if none is similar.
+
+    Example:
+        >>> from ibrl_torchrl.errors import unknown_name
+        >>> unknown_name("encoder", "vitt", ["vit", "resnet18"])
+        UsageError("unknown encoder 'vitt'; did you mean vit?")
     """
     known = sorted(known)
     close = get_close_matches(name, known)

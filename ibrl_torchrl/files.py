@@ -1,4 +1,4 @@
-"""Atomic files: complete or absent."""
+"""Atomic writes: a file has its new content completely, or is unchanged."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from typing import Any
 
 from ibrl_torchrl.errors import UsageError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Temporary path beside ``path``, moved there when the block succeeds.
+    """Context manager of a temporary path that replaces ``path`` when the block succeeds.
 
-    An existing file stays until all of the new content is on the disk.
+    An existing file is unchanged until the new one is flushed to disk, and if the block raises.
+
+    Args:
+        path: file to write or replace.
+
+    Yields:
+        Path of the temporary file, in the same folder.
 
     Raises:
         UsageError: the folder cannot be written to, or the disk is full.
@@ -36,7 +42,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _DISK_FULL:
             raise
         raise UsageError(
             f"{path}: cannot be written ({error.strerror}); free some space"
@@ -48,8 +54,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file atomically.
 
+    Args:
+        path: file to write or replace.
+        columns: header.
+        rows: values in the order of the columns.
+
     Raises:
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or the disk is full.
     """
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -60,8 +71,12 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[obje
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file atomically.
 
+    Args:
+        path: file to write or replace.
+        content: JSON object.
+
     Raises:
-        UsageError: the folder cannot be written to.
+        UsageError: the folder cannot be written to, or the disk is full.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")

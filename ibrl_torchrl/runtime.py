@@ -1,4 +1,4 @@
-"""Process: seeds, threads, device, deferred signals."""
+"""Runtime of a process: random seeds, threads, device, deferred signals."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ from ibrl_torchrl.errors import UsageError
 def setup_process(seed: int, threads: int | None, device: str) -> torch.device:
     """Seed Python, NumPy and PyTorch, set the number of threads, and check the device.
 
+    Args:
+        seed: seed of the global random number generators.
+        threads: intra-op threads of PyTorch; None for its default.
+        device: name of the device, such as ``"cuda:0"``.
+
+    Returns:
+        The device, with its index.
+
     Raises:
         UsageError: the device is not available.
     """
@@ -35,7 +43,7 @@ def setup_process(seed: int, threads: int | None, device: str) -> torch.device:
 class InterruptHandler:
     """Context manager that defers the first Ctrl-C or SIGTERM to the next :meth:`check`.
 
-    A second one interrupts immediately. In threads other than the main one, which receive no
+    A second signal interrupts immediately. Outside the main thread, where Python delivers no
     signals, it does nothing.
     """
 
@@ -47,13 +55,13 @@ class InterruptHandler:
 
     def __enter__(self) -> InterruptHandler:
         if threading.current_thread() is threading.main_thread():
-            for number in self._SIGNALS:
-                self._handlers[number] = signal.signal(number, self._handle)
+            for signum in self._SIGNALS:
+                self._handlers[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
 
     def check(self) -> None:
         """Raise a deferred interrupt.
@@ -64,8 +72,8 @@ class InterruptHandler:
         if self._requested:
             raise Interrupted
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        del signum, frame
         if self._requested:
             raise KeyboardInterrupt
         self._requested = True
@@ -73,4 +81,4 @@ class InterruptHandler:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Interrupt between two episodes, from where a run can resume."""
+    """Deferred interrupt, raised between two episodes, where a run can save a checkpoint."""

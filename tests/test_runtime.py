@@ -1,0 +1,46 @@
+"""Runtime of a process: device, deferred signals."""
+
+import signal
+import threading
+
+import pytest
+import torch
+
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.runtime import Interrupted, InterruptHandler, setup_process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_handler_defers_the_first_signal(signum):
+    before = signal.getsignal(signum)
+    with InterruptHandler() as interrupt:
+        interrupt.check()
+        signal.raise_signal(signum)
+        with pytest.raises(Interrupted):
+            interrupt.check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signum)
+    assert signal.getsignal(signum) is before
+
+
+def test_interrupt_handler_does_nothing_outside_the_main_thread():
+    before, during = signal.getsignal(signal.SIGINT), []
+
+    def run():
+        with InterruptHandler() as interrupt:
+            during.append(signal.getsignal(signal.SIGINT))
+            interrupt.check()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert during == [before]
+
+
+def test_setup_process_seeds_and_refuses_unavailable_devices():
+    assert setup_process(3, None, "cpu") == torch.device("cpu")
+    first = torch.rand(2)
+    setup_process(3, None, "cpu")
+    assert torch.equal(torch.rand(2), first)
+    with pytest.raises(UsageError, match=r"^device=cuda:99: not available here; use device=cpu$"):
+        setup_process(3, None, "cuda:99")
