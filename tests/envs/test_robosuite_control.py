@@ -44,9 +44,9 @@ def assert_bit_identical(pair, observations, steps):
     "task, arms, steps",
     [
         ("Lift", 1, 40),
-        pytest.param("PickPlaceCan", 1, 40, marks=pytest.mark.slow),
-        pytest.param("NutAssemblySquare", 1, 40, marks=pytest.mark.slow),
-        pytest.param("TwoArmTransport", 2, 10, marks=pytest.mark.slow),
+        ("PickPlaceCan", 1, 40),
+        ("NutAssemblySquare", 1, 40),
+        ("TwoArmTransport", 2, 10),
     ],
 )
 def test_states_equal_those_of_robosuite(task, arms, steps):
@@ -58,7 +58,6 @@ def test_states_equal_those_of_robosuite(task, arms, steps):
     assert len(pair[0]._simulator._pre_action._arms) == arms
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task", ["Lift", "PickPlaceCan"])
 def test_states_equal_those_of_robosuite_after_load_model(task, monkeypatch):
     pair = make_pair(task)
