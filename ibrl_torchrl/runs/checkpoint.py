@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, read without unpickling code."""
+"""Checkpoints: atomic writes, reads that execute no pickled code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import nn
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import atomic_path
 
-FORMAT = 1
+FORMAT = 1  # version of the layout below
+KIND = "ibrl"  # kind of training checkpoints
 
 
 def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str, Any]) -> None:
@@ -21,7 +22,7 @@ def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str
     Args:
         path: file to write or replace.
         kind: kind of contents, such as ``"imitation"`` or ``"ibrl"``.
-        meta: plain values that identify its origin, such as the task.
+        meta: plain values that describe the contents, such as the task.
         state: state dicts by name.
 
     Raises:
@@ -36,29 +37,29 @@ def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str
 def load_checkpoint(
     path: Path, kind: str, expected: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a checkpoint to the CPU; pickled code is refused.
+    """Read a checkpoint to the CPU, without executing pickled code.
 
     Args:
         path: file written by :func:`save_checkpoint`.
         kind: expected kind of contents.
-        expected: expected entries of its ``meta``.
+        expected: expected entries of ``meta``.
 
     Returns:
-        Its ``meta`` and its ``state``.
+        ``meta`` and ``state`` of the checkpoint.
 
     Raises:
-        UsageError: the file is missing, unreadable, damaged, of another kind, or of another
-            origin.
+        UsageError: the file is missing, unreadable, damaged, or of another format or kind, or an
+            expected entry differs.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such checkpoint")
     try:
-        file = io.BytesIO(path.read_bytes())  # so that failures below are of its contents
+        file = io.BytesIO(path.read_bytes())  # errors below are errors of the contents
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        found, meta, state = content["kind"], dict(content["meta"]), dict(content["state"])
+        stored_kind, meta, state = content["kind"], dict(content["meta"]), dict(content["state"])
         version = content["format"]
     except Exception as error:  # the exception depends on the damaged byte
         raise UsageError(
@@ -66,8 +67,8 @@ def load_checkpoint(
         ) from error
     if version != FORMAT:
         raise UsageError(f"{path}: checkpoint format {version}, this version reads {FORMAT}")
-    if found != kind:
-        raise UsageError(f"{path}: holds a {found!r} checkpoint, expected {kind!r}")
+    if stored_kind != kind:
+        raise UsageError(f"{path}: holds a {stored_kind!r} checkpoint, expected {kind!r}")
     for key, value in expected.items():
         if meta.get(key) != value:
             raise UsageError(
@@ -78,29 +79,34 @@ def load_checkpoint(
 
 
 def load_state(module: nn.Module, state: dict[str, Any], path: Path) -> None:
-    """Load a module's state dict from a checkpoint.
+    """Load a state dict into a module.
+
+    Args:
+        module: module whose parameters and buffers are replaced.
+        state: state dict.
+        path: file of the state dict, for error messages.
 
     Raises:
-        UsageError: names or shapes differ; the first difference is named.
+        UsageError: names or shapes differ; the message has the first difference.
     """
-    own = module.state_dict()
-    for name, value in own.items():
+    expected = module.state_dict()
+    for name, value in expected.items():
         if not isinstance(value, torch.Tensor):
             continue
         if not isinstance(state.get(name), torch.Tensor):
-            raise UsageError(f"{path}: has no {name}; it is of another network")
+            raise UsageError(
+                f"{path}: has no {name}, which this network has; use the configuration it "
+                "was trained with"
+            )
         if state[name].shape != value.shape:
             raise UsageError(
                 f"{path}: {name} has shape {[*state[name].shape]}, this network needs "
                 f"{[*value.shape]}; use the configuration it was trained with"
             )
     for name in state:
-        if name not in own:
+        if name not in expected:
             raise UsageError(
                 f"{path}: has {name}, which this network lacks; use the configuration it was "
                 "trained with"
             )
     module.load_state_dict(state)
-
-
-KIND = "ibrl"

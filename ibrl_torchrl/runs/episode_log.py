@@ -1,7 +1,7 @@
-"""Log of a run's episodes, from which its replay is filled again after an interruption.
+"""Log of a run's training episodes, which refills the replay of a resumed run.
 
-Each episode is written once, so that a checkpoint costs what has been collected since the last one,
-whatever the size of the replay.
+An episode is written once, so that the cost of a checkpoint depends on the number of episodes since
+the last one, not on the size of the replay.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _KIND = "episodes"
 
 
 class EpisodeLog:
-    """Log of episodes in their order, as files of a folder.
+    """Append-only log of episodes in a folder.
 
     Args:
-        folder: of the files; it is created by the first :meth:`flush`.
+        folder: folder of the files, created by the first :meth:`flush`.
         keys: observation keys to write.
         frame_stack: images in an observation, of which the newest alone is written. Default 1.
         state_stack: states in any other observation, likewise. Default 1.
@@ -40,18 +40,21 @@ class EpisodeLog:
         self._unwritten: list[dict[str, Tensor]] = []
 
     def append(self, episode: TensorDictBase) -> None:
-        """Append an episode [T], which the next :meth:`flush` writes."""
+        """Append an episode, TensorDict [T]; the next :meth:`flush` writes it."""
         self._unwritten.append(pack_episode(episode, self._keys, **self._stacks))
 
     def flush(self) -> int:
-        """Write all new episodes atomically.
+        """Write the episodes since the last flush atomically.
 
         Returns:
-            Number of written episodes.
+            Number of all written episodes.
+
+        Raises:
+            UsageError: the folder cannot be written to, or the disk is full.
         """
         if self._unwritten:
             self._folder.mkdir(exist_ok=True)
-            meta = {"first": self._num_written, "number": len(self._unwritten)}
+            meta = {"first": self._num_written, "count": len(self._unwritten)}
             state = {str(i): episode for i, episode in enumerate(self._unwritten)}
             save_checkpoint(self._folder / f"{self._num_written:07d}.pt", _KIND, meta, state)
             self._num_written += len(self._unwritten)
@@ -59,7 +62,13 @@ class EpisodeLog:
         return self._num_written
 
     def read(self, count: int) -> Iterator[TensorDict]:
-        """Yield the first ``count`` episodes and delete later ones.
+        """Read the first ``count`` episodes, and delete files of later ones.
+
+        Args:
+            count: number of episodes at the last checkpoint.
+
+        Yields:
+            Episodes, TensorDicts [T], with stacked observations.
 
         Raises:
             UsageError: a file is missing or damaged.
@@ -68,10 +77,15 @@ class EpisodeLog:
             if self._num_written >= count:
                 path.unlink()
                 continue
-            meta, state = load_checkpoint(path, _KIND, {"first": self._num_written})
-            for number in range(meta["number"]):
-                yield unpack_episode(state[str(number)], **self._stacks)
-            self._num_written += meta["number"]
+            meta, state = load_checkpoint(path, _KIND, {})
+            if meta["first"] != self._num_written:
+                raise UsageError(
+                    f"{path}: starts at episode {meta['first']}, expected {self._num_written}; a "
+                    "file of the log is missing, start the run again"
+                )
+            for index in range(meta["count"]):
+                yield unpack_episode(state[str(index)], **self._stacks)
+            self._num_written += meta["count"]
         if self._num_written != count:
             raise UsageError(
                 f"{self._folder}: holds {self._num_written} episodes, the checkpoint was written "
@@ -79,5 +93,5 @@ class EpisodeLog:
             )
 
     def remove(self) -> None:
-        """Delete all files."""
+        """Delete the folder and all files in it."""
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Run folder: files, lock, settings, resuming."""
+"""Run folder: file names, lock, configuration, resuming."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOCK = ".lock"
 _REMOVED_FILES = ("demos.hdf5", CHECKPOINT, PREVIOUS, BEST, TRAIN, EVAL)
 _REMOVED_FOLDERS = (EPISODES, IMITATION)
 
-# Settings of a call, which may differ when a run is resumed.
+# Settings of a call of the program, which may differ when a run is resumed.
 CALL_SETTINGS = ("run_dir", "resume", "if_exists", "quiet")
 
 
@@ -43,16 +43,19 @@ def is_finished(path: str | Path) -> bool:
 def open_run_folder(
     path: str | Path, config: object, if_exists: str = "refuse"
 ) -> Iterator[RunFolder]:
-    """Create and lock a run folder, or lock that of an interrupted run.
+    """Context manager that creates and locks a run folder, or locks that of an interrupted run.
 
-    ``config.yaml`` is the resolved configuration; ``run.json`` the command line, package versions,
-    commit and start time of the run and of each resumption.
+    ``config.yaml`` holds the resolved configuration; ``run.json`` the command line, package
+    versions, commit and start time of the run and of every resumption.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         config: dataclass of settings.
-        if_exists: ``"refuse"``; or ``"resume"``, which resumes an unfinished run that has a
-            checkpoint and starts one again that has none, removing its files.
+        if_exists: ``"refuse"`` (default); or ``"resume"``, which resumes an unfinished run from its
+            checkpoint, or, without one, removes its files and starts it again.
+
+    Yields:
+        The run folder.
 
     Raises:
         UsageError: the folder holds a run already, or one with other settings or package versions;
@@ -63,8 +66,8 @@ def open_run_folder(
     if exists and (if_exists == "refuse" or is_finished(path)):
         raise UsageError(f"{path}: holds a run already; choose another run_dir=")
     with lock_folder(path):
-        for temporary in path.rglob(".*.tmp"):  # of a process that was killed
-            temporary.unlink()
+        for leftover in path.rglob(".*.tmp"):  # of a killed process
+            leftover.unlink()
         is_resumed = exists and (path / CHECKPOINT).exists()
         if is_resumed:
             _require_same(path, read_config(path), _plain(config))
@@ -74,14 +77,19 @@ def open_run_folder(
                 (path / name).unlink(missing_ok=True)
             for name in _REMOVED_FOLDERS:
                 shutil.rmtree(path / name, ignore_errors=True)
-            with atomic_path(path / CONFIG) as unfinished:
-                OmegaConf.save(OmegaConf.structured(config), unfinished)
+            with atomic_path(path / CONFIG) as temporary:
+                OmegaConf.save(OmegaConf.structured(config), temporary)
             write_provenance(path)
         yield RunFolder(path, is_resumed)
 
 
 class RunFolder(NamedTuple):
-    """Run folder, and whether it has a checkpoint to resume from."""
+    """Run folder.
+
+    Attributes:
+        path: path of the folder.
+        is_resumed: whether it has a checkpoint to resume from.
+    """
 
     path: Path
     is_resumed: bool
@@ -89,10 +97,12 @@ class RunFolder(NamedTuple):
 
 @contextmanager
 def lock_folder(path: Path) -> Iterator[None]:
-    """Create a folder and lock it against other processes; the lock ends with the process.
+    """Context manager that creates a folder and locks it for this process.
+
+    The operating system releases the lock of a process that dies.
 
     Raises:
-        UsageError: it cannot be created, or is locked by another process.
+        UsageError: the folder cannot be created, or is locked by another process.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -126,7 +136,7 @@ def _plain(config: object) -> dict[str, Any]:
 
 
 class Runnable(Protocol):
-    """Settings with a run folder."""
+    """Settings of a command that writes a run folder."""
 
     run_dir: str
     if_exists: str
@@ -137,7 +147,12 @@ RunnableT = TypeVar("RunnableT", bound=Runnable)
 
 
 def run_job(job: Callable[[RunnableT], None], config: RunnableT) -> None:
-    """Run a job unless its folder is finished; ``quiet`` redirects its messages to ``log.txt``."""
+    """Run a job in its run folder, unless ``if_exists=resume`` and the folder's run is finished.
+
+    Args:
+        job: function of the settings.
+        config: settings; ``quiet`` redirects console output to ``log.txt`` in the run folder.
+    """
     if config.if_exists == "resume" and is_finished(config.run_dir):
         echo(f"{config.run_dir}: is finished already")
         return
@@ -149,7 +164,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """Read a run's configuration as plain values.
 
     Raises:
-        UsageError: the folder is not a run's, or its configuration cannot be read.
+        UsageError: the path is not a run folder, or its configuration cannot be read.
     """
     file = Path(path) / CONFIG
     if not file.is_file():

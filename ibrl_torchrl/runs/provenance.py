@@ -1,4 +1,4 @@
-"""Provenance of a run, ``run.json``: command, versions, commit, inputs."""
+"""Provenance of a run, ``run.json``: command line, versions, commit, hashes of inputs."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ PACKAGES = (
 
 
 def write_provenance(path: Path) -> None:
-    """Write command line, package versions, commit and start time."""
+    """Write command line, package versions, commit and start time to ``run.json``."""
     write_json(path / PROVENANCE, _environment())
 
 
 def append_resumption(path: Path) -> None:
-    """Append the same of a call that resumes the run.
+    """Append command line, package versions, commit and start time of a resumption.
 
     Raises:
-        UsageError: the version of a package differs.
+        UsageError: the version of a package differs from that of the start.
     """
     provenance, current = read_provenance(path), _environment()
     for name, original in provenance.get("versions", {}).items():
@@ -52,10 +52,14 @@ def append_resumption(path: Path) -> None:
 
 
 def write_inputs(path: Path, inputs: Mapping[str, str]) -> None:
-    """Add fingerprints of demonstrations and imitation policies to ``run.json``.
+    """Add fingerprints of a run's inputs to ``run.json``.
+
+    Args:
+        path: run folder.
+        inputs: result of :func:`input_fingerprints`.
 
     Raises:
-        UsageError: the interrupted run had others.
+        UsageError: the run was started with other inputs.
     """
     provenance = read_provenance(path)
     original = provenance.get("inputs", inputs)
@@ -66,10 +70,10 @@ def write_inputs(path: Path, inputs: Mapping[str, str]) -> None:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """Read ``run.json``.
+    """Read ``run.json`` of a run folder.
 
     Raises:
-        UsageError: it cannot be read.
+        UsageError: the file cannot be read.
     """
     try:
         return dict(json.loads((path / PROVENANCE).read_text()))
@@ -89,7 +93,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _command() -> str:
-    """Command line of this run alone, also of one run of a sweep."""
+    """Command line of this run; in a sweep, without the other runs' values."""
     arguments = sys.argv[1:]
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         arguments = HydraConfig.get().overrides.task
@@ -104,7 +108,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Commit of the source tree, marked if it has changes; None outside a checkout."""
+    """Git commit of the source tree, ``-dirty`` with changes; None outside a repository."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
@@ -119,7 +123,14 @@ def _commit() -> str | None:
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """Hash of dtypes, shapes and values, 16 hexadecimal digits."""
+    """SHA-256 of dtypes, shapes and values, the first 16 hexadecimal digits.
+
+    Example:
+        >>> import torch
+        >>> from ibrl_torchrl.runs.provenance import fingerprint
+        >>> fingerprint([torch.zeros(2), torch.ones(1, dtype=torch.int64)])
+        'f56c0a7bd5a3330d'
+    """
     digest = sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -130,7 +141,15 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
 def input_fingerprints(
     episodes: Iterable[TensorDictBase], policies: Mapping[str, nn.Module]
 ) -> dict[str, str]:
-    """Fingerprints of a run's demonstrations, ``"demos"``, and of each imitation policy."""
+    """Fingerprints of a run's inputs.
+
+    Args:
+        episodes: demonstrations, TensorDicts [T].
+        policies: imitation policies by name.
+
+    Returns:
+        Fingerprint of all demonstrations, ``"demos"``, and of the weights of each policy, by name.
+    """
     values = (
         episode[key] for episode in episodes for key in sorted(episode.keys(True, True), key=str)
     )

@@ -92,7 +92,13 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Flatten nested settings to dotted names, such as ``"algo.update.lr"``."""
+    """Flatten nested settings to dotted names.
+
+    Example:
+        >>> from ibrl_torchrl.runs.tables import flatten_settings
+        >>> dict(flatten_settings({"seed": 1, "algo": {"update": {"lr": 0.0003}}}))
+        {'seed': 1, 'algo.update.lr': 0.0003}
+    """
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from flatten_settings(value, f"{prefix}{name}.")
@@ -101,11 +107,11 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[
 
 
 class CsvTable:
-    """CSV file that is appended by whole rows.
+    """Append-only CSV file.
 
     Args:
         path: file to write.
-        columns: header. A row may omit columns; unknown ones are refused.
+        columns: header. A row may omit columns; unknown ones raise ValueError.
         size: bytes of an existing file to keep, as :meth:`sync` returned them; later rows are
             removed. None (default) starts a new file.
     """
@@ -121,14 +127,17 @@ class CsvTable:
         self._file.flush()
 
     def sync(self) -> int:
-        """Write all rows to the disk; returns the file's size in bytes."""
+        """Flush all rows to disk; returns the file's size in bytes."""
         os.fsync(self._file.fileno())
         return self._file.tell()
 
     def write(self, row: Mapping[str, object]) -> None:
-        """Append one row and flush it."""
+        """Append one row and flush it; floats have six significant digits."""
         self._writer.writerow(
-            {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()}
+            {
+                column: f"{value:.6g}" if isinstance(value, float) else value
+                for column, value in row.items()
+            }
         )
         self._file.flush()
 

@@ -1,4 +1,4 @@
-"""Trackers: TensorBoard and Weights & Biases, by TorchRL's loggers."""
+"""Experiment trackers: TorchRL's loggers for TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from ibrl_torchrl.errors import require_extra
 
 
 def require_trackers(*, tensorboard: bool, wandb: str) -> None:
-    """Refuse trackers that are not installed.
+    """Check that the enabled trackers are installed.
+
+    Args:
+        tensorboard: TensorBoard is enabled.
+        wandb: ``"disabled"``, ``"online"`` or ``"offline"``.
 
     Raises:
-        UsageError: a package is missing; the message has its install command.
+        UsageError: a package is not installed; the message has the install command.
     """
     if tensorboard:
         require_extra("tensorboard", "tensorboard")
@@ -26,14 +30,17 @@ def require_trackers(*, tensorboard: bool, wandb: str) -> None:
 def make_trackers(
     run_dir: Path, config: Mapping[str, object], *, tensorboard: bool, wandb: str, project: str
 ) -> list[Logger]:
-    """Create TorchRL's loggers of the enabled trackers.
+    """Make the loggers of the enabled trackers.
 
     Args:
-        run_dir: folder of their files; its name is that of the run.
-        config: settings, stored with the run at Weights & Biases.
+        run_dir: folder of their files; its name is the run's name at Weights & Biases.
+        config: configuration to store at Weights & Biases.
         tensorboard: write TensorBoard event files.
         wandb: ``"disabled"``, ``"online"`` or ``"offline"``.
         project: project at Weights & Biases.
+
+    Returns:
+        Loggers, to be closed by :func:`close_tracker`.
     """
     names: list[tuple[Literal["tensorboard", "wandb"], str]] = []
     if tensorboard:
@@ -54,5 +61,4 @@ def make_trackers(
 
 def close_tracker(tracker: Logger) -> None:
     """Flush and close a tracker."""
-    close = getattr(tracker.experiment, "finish", None) or tracker.experiment.close
-    close()
+    tracker.close()

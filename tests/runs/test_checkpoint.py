@@ -1,4 +1,4 @@
-"""Checkpoints: whole, safe to read, and refused when they belong to something else."""
+"""Checkpoints: round trip, atomic writes, damaged files, other origins."""
 
 import errno
 import pickle
@@ -21,7 +21,7 @@ def saved(tmp_path):
     return path
 
 
-def test_round_trip(saved):
+def test_checkpoint_round_trip(saved):
     meta, state = load_checkpoint(saved, "bc", {"task": "a"})
     network = nn.Linear(3, 2)
     load_state(network, state["policy"], saved)
@@ -30,7 +30,7 @@ def test_round_trip(saved):
     assert [*saved.parent.iterdir()] == [saved]
 
 
-def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
+def test_save_checkpoint_keeps_the_old_file_on_a_full_disk(saved, monkeypatch):
     before = saved.read_bytes()
 
     def fail(path, content):
@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_the_old_file(saved, monkeypatch):
     assert [*saved.parent.iterdir()] == [saved]
 
 
-def test_pickled_code_is_not_executed(tmp_path):
+def test_load_checkpoint_executes_no_pickled_code(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "executed",))
@@ -60,7 +60,7 @@ def test_pickled_code_is_not_executed(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-def test_refusals_name_what_differs(saved, tmp_path):
+def test_load_checkpoint_refuses_other_kinds_and_origins(saved, tmp_path):
     with pytest.raises(UsageError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "missing.pt", "bc", {})
     with pytest.raises(UsageError, match="holds a 'bc' checkpoint, expected 'ibrl'"):
@@ -73,13 +73,13 @@ def test_refusals_name_what_differs(saved, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "task,median", "junk", "{}", "0"])
-def test_other_files_are_no_checkpoints(text, tmp_path):
+def test_load_checkpoint_refuses_other_files(text, tmp_path):
     (path := tmp_path / "other.pt").write_text(text)
     with pytest.raises(UsageError, match="not a checkpoint"):
         load_checkpoint(path, "bc", {})
 
 
-def test_a_file_that_cannot_be_read_is_not_called_damaged(saved, monkeypatch):
+def test_load_checkpoint_reports_read_errors(saved, monkeypatch):
     def fail(path):
         raise OSError(errno.EIO, "Input/output error")
 
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(saved, monkeypatch):
 
 
 @pytest.mark.parametrize("length", [1, 200, 20_000, 300_000, 355_000])
-def test_truncated_files_are_refused(length, tmp_path):
+def test_load_checkpoint_refuses_truncated_files(length, tmp_path):
     path = tmp_path / "net.pt"
     save_checkpoint(path, "bc", {}, {"policy": nn.Linear(300, 300).state_dict()})
     path.write_bytes(path.read_bytes()[:length])
@@ -97,17 +97,17 @@ def test_truncated_files_are_refused(length, tmp_path):
         load_checkpoint(path, "bc", {})
 
 
-def test_any_damage_is_refused_in_one_line(saved, tmp_path):
-    """Bytes of the pickled part are changed, with a right checksum."""
+def test_load_checkpoint_refuses_damaged_files(saved, tmp_path):
+    """Random bytes of the pickled part are changed, with a valid checksum."""
     with zipfile.ZipFile(saved) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     pickled = next(name for name in parts if name.endswith("data.pkl"))
-    draw, path = random.Random(0), tmp_path / "damaged.pt"
+    rng, path = random.Random(0), tmp_path / "damaged.pt"
     refused = 0
     for _ in range(300):
         damaged = bytearray(parts[pickled])
-        for _ in range(draw.choice([1, 2, 5])):
-            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        for _ in range(rng.choice([1, 2, 5])):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in (parts | {pickled: bytes(damaged)}).items():
                 archive.writestr(name, content)
@@ -115,10 +115,10 @@ def test_any_damage_is_refused_in_one_line(saved, tmp_path):
             load_checkpoint(path, "bc", {})
         except UsageError:
             refused += 1
-    assert refused > 200  # the others have another name or number somewhere
+    assert refused > 200  # the others are valid, with another name or number
 
 
-def test_shapes_and_names_must_fit(saved):
+def test_load_state_refuses_other_shapes_and_names(saved):
     _, state = load_checkpoint(saved, "bc", {})
     with pytest.raises(UsageError, match=r"weight has shape \[2, 3\].*\[2, 4\]"):
         load_state(nn.Linear(4, 2), state["policy"], saved)
