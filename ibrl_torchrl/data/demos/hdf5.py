@@ -141,7 +141,14 @@ def read_observation(
     """
     parts = stored_parts(key, stored_observations(group, where))
     arrays = {part: _read(group, f"{folder}/{part}", where, length) for part in parts}
-    return arrays[key] if parts == [key] else join_parts(arrays, env_args)
+    if parts == [key]:
+        return arrays[key]
+    try:
+        return join_parts(arrays, env_args)
+    except (ValueError, LookupError) as error:  # a shape, a missing part, a quaternion of norm 0
+        raise UsageError(
+            f"{where}: cannot concatenate {', '.join(parts)} to {key!r}: {error}"
+        ) from error
 
 
 def read_actions(group: h5py.Group, where: str) -> np.ndarray:

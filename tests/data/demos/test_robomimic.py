@@ -212,3 +212,21 @@ def test_load_reports_missing_part(tmp_path):
         del file["data/demo_0/obs/object"]
     with pytest.raises(UsageError, match="demo_0: no 'obs/state', found robot0_eef_pos"):
         load_demos(path, keys=[STATE])
+
+
+@pytest.mark.parametrize(
+    ("part", "shape"),
+    [("robot0_eef_quat", [3, 4]), ("robot0_eef_pos", [3, 4]), ("object", [3])],
+    ids=["zero quaternion", "position of 4 values", "object without columns"],
+)
+def test_load_reports_invalid_poses(tmp_path, part, shape):
+    path = write(tmp_path / "can.hdf5", env_args={"env_name": "PickPlaceCan"}, next_obs=False)
+    with h5py.File(path, "r+") as file:
+        for name, group in file["data"].items():
+            del group["obs/object"]
+            group["obs/object"] = np.ones((3, 14))
+            if name == "demo_1":
+                del group[f"obs/{part}"]
+                group[f"obs/{part}"] = np.zeros(shape)
+    with pytest.raises(UsageError, match="demo_1: cannot concatenate robot0_eef_pos, .*object"):
+        load_demos(path, keys=[STATE])
