@@ -228,5 +228,5 @@ def test_load_reports_invalid_poses(tmp_path, part, shape):
             if name == "demo_1":
                 del group[f"obs/{part}"]
                 group[f"obs/{part}"] = np.zeros(shape)
-    with pytest.raises(UsageError, match="demo_1: cannot concatenate robot0_eef_pos, .*object"):
+    with pytest.raises(UsageError, match=r"demo_1: cannot concatenate robot0_eef_pos, .*object"):
         load_demos(path, keys=[STATE])
