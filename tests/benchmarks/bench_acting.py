@@ -1,4 +1,4 @@
-"""One action of the hybrid policy, with and without exploration."""
+"""Latency of an action of the hybrid policy, with and without exploration."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Cost of pixels: encoders, updates, rendering, and images of the replay."""
+"""Pixels: encoders, updates, rendering, sampling of images from the replay."""
 
 import pytest
 import torch
@@ -84,12 +84,14 @@ CAPACITY, EPISODE, BATCH = 2000, 100, 256
 
 @pytest.mark.benchmark(group="sample 256 pairs of images")
 @pytest.mark.parametrize("storage", ["memory", "memmap"])
-@pytest.mark.parametrize("once", [True, False], ids=["frames once", "images of s and s'"])
-def bench_sample_images(benchmark, once, storage, tmp_path):
-    place = {"storage": storage, "scratch_dir": tmp_path}
-    storing = [DeduplicateImages([IMAGE], CAPACITY, **place)] if once else []
+@pytest.mark.parametrize(
+    "is_deduplicated", [True, False], ids=["frames once", "images of s and s'"]
+)
+def bench_sample_images(benchmark, is_deduplicated, storage, tmp_path):
+    settings = {"storage": storage, "scratch_dir": tmp_path}
+    deduplicate = [DeduplicateImages([IMAGE], CAPACITY, **settings)] if is_deduplicated else []
     replay = episode_buffer(
-        CAPACITY, BATCH, Compose(*storing, EpisodeToTransitions([IMAGE])), **place
+        CAPACITY, BATCH, Compose(*deduplicate, EpisodeToTransitions([IMAGE])), **settings
     )
     end = torch.zeros(EPISODE, 1, dtype=torch.bool)
     end[-1] = True

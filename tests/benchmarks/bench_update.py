@@ -1,4 +1,4 @@
-"""Updates, beside those of plain PyTorch with the same networks."""
+"""Critic and actor updates, compared with plain PyTorch and the same networks."""
 
 import pytest
 import torch

@@ -1,19 +1,19 @@
-"""Frames per second of rollout workers without a learner, beside the simulators alone.
+"""Collection speed: frames per second of rollout workers without a learner, and of simulators.
 
     python tests/benchmarks/collection_speed.py [--csv FILE] [--seconds 40] [SETTING ...]
 
-Settings are those of ``ibrl train``, such as ``experiment=small_can``. For 1 to 4 processes:
+Settings are those of ``ibrl train``, such as ``experiment=small_can``. Kinds, for 1 to 4 processes:
 
-``package``: each steps robosuite or Meta-World as installed, in a plain loop, and renders the
-    cameras of the task with the package's own quality.
+``package``: robosuite or Meta-World as installed, stepped in a loop, with images of the task's
+    cameras at the default rendering quality.
 ``simulator``: the same with the fast controller (FastOSC) and fast rendering of this project's
     environments, without observations. The stricter baseline.
-``rollouts``: workers run episodes of the exploring policy, as in a training run.
+``rollouts``: rollout workers run episodes of the exploring policy, as in a training run.
 ``collector``: TorchRL's collector over a ``ParallelEnv``, with batched actions.
 
-All kinds alternate in turns of some seconds while the others are stopped, so that changes of the
-machine's speed affect all of them. Frames are steps after action repeat; resets are included. The
-last two columns are ratios to the same number of packages and simulators.
+The kinds are measured in alternating turns of some seconds while the others are stopped, so that
+changes of the machine's speed affect all of them. Frames are steps after action repeat; resets are
+included. The last two columns are ratios to as many processes of ``package`` and ``simulator``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.rollouts.processes import RolloutWorkers
 
 TURN = 4.0  # seconds
-WARM_FRAMES = 100  # of each process
+WARMUP_FRAMES = 100  # frames per process before the measurement
 SPAWN = get_context("spawn")
 
 
@@ -59,15 +59,15 @@ def simulators(config, count, frames):
 
 
 def run_parallel(step, task, count, frames):
-    processes = [SPAWN.Process(target=step, args=(task, frames, place)) for place in range(count)]
+    processes = [SPAWN.Process(target=step, args=(task, frames, index)) for index in range(count)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
 
 
-def step_package(task, frames, place):
-    quiet()
+def step_package(task, frames, index):
+    set_up_process()
     os.environ.setdefault("MUJOCO_GL", "egl")
     env = build_env(task)  # also imports robosuite without its warnings
     make = {"robosuite": make_robosuite, "metaworld": make_metaworld}[task.suite]
@@ -79,7 +79,7 @@ def step_package(task, frames, place):
             for _ in range(task.action_repeat):
                 simulator.step(action)
             render()
-            frames[place] += 1
+            frames[index] += 1
 
 
 def make_robosuite(task, settings):
@@ -117,8 +117,8 @@ def make_metaworld(task, _):
     return simulator, simulator.render if task.cameras else lambda: None
 
 
-def step_simulator(task, frames, place):
-    quiet()
+def step_simulator(task, frames, index):
+    set_up_process()
     env = build_env(task)
     base = getattr(env, "base_env", env)
     env.reset()
@@ -127,10 +127,10 @@ def step_simulator(task, frames, place):
         base._begin_episode()
         for _ in range(base.horizon):
             for _ in range(base.action_repeat):
-                base._advance(action)
+                base._step_simulator(action)
             if base._rig:
                 base._rig.render(base._simulation[1])
-            frames[place] += 1
+            frames[index] += 1
 
 
 def rollouts(config, count, frames):
@@ -148,7 +148,7 @@ def collector(config, count, frames):
         frames[0] += batch.numel()
 
 
-def quiet():
+def set_up_process():
     torch.set_num_threads(1)
     logging.getLogger("torchrl").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
@@ -163,7 +163,7 @@ KINDS = {
 
 
 class ProcessGroup:
-    """Processes of one kind that count their frames, stopped between their turns."""
+    """Processes of one kind that count their frames, stopped between turns."""
 
     def __init__(self, config, count, kind):
         self._counts = SPAWN.RawArray("q", count)  # no lock, which a stopped process could hold
@@ -172,8 +172,8 @@ class ProcessGroup:
         self.frames, self.seconds = 0, 0.0
 
     def warm_up(self):
-        """Wait until all run, and stop them."""
-        while sum(self._counts) < WARM_FRAMES * len(self._counts):
+        """Wait until all processes step, and stop them."""
+        while sum(self._counts) < WARMUP_FRAMES * len(self._counts):
             if not self._process.is_alive():
                 raise RuntimeError("a process has ended")
             time.sleep(0.1)
@@ -191,21 +191,21 @@ class ProcessGroup:
         with suppress(ProcessLookupError):
             self._signal(signal.SIGKILL)
 
-    def _signal(self, number):
-        os.killpg(self._process.pid, number)
+    def _signal(self, signum):
+        os.killpg(self._process.pid, signum)
 
 
 def run_group(config, count, kind, frames):
-    """Process group leader, whose children are stopped and continued with it."""
+    """Run in a process group, whose processes are stopped and continued together."""
     os.setpgrp()
-    quiet()
+    set_up_process()
     KINDS[kind](config, count, frames)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path)
-    parser.add_argument("--seconds", type=float, default=40.0, help="of each, default 40")
+    parser.add_argument("--seconds", type=float, default=40.0, help="seconds per kind, default 40")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
     parser.add_argument("settings", nargs="*")
@@ -215,17 +215,17 @@ def main():
     for count in options.processes:
         speeds = measure(config, count, options.kinds, round(options.seconds / TURN))
         for kind, speed in speeds.items():
-            row = config.task.label, count, kind, f"{speed:.1f}", *shares(speeds, kind)
+            row = config.task.label, count, kind, f"{speed:.1f}", *ratios(speeds, kind)
             print(*row, sep="\t", flush=True)
             rows.append(row)
-    head = "task", "processes", "kind", "frames_per_s", "of_package", "of_simulator"
+    header = "task", "processes", "kind", "frames_per_s", "of_package", "of_simulator"
     if options.csv is not None:
         with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([head, *rows])
+            csv.writer(file).writerows([header, *rows])
 
 
 def measure(config, count, kinds, turns):
-    """Frames a second of each kind."""
+    """Frames per second by kind."""
     groups = {}
     try:
         for kind in kinds:
@@ -240,7 +240,8 @@ def measure(config, count, kinds, turns):
     return {kind: group.frames / group.seconds for kind, group in groups.items()}
 
 
-def shares(speeds, kind):
+def ratios(speeds, kind):
+    """Speed of a kind relative to both baselines."""
     for baseline in ("package", "simulator"):
         yield f"{speeds[kind] / speeds[baseline]:.3f}" if baseline in speeds else ""
 

@@ -1,4 +1,4 @@
-"""Sizes and parts of the benchmarks; run with one thread, so that figures can be compared.
+"""Fixtures of the benchmarks, which run with one thread.
 
 pytest tests/benchmarks -o python_files='bench_*.py' --benchmark-columns=median,iqr
 """

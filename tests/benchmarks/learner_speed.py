@@ -1,11 +1,11 @@
-"""Speed of the learner beside the machine's matrix products and the original arithmetic.
+"""Learner speed, compared with matrix products and with the arithmetic of the original code.
 
     python tests/benchmarks/learner_speed.py [--csv FILE] [--seconds 20] [--settings NAME ...]
 
-For each setting, alternating in one process with one thread: rounds of the learner (fixed batch, no
-replay), the original code's arithmetic for states, and the machine's peak, the fastest of
-products of square float32 matrices of 512 to 2048. FLOPs of a round are counted while it runs
-(2 for each multiplication in a matrix product or convolution, nothing for anything else).
+Measures per setting, alternating in one process with one thread: rounds of the learner (fixed
+batch, no replay), for states also rounds of the original code's arithmetic, and peak throughput,
+the fastest of products of square float32 matrices of 512 to 2048 rows. PyTorch's FLOP counter
+counts matrix products and convolutions, two FLOPs per multiplication.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ COLUMNS = [
 
 
 def state_rounds(name):
-    """A round of the learner, and one of the original's arithmetic."""
+    """Functions that run a round of the learner and one of the original arithmetic."""
     size = SIZES[name]
     learner, batch = make_learner(make_parts(size), size), make_batch(size["batch"])
     original = OriginalArithmetic(STATE, ACTION, hidden=size["hidden"], number=size["num_critics"])
@@ -55,6 +55,7 @@ def state_rounds(name):
 
 
 def pixel_rounds(name):
+    """Function that runs a round of the learner, and None."""
     setting = pixel_setting(name)
     learner, batch = pixel_learner(setting), pixel_batch(setting)
 
@@ -68,7 +69,7 @@ ROUNDS = {name: state_rounds for name in SIZES} | {name: pixel_rounds for name i
 
 
 def product(size):
-    """A matrix product, and its GFLOP."""
+    """Function that multiplies two matrices, and its GFLOP."""
     left, right = torch.randn(2, size, size)
     return lambda: left @ right, 2 * size**3 / 1e9
 
@@ -84,7 +85,7 @@ def measure(name, seconds):
     learner, original = ROUNDS[name](name)
     with FlopCounterMode(display=False) as counter:
         learner()
-    work = counter.get_total_flops() / 1e9
+    gflop_per_round = counter.get_total_flops() / 1e9
     products = [product(size) for size in (512, 1024, 2048)]
     times, peak = defaultdict(list), 0.0
     end = time.perf_counter() + seconds
@@ -95,8 +96,8 @@ def measure(name, seconds):
         peak = max(peak, *(gflop / timed(multiply) for multiply, gflop in products))
     seconds_per_round = median(times["learner"])
     row = [
-        *(name, seconds_per_round, work, work / seconds_per_round, peak),
-        work / seconds_per_round / peak,
+        *(name, seconds_per_round, gflop_per_round, gflop_per_round / seconds_per_round, peak),
+        gflop_per_round / seconds_per_round / peak,
     ]
     if original is not None:
         original_seconds = median(times["original"])

@@ -1,11 +1,10 @@
-"""Overhead of the default run's loop in one process, beside simulator and plain updates.
+"""Overhead of the training loop in one process: time outside simulator and network updates.
 
     python tests/benchmarks/loop_overhead.py [FRAMES]
 
-Runs the loop of ``ibrl train`` with its default configuration for FRAMES frames (default 3000, a
-tenth of them BC warm-up, as in the main job) while timing the simulator's own steps and resets.
-Then times plain PyTorch's update of the same networks. Overhead is the rest of the loop's wall
-time, as a share of it.
+Runs the loop of ``ibrl train`` with the default configuration for FRAMES frames (default 3000, a
+tenth of them warm-up) and measures steps and resets of the simulator. Then measures updates of the
+same networks in plain PyTorch. The overhead is the remaining wall time, as a share of all.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from ibrl_torchrl.training.loop import Counters, train
 
 
 class Timed:
-    """Function that accumulates the time spent in it."""
+    """Function with a stopwatch of all its calls."""
 
     def __init__(self, function):
         self.function = function
@@ -98,11 +97,11 @@ def main(frames: int) -> None:
         for _ in range(config.algo.update.critic_updates):
             plain.critic_update(batch)
         plain.actor_update(batch)
-    arithmetic = (time.perf_counter() - start) / rounds * counters.rounds
+    updates = (time.perf_counter() - start) / rounds * counters.rounds
     simulator = simulator_step.seconds + reset.seconds
     print(f"frames {counters.frames}, rounds {counters.rounds}, wall {wall:.1f} s")
-    print(f"simulator {simulator:.1f} s, plain updates {arithmetic:.1f} s")
-    print(f"overhead {(wall - simulator - arithmetic) / wall:.1%} of the wall time")
+    print(f"simulator {simulator:.1f} s, plain updates {updates:.1f} s")
+    print(f"overhead {(wall - simulator - updates) / wall:.1%} of the wall time")
 
 
 if __name__ == "__main__":

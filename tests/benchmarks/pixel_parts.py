@@ -1,4 +1,4 @@
-"""Settings, learners and batches of the pixel benchmarks."""
+"""Configurations, learners and batches of the benchmarks with pixels."""
 
 import torch
 from tensordict import TensorDict
@@ -9,7 +9,7 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 
 IMAGE = "corner2_image"
-# The paper's networks with 32 of its 256 transitions: a whole batch takes 10 s on one core.
+# The paper's networks with a batch of 32 instead of 256, which takes 10 s on one core.
 UPDATES = {
     "small_pixels": ["experiment=small_pixels"],
     "paper_vit_32_of_256": ["experiment=paper_pixels", "replay.batch_size=32"],

@@ -1,4 +1,4 @@
-"""Sizes, parts and batches of the benchmarks of states."""
+"""Network sizes, modules, learner and batches of the benchmarks with state observations."""
 
 import torch
 from tensordict import TensorDict
@@ -23,15 +23,15 @@ SIZES = {
 
 def make_parts(size):
     """Actor, critic ensemble and frozen policy of a size."""
-    scale = Normalize.identity(STATE)
+    normalize = Normalize.identity(STATE)
     hidden = size["hidden"]
 
     def policy(key, dropout):
-        network = StateActor(scale, ACTION, hidden=hidden, dropout=dropout)
+        network = StateActor(normalize, ACTION, hidden=hidden, dropout=dropout)
         return FastTensorDictModule(network, ["state"], [key])
 
     critic = CriticEnsemble(
-        StateCriticEnsemble(scale, ACTION, num_critics=size["num_critics"], hidden=hidden),
+        StateCriticEnsemble(normalize, ACTION, num_critics=size["num_critics"], hidden=hidden),
         ["state", "action"],
     )
     return policy("rl_action", 0.5), critic, FrozenPolicy(policy("bc_action", 0.0))
@@ -44,7 +44,7 @@ def make_learner(parts, size):
 
 
 class OneBatch:
-    """Replay whose every batch is the same."""
+    """Replay that returns the same batch always."""
 
     def __init__(self, batch):
         self.batch = batch
@@ -75,7 +75,7 @@ def make_batch(rows):
 
 
 def as_tensors(batch):
-    """Replay batch in the format of plain_ibrl."""
+    """Replay batch as the dictionary of tensors that ``plain_ibrl`` takes."""
     return {
         "state": batch["state"],
         "action": batch["action"],

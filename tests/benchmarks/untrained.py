@@ -1,4 +1,4 @@
-"""Agents and learners of untrained networks, which cost what trained ones do."""
+"""Agents and learners with untrained networks, as fast as trained ones."""
 
 import torch
 
@@ -11,7 +11,7 @@ from ibrl_torchrl.training.learner import Learner
 
 
 def untrained_agent(config, **settings):
-    """Agent of a training configuration; settings are those of ``build_agent``."""
+    """Agent of a training configuration; ``settings`` are arguments of ``build_agent``."""
     torch.manual_seed(0)
     env = build_env(config.task)
     normalizers = identity_normalizers(config.task, env)
