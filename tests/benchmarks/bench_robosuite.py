@@ -36,7 +36,7 @@ def bench_simulator_step(benchmark, env):
 
 @pytest.mark.benchmark(group="robosuite control step")
 def bench_control_step(benchmark, env):
-    """Steps with the lean control and, before each, one of its twin with robosuite's own."""
+    """Steps with FastOSC; before each, one of a second environment with robosuite's controller."""
     twin = RobosuiteEnv(env.task, seed=0)
     del twin._simulator._pre_action
     actions = np.random.default_rng(0).uniform(-1, 1, (205, 7))
@@ -48,11 +48,11 @@ def bench_control_step(benchmark, env):
     def step_twin():
         action = actions[len(robosuites)]
         start = time.process_time()
-        twin._advance(action)
+        twin._step_simulator(action)
         robosuites.append(time.process_time() - start)
         return (action,), {}
 
-    benchmark.pedantic(env._advance, setup=step_twin, rounds=200, warmup_rounds=5)
+    benchmark.pedantic(env._step_simulator, setup=step_twin, rounds=200, warmup_rounds=5)
     assert np.array_equal(env.simulator_state(), twin.simulator_state())
     benchmark.extra_info["median of robosuite's control, ms"] = 1e3 * np.median(robosuites[5:])
     benchmark.extra_info["fastest of robosuite's control, ms"] = 1e3 * min(robosuites[5:])
