@@ -12,7 +12,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.envs.rendering import CameraRig
+from ibrl_torchrl.envs.rendering import CameraRenderer
 from ibrl_torchrl.keys import (
     ACTION,
     DONE,
@@ -65,7 +65,7 @@ class SparseRewardEnv(EnvBase):
         horizon: environment steps per episode.
         cameras: names of the cameras to render at each step.
         image_size: height and width of the images in pixels.
-        render_quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRig``.
+        render_quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRenderer``.
         device: device of the tensors; the simulator itself runs on the CPU.
 
     Raises:
@@ -99,8 +99,8 @@ class SparseRewardEnv(EnvBase):
             "image_size": image_size,
             "render_quality": render_quality,
         }
-        self._rig: CameraRig | None = None  # of the observations
-        self._render_rigs: dict[tuple[str, int, str], CameraRig] = {}  # of `render`
+        self._obs_renderer: CameraRenderer | None = None
+        self._view_renderers: dict[tuple[str, int, str], CameraRenderer] = {}  # of `render`
 
     @property
     def model_xml(self) -> str | None:
@@ -130,14 +130,14 @@ class SparseRewardEnv(EnvBase):
         """Environment metadata in the layout of robomimic's datasets, JSON-serialisable."""
 
     def _init_specs(self, sizes: dict[str, int], action_size: int, seed: int | None) -> None:
-        """Create cameras and specs and seed the environment, once the simulator exists.
+        """Create renderer and specs and seed the environment, once the simulator exists.
 
         Args:
             sizes: sizes of ``state`` and ``proprio``.
             action_size: size of ``action``.
             seed: seed of the initial states.
         """
-        self._create_rig()
+        self._create_renderer()
         size = self._rendering["image_size"]
         image = Bounded(0, 255, shape=(3, size, size), dtype=torch.uint8)
         self.observation_spec = Composite(
@@ -157,28 +157,29 @@ class SparseRewardEnv(EnvBase):
         )
         self.set_seed(seed)
 
-    def _create_rig(self) -> None:
-        """Create the observation cameras; has to be called again after the model has changed."""
-        self._close_rigs()
+    def _create_renderer(self) -> None:
+        """Create the renderer of the observations; repeat after a change of the model."""
+        self._close_renderers()
         settings = self._rendering
         if settings["cameras"]:
-            self._rig = self._new_rig(
+            self._obs_renderer = self._new_renderer(
                 settings["cameras"], settings["image_size"], settings["render_quality"]
             )
 
-    def _new_rig(self, cameras: Sequence[str], size: int, quality: str) -> CameraRig:
+    def _new_renderer(self, cameras: Sequence[str], size: int, quality: str) -> CameraRenderer:
         model, _ = self._simulation
-        return CameraRig(model, cameras, size, quality, hidden_groups=self.hidden_groups)
+        return CameraRenderer(model, cameras, size, quality, hidden_groups=self.hidden_groups)
 
-    def _close_rigs(self) -> None:
-        for rig in [*self._render_rigs.values(), *([self._rig] if self._rig else [])]:
-            rig.close()
-        self._render_rigs.clear()
-        self._rig = None
+    def _close_renderers(self) -> None:
+        obs_renderers = [self._obs_renderer] if self._obs_renderer else []
+        for renderer in [*self._view_renderers.values(), *obs_renderers]:
+            renderer.close()
+        self._view_renderers.clear()
+        self._obs_renderer = None
 
     def close(self, **kwargs: Any) -> None:
         """Release the renderers."""
-        self._close_rigs()
+        self._close_renderers()
         super().close(**kwargs)
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: Any) -> TensorDict:
@@ -216,7 +217,7 @@ class SparseRewardEnv(EnvBase):
 
     def _observation(self, success: bool) -> dict[str, torch.Tensor]:
         _, data = self._simulation
-        images = self._rig.render(data) if self._rig else {}
+        images = self._obs_renderer.render(data) if self._obs_renderer else {}
         low_dim = self._low_dim_observation()
         return {
             **{key: torch.from_numpy(values) for key, values in low_dim.items()},
@@ -233,7 +234,7 @@ class SparseRewardEnv(EnvBase):
             camera: name of a camera, with or without images in the observations; default None, the
                 suite's ``default_camera``.
             size: height and width in pixels.
-            quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRig``.
+            quality: ``"fast"``, ``"shadows"`` or ``"full"``, see ``CameraRenderer``.
 
         Returns:
             RGB image, uint8 [H, W, 3], upright.
@@ -243,9 +244,9 @@ class SparseRewardEnv(EnvBase):
             ValueError: ``size`` is below 1.
         """
         key = (camera or self.default_camera, size, quality)
-        if key not in self._render_rigs:
-            self._render_rigs[key] = self._new_rig([key[0]], size, quality)
-        image = self._render_rigs[key].render(self._simulation[1])[key[0]]
+        if key not in self._view_renderers:
+            self._view_renderers[key] = self._new_renderer([key[0]], size, quality)
+        image = self._view_renderers[key].render(self._simulation[1])[key[0]]
         return image.permute(1, 2, 0).numpy()
 
     def load_model(self, xml: str, version: str) -> None:

@@ -60,7 +60,7 @@ class MetaWorldEnv(SparseRewardEnv):
             (0.75, 0.075, 0.7)), ``"topview"``, ``"corner"``, ``"corner3"``, ``"corner4"``,
             ``"behindGripper"``, ``"gripperPOV"``. Default none.
         image_size: height and width of the images in pixels, default 96 (paper).
-        render_quality: ``"fast"`` (default), ``"shadows"`` or ``"full"``, see ``CameraRig``.
+        render_quality: ``"fast"`` (default), ``"shadows"`` or ``"full"``, see ``CameraRenderer``.
         device: device of the tensors; the simulator itself runs on the CPU.
 
     Raises:
@@ -140,7 +140,7 @@ class MetaWorldEnv(SparseRewardEnv):
             "env_kwargs": {
                 "action_repeat": self.action_repeat,
                 "horizon": self.horizon,
-                **(self._rendering if self._rig else {}),
+                **(self._rendering if self._obs_renderer else {}),
             },
         }
 

@@ -46,12 +46,12 @@ QUALITIES = {
 }
 
 
-class CameraRig:
-    """Cameras of one simulation, rendered at one size and quality.
+class CameraRenderer:
+    """Renderer of the cameras of one simulation at one size and quality.
 
     Renders headless with EGL (Debian: libegl1) or OSMesa (libosmesa6); the environment variable
     ``MUJOCO_GL`` selects the backend, by default the first of the two that works. One process can
-    have several rigs, also of one model at several qualities.
+    have several instances, also of one model at several qualities.
 
     Args:
         model: model of the simulation; its rendering options are not changed.

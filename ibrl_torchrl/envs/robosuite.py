@@ -61,7 +61,7 @@ class RobosuiteEnv(SparseRewardEnv):
         cameras: names of the cameras to render: ``"agentview"``, ``"robot0_eye_in_hand"``,
             ``"frontview"``, ``"birdview"``, ... Default none.
         image_size: height and width of the images in pixels, default 96 (paper).
-        render_quality: ``"fast"`` (default), ``"shadows"`` or ``"full"``, see ``CameraRig``.
+        render_quality: ``"fast"`` (default), ``"shadows"`` or ``"full"``, see ``CameraRenderer``.
         settings: further arguments of ``robosuite.make``, such as ``robots`` or
             ``controller_configs``, for example a dataset's ``env_kwargs``.
         device: device of the tensors; the simulator itself runs on the CPU.
@@ -158,7 +158,7 @@ class RobosuiteEnv(SparseRewardEnv):
             "ibrl_torchrl": {
                 "action_repeat": self.action_repeat,
                 "horizon": self.horizon,
-                **(self._rendering if self._rig else {}),
+                **(self._rendering if self._obs_renderer else {}),
             },
         }
 
@@ -246,7 +246,7 @@ class RobosuiteEnv(SparseRewardEnv):
         simulator.reset_from_xml_string(xml)
         simulator.hard_reset = False
         self._model_xml = xml
-        self._create_rig()
+        self._create_renderer()
 
     def _check_model(self, xml: str) -> None:
         """Raise ValueError unless this is a model of the task."""

@@ -1,4 +1,4 @@
-"""One environment step (two simulator steps) beside the raw simulator's two."""
+"""Time of Meta-World environment steps (two simulator steps) and of the simulator alone."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def env():
     return MetaWorldEnv("box-close", seed=0)
 
 
-def _restarted(env):
+def _with_reset(env):
     def setup():
         td = env.reset()
         td["action"] = torch.zeros(4)
@@ -25,22 +25,22 @@ def _restarted(env):
 
 @pytest.mark.benchmark(group="environment step x 50")
 def bench_step(benchmark, env):
-    def fifty(td):
+    def step_50_times(td):
         for _ in range(50):
             env.step(td)
 
-    benchmark.pedantic(fifty, setup=_restarted(env), rounds=20)
+    benchmark.pedantic(step_50_times, setup=_with_reset(env), rounds=20)
 
 
 @pytest.mark.benchmark(group="environment step x 50")
 def bench_simulator(benchmark, env):
     action = np.zeros(4)
 
-    def hundred(td):
+    def step_100_times(td):
         for _ in range(100):
             env._simulator.step(action)
 
-    benchmark.pedantic(hundred, setup=_restarted(env), rounds=20)
+    benchmark.pedantic(step_100_times, setup=_with_reset(env), rounds=20)
 
 
 @pytest.mark.benchmark(group="reset")

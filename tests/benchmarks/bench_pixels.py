@@ -75,7 +75,10 @@ def bench_render(benchmark, quality):
     env = make_env("metaworld", "box-close", cameras=["corner2"], render_quality=quality)
     env.reset()
     benchmark.pedantic(
-        lambda: env._rig.render(env._simulator.data), rounds=20, iterations=5, warmup_rounds=1
+        lambda: env._obs_renderer.render(env._simulator.data),
+        rounds=20,
+        iterations=5,
+        warmup_rounds=1,
     )
 
 

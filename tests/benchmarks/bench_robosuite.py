@@ -1,4 +1,4 @@
-"""Steps and resets of robosuite, from states and with a camera, beside the raw simulator."""
+"""Time of robosuite steps and resets, with and without a camera, and of the simulator alone."""
 
 import time
 
@@ -25,37 +25,39 @@ def bench_step(benchmark, env):
 
 @pytest.mark.benchmark(group="robosuite step")
 def bench_simulator_step(benchmark, env):
-    """What robosuite takes by itself, its observations included."""
+    """Step of robosuite itself, including its observations."""
     simulator = env._simulator
-    replaced = ("_update_observables", "_get_observations", "_pre_action")
-    off = {name: simulator.__dict__.pop(name) for name in replaced}
+    names = ("_update_observables", "_get_observations", "_pre_action")
+    patches = {name: simulator.__dict__.pop(name) for name in names}
     simulator.reset()
     benchmark.pedantic(simulator.step, args=(np.zeros(7),), rounds=100, warmup_rounds=5)
-    simulator.__dict__.update(off)
+    simulator.__dict__.update(patches)
 
 
 @pytest.mark.benchmark(group="robosuite control step")
 def bench_control_step(benchmark, env):
     """Steps with FastOSC; before each, one of a second environment with robosuite's controller."""
-    twin = RobosuiteEnv(env.task, seed=0)
-    del twin._simulator._pre_action
+    reference = RobosuiteEnv(env.task, seed=0)
+    del reference._simulator._pre_action
     actions = np.random.default_rng(0).uniform(-1, 1, (205, 7))
-    for one in (env, twin):
-        one.set_seed(0)
-        one.reset()
-    robosuites = []
+    for robosuite_env in (env, reference):
+        robosuite_env.set_seed(0)
+        robosuite_env.reset()
+    reference_seconds = []
 
-    def step_twin():
-        action = actions[len(robosuites)]
+    def step_reference():
+        action = actions[len(reference_seconds)]
         start = time.process_time()
-        twin._step_simulator(action)
-        robosuites.append(time.process_time() - start)
+        reference._step_simulator(action)
+        reference_seconds.append(time.process_time() - start)
         return (action,), {}
 
-    benchmark.pedantic(env._step_simulator, setup=step_twin, rounds=200, warmup_rounds=5)
-    assert np.array_equal(env.simulator_state(), twin.simulator_state())
-    benchmark.extra_info["median of robosuite's control, ms"] = 1e3 * np.median(robosuites[5:])
-    benchmark.extra_info["fastest of robosuite's control, ms"] = 1e3 * min(robosuites[5:])
+    benchmark.pedantic(env._step_simulator, setup=step_reference, rounds=200, warmup_rounds=5)
+    assert np.array_equal(env.simulator_state(), reference.simulator_state())
+    benchmark.extra_info["median of robosuite's control, ms"] = 1e3 * np.median(
+        reference_seconds[5:]
+    )
+    benchmark.extra_info["fastest of robosuite's control, ms"] = 1e3 * min(reference_seconds[5:])
 
 
 @pytest.mark.benchmark(group="robosuite reset")
@@ -65,7 +67,7 @@ def bench_reset(benchmark, env):
 
 @pytest.mark.benchmark(group="robosuite reset")
 def bench_hard_reset(benchmark, env):
-    """Robosuite's default, which makes the model anew; here it is off."""
+    """Reset that recompiles the model, robosuite's default; RobosuiteEnv disables it."""
     simulator = env._simulator
     simulator.hard_reset = True
     benchmark.pedantic(simulator.reset, rounds=3)

@@ -128,8 +128,8 @@ def step_simulator(task, frames, index):
         for _ in range(base.horizon):
             for _ in range(base.action_repeat):
                 base._step_simulator(action)
-            if base._rig:
-                base._rig.render(base._simulation[1])
+            if base._obs_renderer:
+                base._obs_renderer.render(base._simulation[1])
             frames[index] += 1
 
 

@@ -1,8 +1,8 @@
-"""How often, and how fast, robosuite's scripted experts succeed.
+"""Success rate and episode length of robosuite's scripted experts.
 
     python tests/benchmarks/expert_success.py [TASK ...] [--seeds 0 50] [--noise 0.0] [--csv FILE]
 
-Each episode of a task starts from ``env.set_seed(seed)``. The file has a row for each: task, noise,
+Each episode starts from ``env.set_seed(seed)``. The CSV file has a row per episode: task, noise,
 seed, success (0 or 1) and length in environment steps.
 """
 
@@ -23,7 +23,7 @@ HORIZONS = {"Lift": 100, "PickPlaceCan": 200, "NutAssemblySquare": 300}  # envir
 
 
 def measure(task: str, noise: float, seeds: range) -> Iterator[dict[str, object]]:
-    """Follow the expert of a task through episodes and yield how each of them went."""
+    """Run the expert of a task for one episode per seed and yield the rows of the CSV file."""
     env = TransformedEnv(make_env("robosuite", task, horizon=HORIZONS[task]), InitTracker())
     expert = scripted_expert("robosuite", task, noise)
     for seed in seeds:
@@ -45,12 +45,12 @@ def main() -> None:
     rows = []
     for noise in arguments.noise:
         for task in arguments.tasks or HORIZONS:
-            found = [*measure(task, noise, range(*arguments.seeds))]
-            rows += found
-            lengths = [row["length"] for row in found if row["success"]]
-            failed = [row["seed"] for row in found if not row["success"]]
+            episodes = [*measure(task, noise, range(*arguments.seeds))]
+            rows += episodes
+            lengths = [row["length"] for row in episodes if row["success"]]
+            failed = [row["seed"] for row in episodes if not row["success"]]
             print(
-                f"{task}, noise {noise}: {len(lengths)} of {len(found)} succeed; steps "
+                f"{task}, noise {noise}: {len(lengths)} of {len(episodes)} succeed; steps "
                 f"mean {sum(lengths) / max(len(lengths), 1):.1f}, min {min(lengths, default=0)}, "
                 f"max {max(lengths, default=0)}" + (f"; failed seeds {failed}" if failed else ""),
                 flush=True,

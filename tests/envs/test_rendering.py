@@ -121,7 +121,7 @@ def test_render_qualities_differ_and_unknown_is_rejected():
         camera_env(render_quality="best")
 
 
-def test_rigs_in_one_process_are_independent():
+def test_camera_renderers_in_one_process_are_independent():
     reference = observed_image(camera_env())
     first, second = camera_env(), camera_env("drawer-open", image_size=32)
     for _ in range(3):
