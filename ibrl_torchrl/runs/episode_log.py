@@ -80,8 +80,8 @@ class EpisodeLog:
             meta, state = load_checkpoint(path, _KIND, {})
             if meta["first"] != self._num_written:
                 raise UsageError(
-                    f"{path}: starts at episode {meta['first']}, expected {self._num_written}; a "
-                    "file of the log is missing, start the run again"
+                    f"{self._folder}: holds no episode {self._num_written}, which precedes "
+                    f"{path.name}; start the run again"
                 )
             for index in range(meta["count"]):
                 yield unpack_episode(state[str(index)], **self._stacks)

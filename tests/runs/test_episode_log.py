@@ -60,7 +60,7 @@ def test_incomplete_episode_log_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"holds 3 episodes, .* written after 4; start the run"):
         [*EpisodeLog(tmp_path / "log", ["state"]).read(4)]
     (tmp_path / "log/0000000.pt").unlink()
-    with pytest.raises(UsageError, match=r"0000001\.pt: starts at episode 1, expected 0"):
+    with pytest.raises(UsageError, match=r"log: holds no episode 0, which precedes 0000001\.pt"):
         [*EpisodeLog(tmp_path / "log", ["state"]).read(3)]
 
 
