@@ -18,9 +18,8 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.runs.folder import LOG, is_finished, lock_folder
+from ibrl_torchrl.runs.folder import DEMOS, LOG, is_finished, lock_folder
 from ibrl_torchrl.runs.tables import TRAIN, read_rows
-from ibrl_torchrl.training.demonstrations import DEMOS
 
 
 def run(config: BenchConfig) -> None:

@@ -13,6 +13,7 @@ from ibrl_torchrl.data.demos.trajectories import read_trajectories
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.evaluation.diagnosis import Demonstrations
 from ibrl_torchrl.experts import scripted_expert
+from ibrl_torchrl.runs.folder import DEMOS
 
 
 def run_demonstrations(run_dir: Path, config: DemosConfig) -> Demonstrations:
@@ -25,7 +26,7 @@ def run_demonstrations(run_dir: Path, config: DemosConfig) -> Demonstrations:
     Raises:
         UsageError: the file is missing or damaged, or lacks simulator states.
     """
-    path = Path(config.path or run_dir / "demos.hdf5")
+    path = Path(config.path or run_dir / DEMOS)
     trajectories = read_trajectories(
         path, filter_key=config.filter_key, max_episodes=config.episodes
     )

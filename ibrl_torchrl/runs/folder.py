@@ -21,13 +21,14 @@ CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.txt"
 BEST = "best.pt"
+DEMOS = "demos.hdf5"  # scripted demonstrations
 FAILED = "not-finite.pt"
 PREVIOUS = "checkpoint-previous.pt"
 EPISODES = "episodes"
 IMITATION = "imitation"
 _LOCK = ".lock"
 # Removed when an unfinished run without a checkpoint is started again.
-_REMOVED_FILES = ("demos.hdf5", CHECKPOINT, PREVIOUS, BEST, TRAIN, EVAL)
+_REMOVED_FILES = (DEMOS, CHECKPOINT, PREVIOUS, BEST, TRAIN, EVAL)
 _REMOVED_FOLDERS = (EPISODES, IMITATION)
 
 # Settings of a call of the program, which may differ when a run is resumed.

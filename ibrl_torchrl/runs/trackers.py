@@ -40,7 +40,7 @@ def make_trackers(
         project: project at Weights & Biases.
 
     Returns:
-        Loggers, to be closed by :func:`close_tracker`.
+        Loggers; the caller closes them.
     """
     names: list[tuple[Literal["tensorboard", "wandb"], str]] = []
     if tensorboard:
@@ -57,8 +57,3 @@ def make_trackers(
         for kind, experiment in names
     )
     return [logger for logger in loggers if logger is not None]
-
-
-def close_tracker(tracker: Logger) -> None:
-    """Flush and close a tracker."""
-    tracker.close()

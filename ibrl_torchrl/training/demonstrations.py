@@ -24,8 +24,7 @@ from ibrl_torchrl.data.demos import (
 )
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
-
-DEMOS = "demos.hdf5"
+from ibrl_torchrl.runs.folder import DEMOS
 
 
 def demonstration_keys(encoders: Iterable[EncoderConfig | None]) -> list[str]:

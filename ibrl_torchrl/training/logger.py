@@ -27,7 +27,7 @@ from ibrl_torchrl.runs.tables import (
     share_column,
     train_columns,
 )
-from ibrl_torchrl.runs.trackers import close_tracker, make_trackers
+from ibrl_torchrl.runs.trackers import make_trackers
 from ibrl_torchrl.training.state import LoggerState, TrainingState
 
 
@@ -148,7 +148,7 @@ class RunLogger:
         self._train.close()
         self._eval.close()
         for tracker in self._trackers:
-            close_tracker(tracker)
+            tracker.close()
 
     @property
     def _wall(self) -> float:

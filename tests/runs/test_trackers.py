@@ -4,14 +4,14 @@ import pytest
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.runs import trackers
-from ibrl_torchrl.runs.trackers import close_tracker, make_trackers, require_trackers
+from ibrl_torchrl.runs.trackers import make_trackers, require_trackers
 
 
 def test_tensorboard_writes_scalars(tmp_path):
     pytest.importorskip("tensorboard")
     (logger,) = make_trackers(tmp_path, {}, tensorboard=True, wandb="disabled", project="p")
     logger.log_scalar("train/q", 1.0, step=1)
-    close_tracker(logger)
+    logger.close()
     assert [*tmp_path.rglob("events.out.tfevents.*")]
 
 
@@ -21,7 +21,7 @@ def test_weights_and_biases_writes_scalars_offline(tmp_path):
     (logger,) = make_trackers(run_dir, {"seed": 1}, tensorboard=False, wandb="offline", project="p")
     logger.log_scalar("train/q", 1.0, step=1)
     assert logger.experiment.config["seed"] == 1 and logger.experiment.name == "ibrl-seed1"
-    close_tracker(logger)
+    logger.close()
     assert [*run_dir.rglob("*.wandb")]
 
 
