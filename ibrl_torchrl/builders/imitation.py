@@ -89,6 +89,20 @@ def load_policy(
     return network.eval()
 
 
+def load_policies(
+    run_dir: Path, configs: Mapping[str, ImitationConfig], task: TaskConfig, env: EnvBase
+) -> dict[str, PolicyNetwork]:
+    """Load the imitation policies of a run folder, by name.
+
+    Raises:
+        UsageError: a checkpoint is missing, damaged or of another task, observation or network.
+    """
+    return {
+        name: load_policy(policy_path(run_dir, name), config, task, env)
+        for name, config in configs.items()
+    }
+
+
 def policy_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
     """Task and observations that an imitation policy belongs to."""
     meta = {"task": task.label}

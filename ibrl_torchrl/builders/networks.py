@@ -44,11 +44,18 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def policy_keys(encoder: EncoderConfig | None) -> list[str]:
-    """Observation keys that a policy reads: the state, or images and proprioception."""
-    if encoder is None:
-        return [STATE]
-    return [*map(image_key, encoder.cameras), *proprio_keys(encoder)]
+def policy_keys(*encoders: EncoderConfig | None) -> list[str]:
+    """Observation keys that policies with these encoders read, without duplicates.
+
+    A policy without an encoder reads the state, others read images and, if set, proprioception.
+    """
+    keys: list[str] = []
+    for encoder in encoders:
+        if encoder is None:
+            keys.append(STATE)
+        else:
+            keys += [*map(image_key, encoder.cameras), *proprio_keys(encoder)]
+    return [*dict.fromkeys(keys)]
 
 
 def proprio_keys(encoder: EncoderConfig) -> list[str]:

@@ -45,8 +45,7 @@ def stored_keys(
 ) -> list[str]:
     """Observation keys that transitions hold: what the learner reads of a batch."""
     policies = [] if config.cache_proposals else [policy.encoder for policy in imitation]
-    encoders = [*policies, algo.encoder]
-    return [*dict.fromkeys(key for encoder in encoders for key in policy_keys(encoder))]
+    return policy_keys(*policies, algo.encoder)
 
 
 def replay_bytes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.builders.imitation import execute, frozen_policies, policy_path
+from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import observation_normalizers
 from ibrl_torchrl.config.commands import BCRunConfig
 from ibrl_torchrl.console import echo
@@ -14,7 +15,6 @@ from ibrl_torchrl.runs.folder import open_run_folder, run_job
 from ibrl_torchrl.runs.tables import EVALUATION
 from ibrl_torchrl.runtime import setup_process
 from ibrl_torchrl.training.demonstrations import (
-    demonstration_keys,
     load_configured_demos,
     recorded_demos,
     require_images_fit,
@@ -36,7 +36,7 @@ def _run(config: BCRunConfig) -> None:
     env = build_env(config.task, device)
     encoders = [policy.encoder for policy in config.imitation.values()]
     require_images_fit(env, encoders)
-    keys = demonstration_keys(encoders)
+    keys = policy_keys(*encoders)
     demos = load_configured_demos(config.demos, config.task, env, keys)
     networks = load_configured_policies(config.imitation, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, _):

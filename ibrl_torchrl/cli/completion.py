@@ -86,7 +86,7 @@ def _settings(command: Command, word: str) -> list[str]:
         values = options(name) if name in command.groups else _choices(command, name)
         return [f"{name}={value}" for value in values]
     settings = [
-        f"{group.name}.{setting}=" if group.name else f"{setting}="
+        f"{group.path(setting)}="
         for group in groups_of(command.schema)
         for setting in group.settings
     ]
@@ -96,7 +96,7 @@ def _settings(command: Command, word: str) -> list[str]:
 def _choices(command: Command, name: str) -> Sequence[str]:
     for group in groups_of(command.schema):
         for setting, about in group.settings.items():
-            if name == (f"{group.name}.{setting}" if group.name else setting):
+            if name == group.path(setting):
                 is_flag = isinstance(group.defaults[setting], bool)
                 return about.choices or (("true", "false") if is_flag else ())
     return ()

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ibrl_torchrl.config.commands import COMMANDS, Command
 from ibrl_torchrl.config.networks import EncoderConfig
-from ibrl_torchrl.config.renamed import new_name
+from ibrl_torchrl.config.renamed import renamed_setting
 from ibrl_torchrl.errors import UsageError, unknown_name
 
 DEFAULT_TASK = "metaworld/box-close"
@@ -117,9 +117,9 @@ def options(group: str) -> list[str]:
 
 
 def _unknown_setting(setting: str, config_name: str) -> UsageError:
-    if (present := new_name(setting)) is not None:
-        return UsageError(f"{setting}: is called {present} since version 0.2")
-    return unknown_name("setting", setting, setting_names(composed(config_name)))
+    return renamed_setting(setting) or unknown_name(
+        "setting", setting, setting_names(composed(config_name))
+    )
 
 
 def _hydra(directory: Path) -> AbstractContextManager[object]:

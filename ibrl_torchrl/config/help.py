@@ -32,6 +32,10 @@ class Group(NamedTuple):
     settings: Mapping[str, Setting]
     defaults: Mapping[str, Any]
 
+    def path(self, setting: str) -> str:
+        """Dotted name of one of the settings."""
+        return f"{self.name}.{setting}" if self.name else setting
+
 
 def groups_of(schema: type[Any]) -> Iterator[Group]:
     """Groups of settings of a dataclass: its own, then those of its parts."""
@@ -122,9 +126,8 @@ def settings_markdown() -> str:
             heading = f"`{group.name}`: {group.help}" if group.name else "General"
             lines += [f"### {heading}", "", "| setting | default | |", "|---|---|---|"]
             for name, about in group.settings.items():
-                path = f"{group.name}.{name}" if group.name else name
                 default = _default_of(group, name).replace("|", "\\|")
-                lines.append(f"| `{path}` | `{default}` | {_sentence_of(about)} |")
+                lines.append(f"| `{group.path(name)}` | `{default}` | {_sentence_of(about)} |")
             lines.append("")
     return "\n".join(lines)
 
@@ -162,7 +165,7 @@ def _group_lines(group: Group, width: int) -> Iterator[str]:
         return
     heading = f"{group.name}: {group.help}" if group.name else "Settings"
     yield from textwrap.wrap(heading, width)
-    entries = {f"{group.name}.{name}" if group.name else name: name for name in group.settings}
+    entries = {group.path(name): name for name in group.settings}
     column = min(max(map(len, entries)) + _INDENT, max(width // 2, 30))
     for path, name in entries.items():
         about = group.settings[name]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from ibrl_torchrl.config.renamed import new_name
+from ibrl_torchrl.config.renamed import renamed_setting
 from ibrl_torchrl.config.setting import require_valid
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.errors import UsageError
@@ -56,9 +56,9 @@ def _defaults(schema: type, part: DictConfig) -> DictConfig:
 
 
 def _unknown(name: str) -> UsageError:
-    if (present := new_name(name)) is not None:
-        return UsageError(f"{name}: is called {present} since version 0.2")
-    return UsageError(f"{name}: there is no such setting; see the command's --help")
+    return renamed_setting(name) or UsageError(
+        f"{name}: there is no such setting; see the command's --help"
+    )
 
 
 def _part_of(config: DictConfig, schema: type, whole: type) -> DictConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ibrl_torchrl.errors import UsageError
+
 RENAMED = {
     "frames": "total_frames",
     "task.start_states": "task.num_init_states",
@@ -40,6 +42,13 @@ RENAMED = {
     "replay.demo_reward": "replay.offline_reward",
     "replay.record_proposals": "replay.cache_proposals",
 }
+
+
+def renamed_setting(setting: str) -> UsageError | None:
+    """Error to raise for a setting of version 0.1; None for any other name."""
+    if (name := new_name(setting)) is None:
+        return None
+    return UsageError(f"{setting}: is called {name} since version 0.2")
 
 
 def new_name(setting: str) -> str | None:

@@ -87,8 +87,7 @@ def setting(
 
     Args:
         default: value, list, or a function without arguments that makes one, such as a settings
-            dataclass; without a default the setting has to
-            be given.
+            dataclass; without a default the setting has to be given.
         help: one sentence.
         choices, at_least, above, at_most, below, unit: see :class:`Setting`.
     """

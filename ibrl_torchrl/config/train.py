@@ -7,6 +7,7 @@ from typing import Any
 
 from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig
 from ibrl_torchrl.config.imitation import ImitationConfig
+from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.replay import ReplayConfig
 from ibrl_torchrl.config.setting import num_workers, require, setting
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
@@ -138,6 +139,11 @@ class TrainConfig(JobConfig):
                 self.algo,
                 f"imitation.{self.algo.actor_init}",
             )
+
+    @property
+    def encoders(self) -> list[EncoderConfig | None]:
+        """Encoders of all imitation policies, then that of the RL agent; None reads the state."""
+        return [*(policy.encoder for policy in self.imitation.values()), self.algo.encoder]
 
 
 def require_names(imitation: dict[str, ImitationConfig]) -> None:

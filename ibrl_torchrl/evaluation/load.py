@@ -9,7 +9,7 @@ from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.agent import Agent, build_agent
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.imitation import frozen_policies, load_policy, policy_path
+from ibrl_torchrl.builders.imitation import frozen_policies, load_policies
 from ibrl_torchrl.builders.normalization import identity_normalizers
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
@@ -56,10 +56,7 @@ def load_run(
     env = build_env(config.task, torch_device)
     path = run_dir / checkpoint
     meta, state = load_checkpoint(path, KIND, {"task": config.task.label})
-    networks = {
-        name: load_policy(policy_path(run_dir, name), policy, config.task, env)
-        for name, policy in config.imitation.items()
-    }
+    networks = load_policies(run_dir, config.imitation, config.task, env)
     agent = build_agent(
         config.algo,
         frozen_policies(networks, config.imitation),

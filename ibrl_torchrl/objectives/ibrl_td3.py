@@ -352,14 +352,18 @@ class IBRLTD3Loss(LossModule):
 
     def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
         if self._value_estimator is not None:
-            names = self.tensor_keys
-            self._value_estimator.set_keys(
-                reward=names.reward,
-                done=names.done,
-                terminated=names.terminated,
-                steps_to_next_obs=names.steps_to_next_obs,
-            )
+            self._value_estimator.set_keys(**self._value_estimator_keys)
         self._in_keys = None
+
+    @property
+    def _value_estimator_keys(self) -> dict[str, NestedKey]:
+        names = self.tensor_keys
+        return {
+            "reward": names.reward,
+            "done": names.done,
+            "terminated": names.terminated,
+            "steps_to_next_obs": names.steps_to_next_obs,
+        }
 
     def make_value_estimator(
         self, value_type: ValueEstimators | None = None, **hyperparams: float
@@ -375,17 +379,11 @@ class IBRLTD3Loss(LossModule):
         """
         value_type, hyperparams = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
         if value_type is not None:
-            names = self.tensor_keys
             dispatch_value_estimator(
                 self,
                 value_type,
                 supported=(ValueEstimators.TD0,),
-                tensor_keys={
-                    "reward": names.reward,
-                    "done": names.done,
-                    "terminated": names.terminated,
-                    "steps_to_next_obs": names.steps_to_next_obs,
-                },
+                tensor_keys=self._value_estimator_keys,
                 value_network=None,
                 **hyperparams,
             )

@@ -10,7 +10,7 @@ import torch
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.networks import build_encoder, policy_keys
+from ibrl_torchrl.builders.networks import build_encoder
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.console import echo, progress_bar
@@ -25,11 +25,6 @@ from ibrl_torchrl.data.demos import (
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.runs.folder import DEMOS
-
-
-def demonstration_keys(encoders: Iterable[EncoderConfig | None]) -> list[str]:
-    """Observation keys that demonstrations must hold for policies with these encoders."""
-    return [*dict.fromkeys(key for encoder in encoders for key in policy_keys(encoder))]
 
 
 def require_images_fit(env: EnvBase, encoders: Iterable[EncoderConfig | None]) -> None:

@@ -47,20 +47,6 @@ def load_configured_policies(
     }
 
 
-def load_run_policies(
-    run_dir: Path, configs: Mapping[str, ImitationConfig], task: TaskConfig, env: EnvBase
-) -> PolicyNetworks:
-    """Imitation policies of a run folder, by name.
-
-    Raises:
-        UsageError: a checkpoint is missing, damaged or of another task or shape.
-    """
-    return {
-        name: load_policy(policy_path(run_dir, name), config, task, env)
-        for name, config in configs.items()
-    }
-
-
 def imitation(
     configs: Mapping[str, ImitationConfig],
     loaded: PolicyNetworks,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.builders.imitation import load_policies
+from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import observation_normalizers
 from ibrl_torchrl.builders.replay import require_replay_fits, stored_keys
 from ibrl_torchrl.config.train import TrainConfig
@@ -14,16 +16,11 @@ from ibrl_torchrl.runs.provenance import input_fingerprints, write_inputs
 from ibrl_torchrl.runs.trackers import require_trackers
 from ibrl_torchrl.runtime import setup_process
 from ibrl_torchrl.training.demonstrations import (
-    demonstration_keys,
     load_configured_demos,
     recorded_demos,
     require_images_fit,
 )
-from ibrl_torchrl.training.imitation import (
-    imitation,
-    load_configured_policies,
-    load_run_policies,
-)
+from ibrl_torchrl.training.imitation import imitation, load_configured_policies
 from ibrl_torchrl.training.reinforcement import reinforce
 from ibrl_torchrl.training.state import read_checkpoint
 
@@ -42,8 +39,7 @@ def run_pipeline(config: TrainConfig) -> None:
     torch.set_float32_matmul_precision(config.matmul_precision)
     env = build_env(config.task, device)
     policies = config.imitation
-    encoders = [*(policy.encoder for policy in policies.values()), config.algo.encoder]
-    require_images_fit(env, encoders)
+    require_images_fit(env, config.encoders)
     require_replay_fits(
         config.replay,
         env,
@@ -52,7 +48,7 @@ def run_pipeline(config: TrainConfig) -> None:
         frame_stack=config.task.frame_stack,
         num_cached=len(policies) if config.replay.cache_proposals else 0,
     )
-    keys = demonstration_keys(encoders)
+    keys = policy_keys(*config.encoders)
     demos = load_configured_demos(config.demos, config.task, env, keys)
     networks = load_configured_policies(policies, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, is_resumed):
@@ -60,7 +56,7 @@ def run_pipeline(config: TrainConfig) -> None:
         checkpoint = None
         if is_resumed:
             checkpoint = read_checkpoint(run_dir, config.task.label)
-            networks = load_run_policies(run_dir, policies, config.task, env)
+            networks = load_policies(run_dir, policies, config.task, env)
         demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
         normalizers = observation_normalizers(config.task, env, demos.episodes)
         networks = imitation(

@@ -12,6 +12,7 @@ from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.agent import Agent, build_agent
 from ibrl_torchrl.builders.imitation import frozen_policies
+from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.builders.rollouts import build_rollouts
@@ -23,7 +24,6 @@ from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
 from ibrl_torchrl.runs.folder import EPISODES, FAILED
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler
-from ibrl_torchrl.training.demonstrations import demonstration_keys
 from ibrl_torchrl.training.imitation import PolicyNetworks
 from ibrl_torchrl.training.learner import Learner
 from ibrl_torchrl.training.logger import RunLogger
@@ -80,10 +80,9 @@ def reinforce(
         frame_stack=config.task.frame_stack,
         policies=policies.values(),
     )
-    encoders = [policy.encoder for policy in config.imitation.values()]
     log = EpisodeLog(
         run_dir / EPISODES,
-        demonstration_keys([*encoders, config.algo.encoder]),
+        policy_keys(*config.encoders),
         frame_stack=config.task.frame_stack,
         state_stack=config.task.state_stack,
     )

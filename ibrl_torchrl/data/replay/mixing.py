@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tensordict import TensorDictBase
@@ -14,8 +14,46 @@ from torchrl.data.replay_buffers.storages import Storage
 from ibrl_torchrl import keys
 from ibrl_torchrl.data.replay.buffer import EpisodeReplayBuffer
 
+ReplayT = TypeVar("ReplayT", bound="_CompositeReplay")
 
-class MixedReplay:
+
+class _CompositeReplay:
+    """Replay buffer that consists of named buffers: their states by name, shared together."""
+
+    def __init__(self, **buffers: EpisodeReplayBuffer | _CompositeReplay) -> None:
+        self._buffers = buffers
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of all buffers."""
+        return {name: buffer.state_dict() for name, buffer in self._buffers.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned, of buffers of the same capacities."""
+        for name, buffer in self._buffers.items():
+            buffer.load_state_dict(state_dict[name])
+
+    def sampler_state_dict(self) -> dict[str, Any]:
+        """Return the state of all samplers alone."""
+        return {name: buffer.sampler_state_dict() for name, buffer in self._buffers.items()}
+
+    def load_sampler_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Load what :meth:`sampler_state_dict` returned, after the storages have been refilled."""
+        for name, buffer in self._buffers.items():
+            buffer.load_sampler_state_dict(state_dict[name])
+
+    def share(self: ReplayT, shared: bool = True) -> ReplayT:
+        """Let several processes write, as ``ReplayBuffer.share`` does."""
+        for buffer in self._buffers.values():
+            buffer.share(shared)
+        return self
+
+    @property
+    def shared(self) -> bool:
+        """Several processes write."""
+        return all(buffer.shared for buffer in self._buffers.values())
+
+
+class MixedReplay(_CompositeReplay):
     """Replay buffer that draws an exact fraction of every batch from demonstrations.
 
     Symmetric sampling of RLPD (arXiv 2302.02948, section 4.1). Online episodes never overwrite
@@ -57,6 +95,7 @@ class MixedReplay:
         batch_size: int,
         keep_successes: bool = False,
     ) -> None:
+        super().__init__(demos=demos, online=online)
         self.demos = demos
         self.online = online
         self._offline_fraction = offline_fraction
@@ -123,38 +162,6 @@ class MixedReplay:
             if isinstance(buffer.sampler, PrioritizedSampler) and bool(rows.any()):
                 buffer.update_tensordict_priority(batch.select("index", keys.PRIORITY)[rows])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of both buffers."""
-        return {"demos": self.demos.state_dict(), "online": self.online.state_dict()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what :meth:`state_dict` returned, of buffers of the same capacities."""
-        self.demos.load_state_dict(state_dict["demos"])
-        self.online.load_state_dict(state_dict["online"])
-
-    def sampler_state_dict(self) -> dict[str, Any]:
-        """Return the state of both samplers alone."""
-        return {
-            "demos": self.demos.sampler_state_dict(),
-            "online": self.online.sampler_state_dict(),
-        }
-
-    def load_sampler_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what :meth:`sampler_state_dict` returned, after the storages have been refilled."""
-        self.demos.load_sampler_state_dict(state_dict["demos"])
-        self.online.load_sampler_state_dict(state_dict["online"])
-
-    def share(self, shared: bool = True) -> MixedReplay:
-        """Let several processes write, as ``ReplayBuffer.share`` does."""
-        self.demos.share(shared)
-        self.online.share(shared)
-        return self
-
-    @property
-    def shared(self) -> bool:
-        """Several processes write."""
-        return self.demos.shared and self.online.shared
-
     @property
     def _storage(self) -> Storage:
         # TorchRL's multi-process collectors look here whether the storage they write to is
@@ -172,7 +179,7 @@ class MixedReplay:
         return num_demo, batch_size - num_demo
 
 
-class ReplayWithDemos:
+class ReplayWithDemos(_CompositeReplay):
     """Replay buffer whose batches carry as many demonstration transitions under ``"demo"``.
 
     For losses with a term on demonstrations, such as :class:`BCRegularizedTD3Loss` (RFT in IBRL,
@@ -186,6 +193,7 @@ class ReplayWithDemos:
     def __init__(
         self, replay: EpisodeReplayBuffer | MixedReplay, demos: EpisodeReplayBuffer
     ) -> None:
+        super().__init__(replay=replay, demos=demos)
         self.replay = replay
         self.demos = demos
 
@@ -222,38 +230,6 @@ class ReplayWithDemos:
     def update_tensordict_priority(self, batch: TensorDictBase) -> None:
         """Write the priorities of a sampled batch to ``replay``."""
         self.replay.update_tensordict_priority(batch.exclude(keys.DEMO))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of both buffers."""
-        return {"replay": self.replay.state_dict(), "demos": self.demos.state_dict()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what :meth:`state_dict` returned, of buffers of the same capacities."""
-        self.replay.load_state_dict(state_dict["replay"])
-        self.demos.load_state_dict(state_dict["demos"])
-
-    def sampler_state_dict(self) -> dict[str, Any]:
-        """Return the state of all samplers alone."""
-        return {
-            "replay": self.replay.sampler_state_dict(),
-            "demos": self.demos.sampler_state_dict(),
-        }
-
-    def load_sampler_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load what :meth:`sampler_state_dict` returned, after the storages have been refilled."""
-        self.replay.load_sampler_state_dict(state_dict["replay"])
-        self.demos.load_sampler_state_dict(state_dict["demos"])
-
-    def share(self, shared: bool = True) -> ReplayWithDemos:
-        """Let several processes write, as ``ReplayBuffer.share`` does."""
-        self.replay.share(shared)
-        self.demos.share(shared)
-        return self
-
-    @property
-    def shared(self) -> bool:
-        """Several processes write."""
-        return self.replay.shared
 
     @property
     def _storage(self) -> Storage:
