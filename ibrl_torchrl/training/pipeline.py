@@ -53,14 +53,14 @@ def run_pipeline(config: TrainConfig) -> None:
     networks = load_configured_policies(policies, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, is_resumed):
         echo(f"run folder: {run_dir}")
-        checkpoint = None
-        if is_resumed:
-            checkpoint = read_checkpoint(run_dir, config.task.label)
-            networks = load_policies(run_dir, policies, config.task, env)
+        checkpoint = read_checkpoint(run_dir, config.task.label) if is_resumed else None
         demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
         normalizers = observation_normalizers(config.task, env, demos.episodes)
-        networks = imitation(
-            policies, networks, config.task, demos.episodes, normalizers, env, device, run_dir
-        )
+        if is_resumed:
+            networks = load_policies(run_dir, policies, config.task, env)
+        else:
+            networks = imitation(
+                policies, networks, config.task, demos.episodes, normalizers, env, device, run_dir
+            )
         write_inputs(run_dir, input_fingerprints(demos.episodes, networks))
         reinforce(config, demos.episodes, networks, normalizers, env, device, run_dir, checkpoint)
