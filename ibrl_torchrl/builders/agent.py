@@ -93,11 +93,11 @@ def build_agent(
     """Agent of encoder, actor, critics, loss and policies.
 
     Args:
-        algo: settings.
+        algo: settings of the algorithm.
         imitation: frozen imitation policies by name.
         normalizers: observation statistics; every network gets a copy.
-        env: gives shapes and action space.
-        device: of the networks.
+        env: environment, for shapes and action space.
+        device: device of the networks.
         cached_proposals: batches hold the imitation policies' actions.
     """
     networks = _build_networks(algo, normalizers, env, device)

@@ -17,8 +17,8 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
     """Environment of a task, with stacked observations if it has any.
 
     Args:
-        task: settings.
-        device: of its tensors, that of the policies.
+        task: settings of the task.
+        device: device of its tensors and of the policies.
 
     Raises:
         UsageError: the task or a part of its state is unknown, or its settings do not fit the

@@ -17,7 +17,7 @@ from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.keys import proposal_key
 from ibrl_torchrl.modules import ExecuteProposal, FastTensorDictModule, FrozenPolicy
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, load_state, save_checkpoint
-from ibrl_torchrl.runs.folder import IMITATION
+from ibrl_torchrl.runs.names import IMITATION
 
 KIND = "imitation"
 
@@ -50,9 +50,9 @@ def execute(policy: TensorDictModuleBase, name: str, index: int) -> TensorDictMo
     """Policy that executes its proposal.
 
     Args:
-        policy: writes the action of proposal ``name``.
-        name: of the proposal.
-        index: of the proposal, written as ``proposal``.
+        policy: policy that writes the action of proposal ``name``.
+        name: name of the proposal.
+        index: index of the proposal, written as ``proposal``.
     """
     return TensorDictSequential(policy, ExecuteProposal(proposal_key(name), index))
 

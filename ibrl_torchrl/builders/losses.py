@@ -18,7 +18,7 @@ class Networks(NamedTuple):
 
     Attributes:
         encoder: image encoder; None for states.
-        actor: writes the RL action.
+        actor: actor, writes the RL action.
         critic: critic ensemble.
     """
 
@@ -39,9 +39,9 @@ def build_loss(
     """Loss that owns networks and targets.
 
     Args:
-        config: of the loss.
-        choice: which proposals the TD target considers, and how it chooses.
-        networks: to be trained.
+        config: settings of the loss.
+        choice: settings of the proposals, here those of the TD target.
+        networks: networks to train.
         policies: imitation policies by name.
         reference: policy of the soft Q-filter, which initialised the actor.
         cached_proposals: batches hold the imitation policies' actions.

@@ -31,7 +31,7 @@ def observation_normalizers(
 
     Args:
         task: parts of the state that networks read, and the bounds.
-        env: gives initial states; its seed is another one afterwards.
+        env: environment of the initial states; its seed is another one afterwards.
         episodes: demonstrations, TensorDicts [T].
     """
     keys = [key for key in _KEYS if key in episodes[0]]

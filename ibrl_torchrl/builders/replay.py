@@ -59,8 +59,8 @@ def replay_bytes(
     """Bytes of a full replay buffer.
 
     Args:
-        config: of the replay.
-        env: gives the shapes.
+        config: settings of the replay.
+        env: environment, for the shapes.
         keys: observation keys that it stores.
         frame_stack: images in an observation.
         num_cached: number of policies whose actions it stores.

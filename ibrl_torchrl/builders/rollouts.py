@@ -21,9 +21,9 @@ def build_rollouts(
 
     Args:
         workers: number of processes; 0: this one.
-        task: of the workers' environments.
+        task: task of the workers' environments.
         env: environment of this process, used without workers; theirs are on its device.
-        policies: by name.
+        policies: policies by name.
     """
     if workers == 0:
         return LocalRollouts(env, policies)

@@ -12,7 +12,7 @@ from ibrl_torchrl.evaluation.evaluate import EvaluationJob
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
 from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.runs.folder import open_run_folder, run_job
-from ibrl_torchrl.runs.tables import EVALUATION
+from ibrl_torchrl.runs.names import EVALUATION
 from ibrl_torchrl.runtime import setup_process
 from ibrl_torchrl.training.demonstrations import (
     load_configured_demos,

@@ -18,8 +18,9 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.runs.folder import DEMOS, LOG, is_finished, lock_folder
-from ibrl_torchrl.runs.tables import TRAIN, read_rows
+from ibrl_torchrl.runs.folder import is_finished, lock_folder
+from ibrl_torchrl.runs.names import DEMOS, LOG, TRAIN
+from ibrl_torchrl.runs.tables import read_rows
 
 
 def run(config: BenchConfig) -> None:
@@ -74,11 +75,11 @@ class _Case:
     """Task or experiment of the grid.
 
     Attributes:
-        override: that chooses it.
-        folder: of its runs.
+        override: override that selects it.
+        folder: folder of its runs.
         base: settings of IBRL, whose imitation policies are shared.
         methods: settings by method.
-        seeds: of each method.
+        seeds: seeds of each method.
     """
 
     override: str

@@ -14,7 +14,7 @@ from ibrl_torchrl.evaluation.diagnosis_inputs import (
 )
 from ibrl_torchrl.evaluation.diagnosis_tables import summary, write_rollouts, write_scored_steps
 from ibrl_torchrl.evaluation.load import load_run
-from ibrl_torchrl.runs.tables import DIAGNOSIS_ROLLOUTS, DIAGNOSIS_STEPS
+from ibrl_torchrl.runs.names import DIAGNOSIS_ROLLOUTS, DIAGNOSIS_STEPS
 
 
 def run(config: DiagnoseConfig) -> None:

@@ -18,8 +18,9 @@ from ibrl_torchrl.keys import HYBRID
 
 
 def run(config: EvalRunConfig) -> None:
-    """Evaluate a run's policies from the same start states and print a table; write the episodes to
-    ``out`` and a video of the hybrid to ``video`` if these are set.
+    """Evaluate a run's policies from the same initial states and print a table.
+
+    Write the episodes to ``out`` and a video of the hybrid to ``video`` if these are set.
 
     Raises:
         UsageError: the folder is not a run folder, its checkpoint does not match its configuration,

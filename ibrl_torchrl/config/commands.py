@@ -173,7 +173,7 @@ class Command:
     Attributes:
         name: one or two words, such as ``"demos info"``.
         schema: dataclass of its settings.
-        module: its module under ``ibrl_torchrl.cli``, with a function ``run``.
+        module: name of its module under ``ibrl_torchrl.cli``, with a function ``run``.
         usage: what follows the name, such as ``"RUN"``.
         summary: one line.
         examples: command lines and comments.

@@ -85,7 +85,7 @@ def composed(name: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Configuration of a command, as its command line would compose it.
 
     Args:
-        name: of its primary configuration, such as ``"train"`` or ``"demos_info"``.
+        name: name of its primary configuration, such as ``"train"`` or ``"demos_info"``.
         overrides: settings as on the command line, such as ``"task=metaworld/assembly"``.
 
     Raises:

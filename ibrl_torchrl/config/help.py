@@ -68,9 +68,9 @@ def command_help(command: Command, *, width: int, prefix: str = "") -> str:
     """Help text of a command for the terminal.
 
     Args:
-        command: to explain.
-        width: of the terminal, in columns.
-        prefix: shows one group of settings alone, such as ``"algo"``.
+        command: command.
+        width: width of the terminal in columns.
+        prefix: name of the only group of settings to show, such as ``"algo"``; default all.
 
     Raises:
         UsageError: there is no such group.

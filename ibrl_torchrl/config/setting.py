@@ -27,7 +27,7 @@ class Setting:
         above: value that the setting must exceed.
         at_most: largest allowed value.
         below: value that the setting must stay under.
-        unit: of the value, such as ``"frames"``.
+        unit: unit of the value, such as ``"frames"``.
     """
 
     help: str

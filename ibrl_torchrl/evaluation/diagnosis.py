@@ -54,7 +54,7 @@ class ScoredEpisode:
     """Episode with the critics' values at every step.
 
     Attributes:
-        seed: seed of the start state.
+        seed: seed of the initial state.
         success: whether the task was solved.
         steps: all steps, in order.
     """
@@ -91,7 +91,7 @@ def score_episodes(
         env: unbatched environment of a simulator.
         policy: writes ``action``, ``proposal``, ``proposal_values`` [N], and each proposal's
             action.
-        seeds: seeds of the start states.
+        seeds: seeds of the initial states.
         proposals: names of the N proposals, the RL actor's first.
     """
     simulator = unwrapped(env)

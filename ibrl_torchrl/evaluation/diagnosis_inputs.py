@@ -13,7 +13,7 @@ from ibrl_torchrl.data.demos.trajectories import read_trajectories
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.evaluation.diagnosis import Demonstrations
 from ibrl_torchrl.experts import scripted_expert
-from ibrl_torchrl.runs.folder import DEMOS
+from ibrl_torchrl.runs.names import DEMOS
 
 
 def run_demonstrations(run_dir: Path, config: DemosConfig) -> Demonstrations:

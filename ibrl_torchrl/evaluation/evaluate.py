@@ -1,4 +1,4 @@
-"""Evaluation of policies from seeded start states, without exploration."""
+"""Evaluation of policies from seeded initial states, without exploration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EpisodeOutcome:
     """Outcome of one episode.
 
     Attributes:
-        seed: seed of the start state.
+        seed: seed of the initial state.
         success: whether the task was solved.
         frames: length in environment steps (after action repeat).
         proposal_frames: number of frames in which each proposal was executed, by its name.
@@ -108,16 +108,16 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
 
 
 class EvaluationJob:
-    """Asynchronous evaluation of several policies from the same start states.
+    """Asynchronous evaluation of several policies from the same initial states.
 
-    Policies act without exploration. Each start state is evaluated exactly once, so that short
+    Policies act without exploration. Each initial state is evaluated exactly once, so that short
     episodes have the same weight as long ones. The policies' weights are copied when the job is
     created, even where workers run the episodes later. Shows a progress bar.
 
     Args:
         rollouts: runs the episodes.
         policies: names of the policies in ``rollouts``. A module with two names is run once.
-        seeds: seeds of the start states.
+        seeds: seeds of the initial states.
         proposals: names of the proposals, in the order of the index ``proposal`` in an episode.
     """
 
@@ -169,7 +169,7 @@ def summarize_episode(
     """Outcome of an episode.
 
     Args:
-        seed: seed of the start state.
+        seed: seed of the initial state.
         episode: steps [T] with ``("next", "success")`` and, if the policy chooses among proposals,
             ``proposal``, int64 [T], an index into ``proposals``.
         proposals: names of the proposals. Without ``proposal`` in the episode all have 0 frames.
@@ -192,12 +192,12 @@ def evaluate(
     seeds: Iterable[int],
     proposals: Sequence[str] = (),
 ) -> Evaluation:
-    """Evaluate a policy in this process, once from each seed's start state, without exploration.
+    """Evaluate a policy in this process, once from each seed's initial state, without exploration.
 
     Args:
         env: unbatched environment, see :func:`rollout_episode`.
         policy: writes ``action``, see :func:`rollout_episode`.
-        seeds: seeds of the start states, at least one.
+        seeds: seeds of the initial states, at least one.
         proposals: names of the proposals that the policy chooses among, in the order of the index
             ``proposal`` that it writes; default none.
     """

@@ -14,7 +14,8 @@ from ibrl_torchrl.builders.normalization import identity_normalizers
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.runs.checkpoint import KIND, load_checkpoint, load_state
-from ibrl_torchrl.runs.folder import CHECKPOINT, read_config
+from ibrl_torchrl.runs.folder import read_config
+from ibrl_torchrl.runs.names import CHECKPOINT
 from ibrl_torchrl.runtime import setup_process
 
 
@@ -23,10 +24,10 @@ class LoadedRun:
     """Agent of a run.
 
     Attributes:
-        config: of the run.
-        env: a new environment of its task.
-        agent: with the networks of the checkpoint.
-        frames: at which the checkpoint was written.
+        config: settings of the run.
+        env: new environment of its task.
+        agent: agent with the networks of the checkpoint.
+        frames: training frames of the checkpoint.
     """
 
     config: TrainConfig
@@ -41,11 +42,11 @@ def load_run(
     """Load a run's agent from its folder.
 
     Args:
-        run_dir: the folder.
+        run_dir: run folder.
         checkpoint: file in it, such as ``"best.pt"``; default the last checkpoint.
-        seed: of the process.
-        threads: of PyTorch; None: all cores.
-        device: of the networks.
+        seed: seed of the process.
+        threads: threads of PyTorch; None for all cores.
+        device: device of the networks.
 
     Raises:
         UsageError: the folder is not a run's, its checkpoint does not fit its configuration, or

@@ -17,7 +17,7 @@ class LossTerm(NamedTuple):
 
     Attributes:
         loss: maps a batch [B] to the loss, a float scalar, and to detached metrics by name.
-        parameters: trained by this term.
+        parameters: parameters that this term trains.
         targets: names of the networks whose target parameters are updated after each optimiser
             step, such as ``("qvalue_network",)``.
         every_batch: True: minimise on each of the G batches of a round of updates; False: once per

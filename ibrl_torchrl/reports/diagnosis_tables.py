@@ -13,12 +13,8 @@ import numpy as np
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import RL
 from ibrl_torchrl.reports.comparison import Comparison
-from ibrl_torchrl.runs.tables import (
-    DIAGNOSIS_ROLLOUTS,
-    DIAGNOSIS_STEPS,
-    read_rows,
-    value_column,
-)
+from ibrl_torchrl.runs.names import DIAGNOSIS_ROLLOUTS, DIAGNOSIS_STEPS
+from ibrl_torchrl.runs.tables import read_rows, value_column
 
 PARTS = 10  # equal parts of an episode
 SOURCES = ("demonstrated", "visited")

@@ -1,4 +1,4 @@
-"""Run folder: file names, lock, configuration, resuming."""
+"""Run folder: lock, configuration, resuming."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from omegaconf import OmegaConf
 from ibrl_torchrl.console import echo, redirect_output
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import atomic_path
+from ibrl_torchrl.runs.names import (
+    BEST,
+    CHECKPOINT,
+    CONFIG,
+    DEMOS,
+    EPISODES,
+    EVAL,
+    EVALUATION,
+    IMITATION,
+    LOG,
+    PREVIOUS,
+    TRAIN,
+)
 from ibrl_torchrl.runs.provenance import append_resumption, write_provenance
-from ibrl_torchrl.runs.tables import EVAL, EVALUATION, TRAIN, flatten_settings
+from ibrl_torchrl.runs.tables import flatten_settings
 
-CONFIG = "config.yaml"
-CHECKPOINT = "checkpoint.pt"
-LOG = "log.txt"
-BEST = "best.pt"
-DEMOS = "demos.hdf5"  # scripted demonstrations
-FAILED = "not-finite.pt"
-PREVIOUS = "checkpoint-previous.pt"
-EPISODES = "episodes"
-IMITATION = "imitation"
 _LOCK = ".lock"
 # Removed when an unfinished run without a checkpoint is started again.
 _REMOVED_FILES = (DEMOS, CHECKPOINT, PREVIOUS, BEST, TRAIN, EVAL)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import write_json
+from ibrl_torchrl.runs.names import PROVENANCE
 
-PROVENANCE = "run.json"
 PACKAGES = (
     *("ibrl_torchrl", "torch", "torchrl", "tensordict"),
     *("metaworld", "robosuite", "mujoco", "numpy"),

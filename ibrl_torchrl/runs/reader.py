@@ -13,17 +13,8 @@ import yaml
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import RL
-from ibrl_torchrl.runs.tables import (
-    EVAL,
-    EVALUATION,
-    flatten_settings,
-    frames_column,
-    read_rows,
-    share_column,
-)
-
-_CONFIG = "config.yaml"
-_PROVENANCE = "run.json"
+from ibrl_torchrl.runs.names import CONFIG, EVAL, EVALUATION, PROVENANCE
+from ibrl_torchrl.runs.tables import flatten_settings, frames_column, read_rows, share_column
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,7 @@ class FinalEpisode:
     """Episode of the final evaluation.
 
     Attributes:
-        seed: seed of the start state.
+        seed: seed of the initial state.
         success: whether the task was solved.
         length: in frames, after action repeat.
         proposal_frames: number of frames in which each proposal was executed, by its name.
@@ -157,9 +148,9 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
     """
     runs: dict[Path, Run] = {}
     for folder in folders:
-        paths = [config.parent for config in sorted(folder.rglob(_CONFIG))]
+        paths = [config.parent for config in sorted(folder.rglob(CONFIG))]
         if not paths:
-            raise UsageError(f"{folder}: contains no run (a folder with {_CONFIG} and {EVAL})")
+            raise UsageError(f"{folder}: contains no run (a folder with {CONFIG} and {EVAL})")
         for path in paths:
             if path.resolve() not in runs and _is_training(path):
                 runs[path.resolve()] = read_run(path)
@@ -174,13 +165,13 @@ def read_run(path: Path) -> Run:
             0.1.
     """
     try:
-        config = yaml.safe_load((path / _CONFIG).read_text())
+        config = yaml.safe_load((path / CONFIG).read_text())
         if "frames" in config and "total_frames" not in config:
             raise UsageError(
                 f"{path}: was written by version 0.1, whose settings and tables have other names; "
                 "run it again"
             )
-        file = path / _PROVENANCE
+        file = path / PROVENANCE
         provenance = json.loads(file.read_text()) if file.is_file() else {}
         settings = Run(path, config, provenance, {}, {})
         _require_settings(settings)

@@ -1,4 +1,4 @@
-"""CSV tables of a run folder: file names, column names, reading, appending."""
+"""CSV tables of a run folder: column names, reading, appending."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-TRAIN = "train.csv"
-EVAL = "eval.csv"
-EVALUATION = "evaluation.csv"
-DIAGNOSIS_STEPS = "diagnosis_steps.csv"
-DIAGNOSIS_ROLLOUTS = "diagnosis_rollouts.csv"
 
 DIAGNOSIS_ROLLOUT_COLUMNS = ("policy", "source", "episode", "step", "success", "error")
 

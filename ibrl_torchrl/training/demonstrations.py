@@ -24,7 +24,7 @@ from ibrl_torchrl.data.demos import (
 )
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
-from ibrl_torchrl.runs.folder import DEMOS
+from ibrl_torchrl.runs.names import DEMOS
 
 
 def require_images_fit(env: EnvBase, encoders: Iterable[EncoderConfig | None]) -> None:

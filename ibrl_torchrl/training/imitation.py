@@ -61,12 +61,12 @@ def imitation(
 
     Args:
         configs: settings by name.
-        loaded: policies that are trained already; the others are trained here.
-        task: that they belong to.
+        loaded: trained policies by name; the others are trained here.
+        task: task of the policies.
         episodes: demonstrations.
-        normalizers: of observations.
-        env: gives shapes, and plays the evaluations that select weights.
-        device: of the training.
+        normalizers: normalisation of observations by key.
+        env: environment of the shapes and of the evaluations that select weights.
+        device: device of the training.
         run_dir: folder whose ``imitation/NAME.pt`` are written.
     """
     networks: PolicyNetworks = {}

@@ -28,12 +28,12 @@ class Learner:
     optimiser, and after its step the targets of its networks follow.
 
     Args:
-        loss: owner of networks and targets.
+        loss: loss module that owns networks and targets.
         terms: loss terms by name.
         lr: learning rate of all optimisers.
         tau: step of the targets' moving averages.
         critic_updates: G.
-        target_proposals: names of the proposals that a term's ``next_proposal`` numbers.
+        target_proposals: names of the proposals, in the order of the index ``next_proposal``.
         compile_mode: mode of ``torch.compile`` for the terms: ``"default"``, or
             ``"reduce-overhead"`` for CUDA graphs. None (default) is eager, which is faster on CPUs.
     """
@@ -72,8 +72,8 @@ class Learner:
         """Run one round.
 
         Args:
-            replay: gives batches and takes their priorities back.
-            device: that batches are copied to.
+            replay: replay buffer to sample; priorities are written back to it.
+            device: device of the batches.
 
         Returns:
             Metrics of each update, scalar tensors in the order of computation.
@@ -111,8 +111,8 @@ class Learner:
         """Load what ``state_dict`` returned.
 
         Args:
-            state: of a learner with the same settings.
-            path: file it comes from, for messages.
+            state: state of a learner with the same settings.
+            path: file of the state, for messages.
 
         Raises:
             UsageError: it is of other networks.

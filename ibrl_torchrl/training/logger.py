@@ -16,17 +16,9 @@ from ibrl_torchrl.files import write_json
 from ibrl_torchrl.keys import HYBRID, RL
 from ibrl_torchrl.reports.figures import run_figure, save_png
 from ibrl_torchrl.rollouts.episode import Rollouts
-from ibrl_torchrl.runs.folder import BEST
+from ibrl_torchrl.runs.names import BEST, EVAL, EVALUATION, TRAIN
 from ibrl_torchrl.runs.reader import read_run
-from ibrl_torchrl.runs.tables import (
-    EVAL,
-    EVALUATION,
-    TRAIN,
-    CsvTable,
-    eval_columns,
-    share_column,
-    train_columns,
-)
+from ibrl_torchrl.runs.tables import CsvTable, eval_columns, share_column, train_columns
 from ibrl_torchrl.runs.trackers import make_trackers
 from ibrl_torchrl.training.state import LoggerState, TrainingState
 
@@ -43,11 +35,11 @@ class RunLogger:
     """Progress bar, tables, trackers, evaluations and checkpoints of a run.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         state: contents of checkpoints.
-        rollouts: plays evaluations; with workers, while training continues.
-        logger_state: where to resume.
-        proposals: names that ``proposal`` numbers.
+        rollouts: backend of the evaluations; workers run them while training continues.
+        logger_state: state to resume from.
+        proposals: names of the proposals, in the order of the index ``proposal``.
         target_proposals: names of the TD target's proposals.
         metrics: names of the loss's metrics.
     """

@@ -64,16 +64,16 @@ def train(
     of workers.
 
     Args:
-        episodes: endless.
-        learner: runs the rounds.
-        replay: stores whole episodes.
-        counters: updated in place; where to resume.
-        total_frames: budget, warm-up included.
+        episodes: infinite iterator of training episodes.
+        learner: learner that runs the rounds.
+        replay: replay buffer of the episodes.
+        counters: progress, updated in place; training resumes from it.
+        total_frames: budget of frames, warm-up included.
         frames_per_round: frames for each round of updates.
-        proposals: names that ``proposal`` numbers.
-        device: of the batches.
-        on_episode: called after each episode and its rounds with its metrics and with the means of
-            the metrics of all updates.
+        proposals: names of the proposals, in the order of the index ``proposal``.
+        device: device of the batches.
+        on_episode: function called after each episode and its rounds with its metrics and with the
+            means of the metrics of all updates.
 
     Raises:
         NotFinite: an episode or a metric has a value that is NaN or inf.

@@ -22,7 +22,7 @@ from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
-from ibrl_torchrl.runs.folder import EPISODES, FAILED
+from ibrl_torchrl.runs.names import EPISODES, FAILED
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler
 from ibrl_torchrl.training.imitation import PolicyNetworks
 from ibrl_torchrl.training.learner import Learner
@@ -44,14 +44,14 @@ def reinforce(
     """Train an agent, from the start or from a checkpoint, and log it to the run folder.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         episodes: demonstrations, TensorDicts [T].
-        networks: trained imitation policies by name.
-        normalizers: of observations.
-        env: of the task.
-        device: of networks and batches.
+        networks: imitation policies by name.
+        normalizers: normalisation of observations by key.
+        env: environment of the task.
+        device: device of networks and batches.
         run_dir: run folder.
-        checkpoint: where to resume; None starts.
+        checkpoint: checkpoint to resume from; None for a new run.
     """
     policies = frozen_policies(networks, config.imitation)
     agent = build_agent(

@@ -13,7 +13,8 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.runs.folder import CALL_SETTINGS, CHECKPOINT, is_finished, read_config
+from ibrl_torchrl.runs.folder import CALL_SETTINGS, is_finished, read_config
+from ibrl_torchrl.runs.names import CHECKPOINT
 from ibrl_torchrl.runs.tables import flatten_settings
 
 

@@ -20,7 +20,7 @@ from ibrl_torchrl.files import atomic_path
 from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.runs.checkpoint import KIND, load_checkpoint, save_checkpoint
 from ibrl_torchrl.runs.episode_log import EpisodeLog
-from ibrl_torchrl.runs.folder import CHECKPOINT, PREVIOUS
+from ibrl_torchrl.runs.names import CHECKPOINT, PREVIOUS
 from ibrl_torchrl.training.learner import Learner
 from ibrl_torchrl.training.loop import Counters
 
@@ -55,11 +55,11 @@ class TrainingState:
 
     Attributes:
         run_dir: run folder.
-        task: that the networks belong to.
-        learner: networks, targets and optimisers.
-        replay: refilled from the log.
-        log: completed episodes.
-        collector: episodes in flight.
+        task: task of the networks.
+        learner: learner, with networks, targets and optimisers.
+        replay: replay buffer, refilled from the log.
+        log: log of completed episodes.
+        collector: collector, with the episodes in flight.
         counters: progress.
     """
 
@@ -104,7 +104,7 @@ class TrainingState:
         """Load a checkpoint; random states are restored last, so call this last.
 
         Args:
-            checkpoint: of this run.
+            checkpoint: checkpoint of this run.
             refill: fill the replay from the log, for a run that continues to learn.
 
         Raises:
@@ -128,7 +128,7 @@ class Checkpoint:
     """Contents of a checkpoint.
 
     Attributes:
-        path: its file.
+        path: file of the checkpoint.
         counters: progress.
         in_flight: episodes that were submitted and not yet taken.
         logger: state of the logger.

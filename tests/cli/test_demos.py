@@ -132,7 +132,7 @@ def test_render_adds_images(ibrl, copy, tmp_path):
     assert len(demos.episodes) == 2
     env = make_env("robosuite", "Lift", cameras=[camera], image_size=24)
     check_demos_match(demos, env)
-    env.set_seed(0)  # the fixture's first start state
+    env.set_seed(0)  # the fixture's first initial state
     image = env.reset()[f"{camera}_image"]
     assert (demos.episodes[0][f"{camera}_image"][0].float() - image.float()).abs().mean() < 0.5
     assert "3 of 3" in ibrl("demos", "check", copy)[1]

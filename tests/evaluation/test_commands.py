@@ -2,10 +2,9 @@
 
 import pytest
 
+from ibrl_torchrl.runs.names import DIAGNOSIS_ROLLOUTS, DIAGNOSIS_STEPS
 from ibrl_torchrl.runs.tables import (
     DIAGNOSIS_ROLLOUT_COLUMNS,
-    DIAGNOSIS_ROLLOUTS,
-    DIAGNOSIS_STEPS,
     diagnosis_step_columns,
     evaluation_columns,
     read_rows,

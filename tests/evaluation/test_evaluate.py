@@ -1,4 +1,4 @@
-"""Evaluation: start states, statistics, independence of the global random state."""
+"""Evaluation: initial states, statistics, independence of the global random state."""
 
 import math
 

@@ -10,12 +10,9 @@ from typing import Any
 import yaml
 
 from ibrl_torchrl.files import write_table
+from ibrl_torchrl.runs.names import DIAGNOSIS_ROLLOUTS, DIAGNOSIS_STEPS, EVAL, EVALUATION
 from ibrl_torchrl.runs.tables import (
     DIAGNOSIS_ROLLOUT_COLUMNS,
-    DIAGNOSIS_ROLLOUTS,
-    DIAGNOSIS_STEPS,
-    EVAL,
-    EVALUATION,
     diagnosis_step_columns,
     eval_columns,
     evaluation_columns,
@@ -38,8 +35,8 @@ def write_run(
 ) -> Path:
     """Write a run that was evaluated every ``eval_every`` frames, 7 frames late.
 
-    The RL actor scores half of the hybrid; each imitation policy solves one start state in ten and
-    provides 20 % of the hybrid's actions in evaluations during training.
+    The RL actor scores half of the hybrid; each imitation policy solves one initial state in ten
+    and provides 20 % of the hybrid's actions in evaluations during training.
 
     Args:
         path: run folder to create.

@@ -44,7 +44,7 @@ def policy_frames(
         env: unbatched environment of a simulator.
         policy: writes ``action``, ``proposal``, an index into ``proposals``, and, if it has
             critics, ``proposal_values`` [N] in the order of ``proposals``.
-        seeds: seeds of the start states.
+        seeds: seeds of the initial states.
         size: height and width of the rendered images in pixels.
         proposals: names of the N proposals, such as ``("rl", "bc")``.
 

@@ -1,0 +1,19 @@
+"""Names of the files and folders in a run folder."""
+
+from __future__ import annotations
+
+CONFIG = "config.yaml"
+PROVENANCE = "run.json"
+LOG = "log.txt"
+DEMOS = "demos.hdf5"  # scripted demonstrations
+IMITATION = "imitation"
+EPISODES = "episodes"
+CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "checkpoint-previous.pt"
+BEST = "best.pt"
+FAILED = "not-finite.pt"
+TRAIN = "train.csv"
+EVAL = "eval.csv"
+EVALUATION = "evaluation.csv"
+DIAGNOSIS_STEPS = "diagnosis_steps.csv"
+DIAGNOSIS_ROLLOUTS = "diagnosis_rollouts.csv"
