@@ -126,6 +126,11 @@ class DeduplicateImages(Transform):
         length = len(tensordict)
         start = torch.arange(length)[:, None]
         end = start + tensordict[keys.STEPS_TO_NEXT_OBS].reshape(-1, 1)
+        if int(end.max()) > length:
+            raise ValueError(
+                f"DeduplicateImages takes rows of one environment step, but {length} rows span "
+                f"{int(end.max())} steps; leave it out for action chunks"
+            )
         if not torch.equal(tensordict[keys.NEXT, keys.DONE], end == length):
             raise ValueError(
                 "DeduplicateImages takes one complete episode at a time; pass trajs_per_batch=1 "

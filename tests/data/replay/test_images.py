@@ -334,6 +334,14 @@ def test_extend_refuses_two_episodes_at_once():
         deduplicated()[0].extend(both)
 
 
+@pytest.mark.parametrize("last", [1, 2])
+def test_extend_refuses_rows_of_several_steps(last):
+    chunks = episode(3, success=True)
+    chunks["steps_to_next_obs"] = torch.tensor([[4], [4], [last]])
+    with pytest.raises(ValueError, match="3 rows span .* leave it out for action chunks"):
+        deduplicated(n=1)[0].extend(chunks)
+
+
 def test_extend_refuses_float_images_and_wrong_channel_count():
     td = episode(12, success=False)
     with pytest.raises(ValueError, match=r"front_image must be uint8 \[T, 2 \* C, H, W\]"):

@@ -1,8 +1,11 @@
 """EpisodeToTransitions and ConstantReward: n-step returns against numbers computed on paper."""
 
+from functools import partial
+
 import pytest
 import torch
-from support.parts import actor, critics, episode
+from support.parts import Countdown, actor, critics, episode, executing
+from torchrl.collectors import MultiSyncCollector
 from torchrl.data.postprocs import MultiStep
 from torchrl.envs import Compose
 
@@ -70,6 +73,91 @@ def test_n_step_windows_stay_within_their_episode():
     assert replay[:]["steps_to_next_obs"].flatten().tolist() == [2, 1, 3, 3, 2, 1]
 
 
+# Rows that span several environment steps
+
+
+def chunks(rewards, steps, *, success=True):
+    """Episode whose row t spans ``steps[t]`` environment steps and has reward ``rewards[t]``."""
+    td = episode(len(steps), success=success)
+    td["next", "reward"] = torch.tensor(rewards)[:, None]
+    return td.set("steps_to_next_obs", torch.tensor(steps)[:, None])
+
+
+def test_rewards_are_discounted_by_cumulated_steps_of_rows():
+    # Chunks of 4, 4 and 2 steps, gamma 1/2: 1 + 2/2^4 = 1.125, 2 + 4/2^4 = 2.25, 4.
+    td = chunks([1.0, 2.0, 4.0], [4, 4, 2])
+    reward, state, steps, terminated, done = stored_columns(td, n=2, gamma=0.5)
+    assert reward == [1.125, 2.25, 4]
+    assert state == [2, 3, 3]
+    assert steps == [8, 6, 2]
+    assert terminated == done == [0, 1, 1]
+
+
+def test_window_of_all_rows_is_discounted_by_all_earlier_steps():
+    # 1 + 2/2^3 + 4/2^(3 + 1) = 1.5 after 3 + 1 + 5 steps; 2 + 4/2 = 4; 4.
+    td = chunks([1.0, 2.0, 4.0], [3, 1, 5], success=False)
+    reward, _, steps, terminated, done = stored_columns(td, n=5, gamma=0.5)
+    assert (reward, steps) == ([1.5, 4, 4], [9, 6, 5])
+    assert terminated == [0, 0, 0] and done == [1, 1, 1]
+
+
+def test_one_row_windows_keep_rewards_and_steps_of_rows():
+    reward, _, steps, _, _ = stored_columns(chunks([1.0, 2.0, 4.0], [4, 4, 2]), n=1)
+    assert (reward, steps) == ([1, 2, 4], [4, 4, 2])
+
+
+def test_windows_of_rows_end_with_each_of_several_episodes():
+    td = torch.cat([chunks([1.0, 2.0], [2, 3]), chunks([4.0, 8.0], [1, 2], success=False)])
+    reward, _, steps, terminated, _ = stored_columns(td, n=3, gamma=0.5)
+    assert (reward, steps) == ([1.5, 2, 8, 8], [5, 3, 3, 2])
+    assert terminated == [1, 1, 0, 0]
+
+
+def test_td_targets_of_chunks_are_discounted_by_their_steps():
+    # Q = a, the actor outputs 0.5: y_0 = 1 + 2/2^2 + 0.5/2^(2 + 3); ends in success: no bootstrap.
+    td = chunks([1.0, 2.0, 4.0], [2, 3, 1])
+    replay = buffer(n=2, gamma=0.5)
+    replay.extend(td)
+    loss = IBRLTD3Loss(actor(0.5), critics([1.0]), num_min=1, policy_noise=0.0)
+    _, info = loss.make_value_estimator(gamma=0.5).qvalue_loss(replay[:].clone())
+    expected = torch.tensor([1.5 + 0.5 / 32, 2 + 4 / 8, 4.0])
+    assert torch.allclose(info["target_value"].flatten(), expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_episodes_equal_multi_step_exactly_and_rows_of_one_step_closely(n, dtype):
+    torch.manual_seed(n)
+    for length in range(1, 12):
+        td = episode(length, success=length % 2 == 0)
+        td["next", "reward"] = torch.randn(length, 1, dtype=dtype)
+        expected = MultiStep(gamma=0.9, n_steps=n)(td.clone())
+        plain, ones = buffer(n=n), buffer(n=n)
+        plain.extend(td)
+        ones.extend(td.clone().set("steps_to_next_obs", torch.ones(length, 1, dtype=torch.int64)))
+        expected["steps_to_next_obs"] = expected["steps_to_next_obs"][:, None]
+        for key in [("next", "reward"), ("next", "state"), "steps_to_next_obs"]:
+            assert torch.equal(plain[:][key], expected[key])
+            assert plain[:][key].dtype == ones[:][key].dtype == expected[key].dtype
+            assert torch.allclose(ones[:][key], expected[key], rtol=0, atol=1e-6)
+        assert set(plain[:].keys(True)) == set(ones[:].keys(True))
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        (torch.tensor([[2], [0], [1]]), r"torch.int64 \[3, 1\] with a minimum of 0$"),
+        (torch.tensor([[2.0], [1.0], [1.0]]), r"torch.float32 \[3, 1\]"),
+        (torch.ones(3, 2, dtype=torch.int64), r"torch.int64 \[3, 2\]"),
+    ],
+)
+def test_invalid_steps_of_rows_raise(steps, found):
+    td = episode(3, success=True).set("steps_to_next_obs", steps)
+    message = rf"steps_to_next_obs must be int64 \[3, 1\] of at least 1, got {found}"
+    with pytest.raises(ValueError, match=message):
+        buffer().extend(td)
+
+
 def test_td_targets_of_stored_episode_equal_computed_values():
     # Q = a and the actor outputs 0.5: y = R + 0.9^k * 0.5, and no bootstrap into the success.
     replay = buffer()
@@ -101,6 +189,32 @@ def test_extend_refuses_incomplete_episode_and_names_trajs_per_batch():
     message = r"last of 3 steps is not done; pass trajs_per_batch=1 .* shared=True"
     with pytest.raises(ValueError, match=message):
         buffer().extend(episode(5, success=True)[:3])
+
+
+def collector_without_trajs_per_batch(replay):
+    return MultiSyncCollector(
+        [partial(Countdown, 5, 7)] * 2,
+        executing(1.0, 0),
+        total_frames=40,
+        frames_per_batch=20,
+        replay_buffer=replay,
+        auto_register_policy_transforms=True,
+    )
+
+
+def test_collector_of_processes_without_trajs_per_batch_is_refused_at_construction():
+    with pytest.raises(ValueError, match=r"pass trajs_per_batch=1 to the collector, .* shared=T"):
+        collector_without_trajs_per_batch(buffer())
+
+
+@pytest.mark.slow
+def test_collector_processes_without_trajs_per_batch_print_the_remedy(capfd):
+    collector = collector_without_trajs_per_batch(buffer(shared=True))
+    with pytest.raises(RuntimeError, match="process failed"):
+        next(iter(collector))
+    collector.shutdown()
+    lines = [line for line in capfd.readouterr().err.splitlines() if "complete episodes" in line]
+    assert lines and all("pass trajs_per_batch=1 to the collector" in line for line in lines)
 
 
 def test_multi_step_default_keeps_flags_of_first_step():
