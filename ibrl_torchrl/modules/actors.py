@@ -3,36 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torchrl.modules import MLP
 
+from ibrl_torchrl.modules.bounds import Bounds, require_bounds
 from ibrl_torchrl.modules.encoders import CameraEncoder
 from ibrl_torchrl.modules.heads import Head
 from ibrl_torchrl.modules.initialize import orthogonal_
 from ibrl_torchrl.modules.normalize import Normalize
 
 
+class ActionBounds(nn.Module):
+    """Linear map of actions from [-1, 1] to action bounds, which are reached and not exceeded.
+
+    The bounds ``low`` and ``high``, float [A], are part of the ``state_dict``, moved with
+    ``.to()``, not trained.
+
+    Args:
+        low: lowest action, a number or float [A].
+        high: highest action, a number or float [A].
+        action_size: number of action dimensions A.
+
+    Raises:
+        ValueError: a bound is neither a number nor of shape [A], or is not finite, or ``low`` is
+            not less than ``high`` in each dimension.
+
+    Example:
+        >>> import torch
+        >>> ActionBounds(0.0, torch.tensor([1.0, 4.0]), 2)(torch.tensor([-1.0, 0.0]))
+        tensor([0., 2.])
+    """
+
+    def __init__(self, low: float | Tensor, high: float | Tensor, action_size: int) -> None:
+        super().__init__()
+        low, high = (torch.as_tensor(x, dtype=torch.get_default_dtype()) for x in (low, high))
+        if not {low.shape, high.shape} <= {(), (action_size,)}:
+            raise ValueError(
+                "action bounds must be numbers or "
+                f"[{action_size}], got {[*low.shape]} and {[*high.shape]}"
+            )
+        require_bounds(low, high)
+        if not bool((low.isfinite() & high.isfinite()).all()):
+            raise ValueError(
+                f"action bounds must be finite, got low={low.tolist()}, high={high.tolist()}"
+            )
+        # Parameters, although not trained: `.to()` replaces buffers but moves parameters in place,
+        # so that weight-sharing copies follow.
+        low, high = (x.detach().expand(action_size).clone() for x in (low, high))
+        self.low = nn.Parameter(low, requires_grad=False)
+        self.high = nn.Parameter(high, requires_grad=False)
+
+    def forward(self, action: Tensor) -> Tensor:
+        """Map actions float [*, A] in [-1, 1] to [*, A] in [low, high]."""
+        # Unlike center + scale * action, lerp is exact at both ends. It does not promote dtypes,
+        # which differ under autocast.
+        return torch.lerp(self.low, self.high, ((action + 1) / 2).to(self.low.dtype))
+
+
 class StateActor(nn.Module):
-    """Deterministic policy network of a state vector: normalisation, MLP, tanh.
+    """Deterministic policy network of state vectors: normalisation, MLP, tanh.
 
     Used for the RL actor and for imitation policies from states. The paper regularises the RL actor
     by dropout of 0.5, on during updates and off when acting (arXiv 2311.02198, section 4.1).
 
+    Several observations, such as observation and goal, are concatenated in the order in which they
+    are passed. A hidden layer consists of linear, layer norm if set, dropout, ReLU.
+
     Args:
-        normalize: observation statistics; its ``size`` is the MLP's input size.
+        normalize: statistics of the observation, or of several observations concatenated; its
+            ``size`` is the MLP's input size.
         action_size: number of action dimensions A.
         hidden: width of each hidden layer, default three of 1024.
         dropout: probability of zeroing a hidden unit in train mode, default 0.5.
-        layer_norm: layer norm after each hidden layer, default False.
+        layer_norm: layer norm after each hidden layer's linear map, default False.
+        bounds: (low, high) of the actions, each a number or float [A], such as those of
+            ``action_spec.space``; tanh is mapped to them linearly. None (default): -1 and 1.
+
+    Raises:
+        ValueError: the bounds are not finite, not ordered, or neither numbers nor of shape [A].
 
     Example:
         >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from tensordict.nn import TensorDictModule
         >>> from ibrl_torchrl.modules import Normalize
         >>> actor = StateActor(Normalize.identity(39), 4, hidden=[64, 64])
         >>> actor(torch.zeros(2, 39)).shape
         torch.Size([2, 4])
+        >>> policy = TensorDictModule(actor, ["observation", "desired_goal"], ["rl_action"])
+        >>> td = TensorDict(observation=torch.zeros(36), desired_goal=torch.zeros(3))
+        >>> policy(td)["rl_action"].shape
+        torch.Size([4])
     """
 
     def __init__(
@@ -43,26 +106,31 @@ class StateActor(nn.Module):
         hidden: Sequence[int] = (1024, 1024, 1024),
         dropout: float = 0.5,
         layer_norm: bool = False,
+        bounds: Bounds | None = None,
     ) -> None:
         super().__init__()
         self.normalize = normalize
-        self.mlp = MLP(
-            in_features=normalize.size,
-            out_features=action_size,
-            num_cells=[*hidden],
-            activation_class=nn.ReLU,
-            norm_class=nn.LayerNorm if layer_norm else None,
-            norm_kwargs=[{"normalized_shape": size} for size in hidden] if layer_norm else None,
-            dropout=dropout or None,
-        )
+        self.mlp = _mlp(normalize.size, hidden, action_size, dropout, layer_norm=layer_norm)
+        self.bounds = None if bounds is None else ActionBounds(*bounds, action_size)
 
-    def forward(self, state: Tensor) -> Tensor:
-        """Map states float [*, S] to actions float [*, A] in [-1, 1]."""
-        return torch.tanh(self.mlp(self.normalize(state)))
+    def forward(self, *observations: Tensor) -> Tensor:
+        """Map observations to actions.
+
+        Args:
+            observations: one or more vectors float [*, S_i] with sum S of sizes.
+
+        Returns:
+            float [*, A] in [-1, 1], or in ``bounds``.
+        """
+        state = observations[0] if len(observations) == 1 else torch.cat(observations, -1)
+        action = torch.tanh(self.mlp(self.normalize(state)))
+        return action if self.bounds is None else self.bounds(action)
 
 
 class FeatureActor(nn.Module):
     """Deterministic policy network of patch features: head, MLP with layer norm, tanh.
+
+    A hidden layer consists of linear, layer norm, dropout, ReLU, as in the original code.
 
     Args:
         head: maps features [*, P, D] and proprioception [*, Y], if used, to a vector [*, H] with
@@ -76,6 +144,11 @@ class FeatureActor(nn.Module):
             (arXiv 2311.02198, section 4.1).
         orthogonal: orthogonal initialisation of head and MLP, as in the original code. Default
             True.
+        bounds: (low, high) of the actions, each a number or float [A], such as those of
+            ``action_spec.space``; tanh is mapped to them linearly. None (default): -1 and 1.
+
+    Raises:
+        ValueError: the bounds are not finite, not ordered, or neither numbers nor of shape [A].
 
     Example:
         >>> import torch
@@ -95,19 +168,13 @@ class FeatureActor(nn.Module):
         hidden: Sequence[int] = (1024, 1024),
         dropout: float = 0.5,
         orthogonal: bool = True,
+        bounds: Bounds | None = None,
     ) -> None:
         super().__init__()
         self.head = head
         self.proprio = proprio
-        self.mlp = MLP(
-            in_features=head.size + proprio_size,
-            out_features=action_size,
-            num_cells=[*hidden],
-            activation_class=nn.ReLU,
-            norm_class=nn.LayerNorm,
-            norm_kwargs=[{"normalized_shape": size} for size in hidden],
-            dropout=dropout or None,
-        )
+        self.mlp = _mlp(head.size + proprio_size, hidden, action_size, dropout, layer_norm=True)
+        self.bounds = None if bounds is None else ActionBounds(*bounds, action_size)
         if orthogonal:
             orthogonal_(self)
 
@@ -119,11 +186,12 @@ class FeatureActor(nn.Module):
             proprio: proprioception float [*, Y], if used.
 
         Returns:
-            float [*, A] in [-1, 1].
+            float [*, A] in [-1, 1], or in ``bounds``.
         """
         processed = [] if self.proprio is None else [self.proprio(vector) for vector in proprio]
         hidden = self.head(features, *processed)
-        return torch.tanh(self.mlp(torch.cat([hidden, *processed], -1)))
+        action = torch.tanh(self.mlp(torch.cat([hidden, *processed], -1)))
+        return action if self.bounds is None else self.bounds(action)
 
 
 class PixelPolicy(nn.Module):
@@ -150,8 +218,30 @@ class PixelPolicy(nn.Module):
                 [*, Y], if used.
 
         Returns:
-            float [*, A] in [-1, 1].
+            float [*, A] in [-1, 1], or in the actor's ``bounds``.
         """
         num_cameras = len(self.encoder.networks)
         features = self.encoder(*observations[:num_cameras])
         return self.actor(features, *observations[num_cameras:])
+
+
+def _mlp(
+    in_features: int,
+    hidden: Sequence[int],
+    out_features: int,
+    dropout: float,
+    *,
+    layer_norm: bool,
+) -> nn.Sequential:
+    """MLP with dropout between layer norm and ReLU, as in the original code.
+
+    TorchRL's MLP places dropout before the norm, which then removes dropout's scale.
+    """
+    sizes = [in_features, *hidden]
+    layers: list[nn.Module] = []
+    for size, width in pairwise(sizes):
+        layers.append(nn.Linear(size, width))
+        layers += [nn.LayerNorm(width)] if layer_norm else []
+        layers += [nn.Dropout(dropout)] if dropout else []
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], out_features))
