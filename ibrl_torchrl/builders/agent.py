@@ -9,23 +9,28 @@ from typing import cast
 import torch
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential, WrapModule
 from torch import nn
+from torchrl.data import TensorSpec
 from torchrl.envs import EnvBase
 from torchrl.modules import AdditiveGaussianModule
 from torchrl.modules.tensordict_module import RandomPolicy
+from torchrl.objectives import LossModule
 
 from ibrl_torchrl.builders.imitation import execute
-from ibrl_torchrl.builders.losses import Networks, build_loss
+from ibrl_torchrl.builders.losses import Networks, build_gate, build_objective
 from ibrl_torchrl.builders.networks import (
     build_encoder,
     build_feature_actor,
     build_feature_critics,
+    build_residual_actor,
+    build_separate_critics,
     build_state_actor,
     build_state_critics,
+    build_stochastic_actor,
     policy_keys,
     proprio_keys,
 )
 from ibrl_torchrl.builders.normalization import Normalizers
-from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig, ProposalsConfig
+from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig, ChoiceConfig, ProposalsConfig
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.keys import (
     ACTION,
@@ -39,17 +44,22 @@ from ibrl_torchrl.keys import (
     proposal_key,
 )
 from ibrl_torchrl.modules import (
+    ActorProposal,
+    CachedProposal,
     CriticEnsemble,
     ExecuteProposal,
     FastTensorDictModule,
     FrozenPolicy,
     IBRLSelector,
     PixelPolicy,
+    SampledProposals,
     ScoreProposals,
     tied_copy,
 )
+from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
 from ibrl_torchrl.modules.selector import SelectionMode
-from ibrl_torchrl.objectives import IBRLTD3Loss
+from ibrl_torchrl.objectives import LossTerm
+from ibrl_torchrl.objectives.adapters import adapter_of
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class Agent:
 
     Attributes:
         loss: owner of all trained networks and their targets.
+        terms: loss terms by name, for the learner.
+        metrics: names of the scalars of an update, in the order of columns.
         explore: policy that collects: proposals, noise on the RL action, choice.
         policies: evaluated policies in eval mode, without noise: ``"hybrid"``, ``"rl"`` and each
             imitation policy by its name.
@@ -67,7 +79,9 @@ class Agent:
         target_proposals: names in the order of the TD target's choice.
     """
 
-    loss: IBRLTD3Loss
+    loss: LossModule
+    terms: dict[str, LossTerm]
+    metrics: list[str]
     explore: TensorDictModuleBase
     policies: dict[str, TensorDictModuleBase]
     warmup: TensorDictModuleBase
@@ -106,22 +120,22 @@ def build_agent(
     if reference is not None:
         _initialize(networks, reference.policy.module)
     choice = algo.proposals
-    loss = build_loss(
-        algo.loss,
-        choice,
+    cached = {name: CachedProposal(proposal_key(name)) for name in imitation}
+    loss, terms, metrics = build_objective(
+        algo,
         networks,
-        imitation,
+        _candidates(cached if cached_proposals else imitation, choice),
+        env.action_spec,
         reference=reference,
-        cached_proposals=cached_proposals,
     )
     # The policies of the critics' choice come first, so that its indices are those of all.
     proposals = tuple(dict.fromkeys([*choice.acting.policies, *imitation]))
 
-    actor = tied_copy(networks.actor).eval()
+    candidates = _candidates(imitation, choice)
     encoder = [] if networks.encoder is None else [tied_copy(networks.encoder).eval()]
-    critic = tied_copy(networks.critic).eval()
-    if choice.acting_critic == "target":
-        loss.target_qvalue_network_params.to_module(critic)
+    base = [] if algo.residual is None else [candidates[algo.residual.base]]
+    actor = [*encoder, *base, _acting_actor(networks.actor)]
+    critic = adapter_of(loss).acting_critics(target=choice.acting_critic == "target")
     noise = AdditiveGaussianModule(
         spec=env.action_spec.to(device),
         sigma_init=algo.exploration_noise,
@@ -129,16 +143,17 @@ def build_agent(
         action_key=RL_ACTION,
     ).to(device)
     execute_rl = ExecuteProposal(RL_ACTION, 0)
-    rl = TensorDictSequential(*encoder, actor, execute_rl)
-    acting = [imitation[name] for name in choice.acting.policies[1:]]
+    rl = TensorDictSequential(*actor, execute_rl)
+    acting = [candidates[name] for name in choice.acting.policies[1:]]
     if acting:
-        choose = [*acting, _selector(critic, choice.acting.policies, choice.acting.select, choice)]
-        hybrid = TensorDictSequential(*encoder, actor, *choose)
+        others = [policy for policy in acting if policy not in base]
+        choose = [*others, _selector(critic, choice.acting, choice)]
+        hybrid = TensorDictSequential(*actor, *choose)
     else:
         choose, hybrid = [execute_rl], rl
     scored = hybrid
     if [*proposals] != choice.acting.policies:
-        others = [imitation[name] for name in proposals[len(choice.acting.policies) :]]
+        others = [candidates[name] for name in proposals[len(choice.acting.policies) :]]
         all_keys = [proposal_key(name) for name in proposals]
         scored = TensorDictSequential(hybrid, *others, ScoreProposals(critic, all_keys))
     policies = {
@@ -151,13 +166,33 @@ def build_agent(
     warmup = algo.warmup.policy
     return Agent(
         loss,
-        TensorDictSequential(*encoder, actor, noise, *choose),
+        terms,
+        metrics,
+        TensorDictSequential(*actor, noise, *choose),
         policies,
         uniform_policy(env) if warmup == UNIFORM else policies[warmup],
         scored,
         proposals,
         tuple(choice.bootstrap.policies),
     )
+
+
+def _candidates(
+    policies: Mapping[str, TensorDictModuleBase], choice: ProposalsConfig
+) -> dict[str, TensorDictModuleBase]:
+    """Proposals of imitation policies: their actions, or these with noisy copies."""
+    if choice.samples == 1:
+        return {**policies}
+    return {
+        name: SampledProposals(policy, choice.samples, noise_std=choice.sample_noise)
+        for name, policy in policies.items()
+    }
+
+
+def _acting_actor(actor: TensorDictModuleBase) -> TensorDictModuleBase:
+    """Weight-sharing copy of the actor in eval mode that writes the RL action alone."""
+    acting = tied_copy(actor).eval()
+    return acting if [*actor.out_keys] == [RL_ACTION] else ActorProposal(acting, RL_ACTION)
 
 
 def uniform_policy(env: EnvBase) -> TensorDictModuleBase:
@@ -167,38 +202,60 @@ def uniform_policy(env: EnvBase) -> TensorDictModuleBase:
 
 
 def _selector(
-    critic: CriticEnsemble, names: list[str], mode: str, choice: ProposalsConfig
+    critic: CriticEnsembleBase, choice: ChoiceConfig, config: ProposalsConfig
 ) -> IBRLSelector:
     return IBRLSelector(
         critic,
-        [proposal_key(name) for name in names],
-        mode=cast(SelectionMode, mode),
-        beta=choice.beta,
-        epsilon=choice.epsilon,
-        num_min=choice.num_min,
+        [proposal_key(name) for name in choice.policies],
+        mode=cast(SelectionMode, choice.select),
+        beta=config.beta,
+        epsilon=config.epsilon,
+        num_min=config.num_min,
+        gate=build_gate(choice.gate, config),
     )
 
 
 def _build_networks(
     algo: AlgoConfig, normalizers: Normalizers, env: EnvBase, device: torch.device
 ) -> Networks:
-    action_size = env.action_spec.shape[-1]
-    if algo.encoder is None:
-        networks = _state_networks(algo, normalizers, action_size)
+    if algo.loss.algorithm != "td3":
+        networks = _separate_networks(algo, normalizers, env.action_spec)
+    elif algo.encoder is None:
+        networks = _state_networks(algo, normalizers, env)
     else:
-        networks = _pixel_networks(algo, algo.encoder, normalizers, env, action_size)
+        size = env.action_spec.shape[-1]
+        networks = _pixel_networks(algo, algo.encoder, normalizers, env, size)
     encoder, actor, critic = networks
-    return Networks(encoder and encoder.to(device), actor.to(device), critic.to(device))
+    moved = [each.to(device) for each in critic] if isinstance(critic, list) else critic.to(device)
+    return Networks(encoder and encoder.to(device), actor.to(device), moved)
 
 
-def _state_networks(algo: AlgoConfig, normalizers: Normalizers, action_size: int) -> Networks:
-    obs_keys = policy_keys(None)
-    actor = build_state_actor(algo.actor, normalizers, action_size)
+def _state_networks(algo: AlgoConfig, normalizers: Normalizers, env: EnvBase) -> Networks:
+    obs_keys, action_size = policy_keys(None), env.action_spec.shape[-1]
+    if algo.residual is None:
+        actor: nn.Module = build_state_actor(algo.actor, normalizers, action_size)
+        actor_keys = obs_keys
+    else:
+        spec, scale = env.observation_spec, algo.residual.scale
+        actor = build_residual_actor(algo.actor, normalizers, spec, action_size, scale)
+        actor_keys = [*obs_keys, proposal_key(algo.residual.base)]
     critics = build_state_critics(algo.critic, normalizers, action_size)
     return Networks(
         None,
-        FastTensorDictModule(actor, in_keys=obs_keys, out_keys=[RL_ACTION]),
+        FastTensorDictModule(actor, in_keys=actor_keys, out_keys=[RL_ACTION]),
         CriticEnsemble(critics, in_keys=[*obs_keys, ACTION]),
+    )
+
+
+def _separate_networks(
+    algo: AlgoConfig, normalizers: Normalizers, action_spec: TensorSpec
+) -> Networks:
+    """Stochastic actor and separate critics, as TorchRL's losses take them."""
+    outputs = algo.loss.quantiles if algo.loss.algorithm == "tqc" else 1
+    return Networks(
+        None,
+        build_stochastic_actor(algo.actor, normalizers, action_spec),
+        build_separate_critics(algo.critic, normalizers, action_spec.shape[-1], outputs),
     )
 
 

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+from tensordict.nn import NormalParamExtractor, TensorDictModule
 from torch import nn
-from torchrl.data import Composite
+from torchrl.data import Composite, TensorSpec
+from torchrl.modules import MLP, ProbabilisticActor, TanhNormal
 
-from ibrl_torchrl.builders.normalization import Normalizers
+from ibrl_torchrl.builders.normalization import Normalizers, with_action
 from ibrl_torchrl.config.networks import CriticConfig, EncoderConfig, NetworkConfig
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import PROPRIO, STATE, image_key
+from ibrl_torchrl.keys import ACTION, PROPRIO, STATE, STATE_ACTION_VALUE, image_key
 from ibrl_torchrl.modules import (
     CameraEncoder,
     DrQConvolutions,
@@ -23,11 +25,13 @@ from ibrl_torchrl.modules import (
     GaussianNoise,
     LinearHead,
     PixelPolicy,
+    ResidualActor,
     ResNet18,
     ResNet96,
     SpatialCriticEnsemble,
     SpatialHead,
     StateActor,
+    StateCritic,
     StateCriticEnsemble,
     ViT,
 )
@@ -120,6 +124,64 @@ def build_state_actor(
         hidden=network.hidden,
         dropout=network.dropout,
     )
+
+
+def build_residual_actor(
+    network: NetworkConfig,
+    normalizers: Normalizers,
+    spec: Composite,
+    action_size: int,
+    scale: float,
+) -> ResidualActor:
+    """Policy network of states that edits a base action."""
+    normalize = with_action(normalizers[STATE], spec[STATE].shape[-1], action_size)
+    editor = StateActor(normalize, action_size, hidden=network.hidden, dropout=network.dropout)
+    return ResidualActor(editor, scale=scale)
+
+
+def build_stochastic_actor(
+    network: NetworkConfig, normalizers: Normalizers, action_spec: TensorSpec
+) -> ProbabilisticActor:
+    """Actor of states with a normal distribution squashed by tanh; writes ``"action"``."""
+    normalize = copy.deepcopy(normalizers[STATE])
+    mlp = MLP(
+        in_features=normalize.size,
+        out_features=2 * action_spec.shape[-1],
+        num_cells=[*network.hidden],
+        activation_class=nn.ReLU,
+        dropout=network.dropout or None,
+    )
+    parameters = nn.Sequential(
+        normalize, mlp, NormalParamExtractor(scale_mapping="biased_softplus_0.5")
+    )
+    return ProbabilisticActor(
+        TensorDictModule(parameters, in_keys=[STATE], out_keys=["loc", "scale"]),
+        in_keys=["loc", "scale"],
+        out_keys=[ACTION],
+        distribution_class=TanhNormal,
+        return_log_prob=True,
+        spec=Composite({ACTION: action_spec}),
+    )
+
+
+def build_separate_critics(
+    critic: CriticConfig, normalizers: Normalizers, action_size: int, outputs: int
+) -> list[TensorDictModule]:
+    """Independently initialised critics of states, for losses that hold them separately."""
+
+    def network() -> StateCritic:
+        return StateCritic(
+            copy.deepcopy(normalizers[STATE]),
+            action_size,
+            hidden=critic.hidden,
+            layer_norm=critic.layer_norm,
+            outputs=outputs,
+        )
+
+    return [
+        TensorDictModule(network(), in_keys=[STATE, ACTION], out_keys=[STATE_ACTION_VALUE])
+        for _ in range(critic.num_critics)
+    ]
 
 
 def build_feature_actor(

@@ -52,6 +52,18 @@ def identity_normalizers(task: TaskConfig, env: EnvBase) -> Normalizers:
     return {key: Normalize.identity(spec[key].shape[-1], _entries(key, task, env)) for key in _KEYS}
 
 
+def with_action(normalize: Normalize, observation_size: int, action_size: int) -> Normalize:
+    """Normalisation of a state followed by an action, which stays as it is."""
+    entries = normalize.entries
+    if entries is not None:
+        entries = torch.cat([entries, torch.arange(action_size) + observation_size])
+    return Normalize(
+        torch.cat([normalize.mean, torch.zeros(action_size)]),
+        torch.cat([normalize.std, torch.ones(action_size)]),
+        entries,
+    )
+
+
 def _entries(key: str, task: TaskConfig, env: EnvBase) -> Tensor | None:
     """Indices of the entries of a (stacked) observation that networks read; None for all."""
     if key != STATE or task.state_parts is None:

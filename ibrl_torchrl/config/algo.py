@@ -9,13 +9,20 @@ from ibrl_torchrl.config.setting import require, setting
 from ibrl_torchrl.keys import RL
 
 SELECT = ("greedy", "soft", "epsilon")
+GATES = ("none", "agreement", "confidence")
+ALGORITHMS = ("td3", "sac", "tqc", "redq_sac")
 UNIFORM = "uniform"
 
 
 @dataclass(kw_only=True)
 class LossConfig:
-    """Loss: TD3 with proposals, optionally regularised by behaviour cloning."""
+    """Loss: IBRL's TD3, optionally regularised by behaviour cloning, or one of TorchRL's losses."""
 
+    algorithm: str = setting(
+        "td3",
+        help="The paper's TD3, or a loss of TorchRL, from states.",
+        choices=ALGORITHMS,
+    )
     gamma: float = setting(0.99, help="Discount factor of a frame.", above=0, at_most=1)
     policy_noise: float = setting(
         0.1,
@@ -36,6 +43,19 @@ class LossConfig:
         False,
         help="Scale that term by the share of states where actor_init's actions score higher.",
     )
+    alpha: float = setting(
+        0.01, help="Initial entropy temperature of sac, tqc and redq_sac.", above=0
+    )
+    alpha_fixed: bool = setting(False, help="Keep the temperature; false: target entropy -A.")
+    choose_by: str = setting(
+        "soft_value",
+        help="What the target compares for the actor: Q - alpha log pi, or value: Q.",
+        choices=("soft_value", "value"),
+    )
+    quantiles: int = setting(25, help="Quantiles of each critic of tqc.", at_least=1)
+    quantiles_dropped: int = setting(
+        2, help="Highest quantiles that tqc drops, for each critic.", at_least=0
+    )
 
 
 @dataclass(kw_only=True)
@@ -49,6 +69,11 @@ class ChoiceConfig:
     )
     select: str = setting(
         "${algo.proposals.select}", help="How the critics choose.", choices=SELECT
+    )
+    gate: str = setting(
+        "none",
+        help="Cautious choice: the RL action may win by agreement of critics or confidence bound.",
+        choices=GATES,
     )
 
 
@@ -75,6 +100,27 @@ class ProposalsConfig:
     num_min: int = setting(
         2, help="Critics drawn for a choice, whose minimum counts; paper: 2.", at_least=1
     )
+    gate_level: float = setting(
+        1.0,
+        help="Share of critics that must agree, or standard deviations of the confidence bound.",
+        at_least=0,
+    )
+    samples: int = setting(
+        1,
+        help="Candidates of each imitation policy: its action and noisy copies (EXPO: 8).",
+        at_least=1,
+    )
+    sample_noise: float = setting(
+        0.1, help="Standard deviation of those copies' noise.", at_least=0, unit="action units"
+    )
+
+
+@dataclass(kw_only=True)
+class ResidualConfig:
+    """RL actor that edits an imitation policy's action instead of proposing one of its own."""
+
+    base: str = setting("bc", help="Imitation policy whose actions are edited.")
+    scale: float = setting(0.2, help="Bound of the edit.", above=0, unit="action units")
 
 
 @dataclass(kw_only=True)
@@ -116,6 +162,9 @@ class AlgoConfig:
     actor_init: str | None = setting(
         None, help="Imitation policy whose weights initialise the actor (RFT); null: random."
     )
+    residual: ResidualConfig | None = setting(
+        None, help="RL actor that edits an imitation policy's action; null: acts by itself."
+    )
     exploration_noise: float = setting(
         0.1,
         help="Standard deviation of Gaussian noise on RL actions while collecting.",
@@ -140,6 +189,7 @@ class AlgoConfig:
             self.loss.q_filter,
             "false unless algo.loss.bc_weight and algo.actor_init are set",
         )
+        _require_supported(self)
         for use in ("acting", "bootstrap"):
             names = getattr(self.proposals, use).policies
             require(
@@ -159,4 +209,64 @@ class AlgoConfig:
             "algo.proposals.bootstrap.policies": proposals.bootstrap.policies[1:],
             "algo.warmup.policy": warmup,
             "algo.actor_init": [] if self.actor_init is None else [self.actor_init],
+            "algo.residual.base": [] if self.residual is None else [self.residual.base],
         }
+
+
+def _require_supported(algo: AlgoConfig) -> None:
+    """Refuse combinations of settings that no loss or network supports.
+
+    Raises:
+        UsageError: names the first such setting and the remedy.
+    """
+    proposals, loss = algo.proposals, algo.loss
+    if loss.algorithm != "td3":
+        reason = f"with algo.loss.algorithm={loss.algorithm}"
+        require(algo.encoder is None, "algo.encoder", "an encoder", f"null {reason}")
+        require(algo.residual is None, "algo.residual", "a base", f"null {reason}")
+        require(algo.actor_init is None, "algo.actor_init", algo.actor_init, f"null {reason}")
+        require(loss.bc_weight == 0, "algo.loss.bc_weight", loss.bc_weight, f"0 {reason}")
+        require(
+            proposals.bootstrap.gate == "none" or loss.choose_by == "value",
+            "algo.proposals.bootstrap.gate",
+            proposals.bootstrap.gate,
+            f"none {reason}, or set algo.loss.choose_by=value",
+        )
+    require(
+        loss.algorithm != "tqc" or loss.quantiles_dropped < loss.quantiles,
+        "algo.loss.quantiles_dropped",
+        loss.quantiles_dropped,
+        f"below algo.loss.quantiles={loss.quantiles}",
+    )
+    require(
+        loss.algorithm != "redq_sac" or proposals.num_min < algo.critic.num_critics,
+        "algo.proposals.num_min",
+        proposals.num_min,
+        f"below algo.critic.num_critics={algo.critic.num_critics} with redq_sac",
+    )
+    if algo.residual is not None:
+        require(algo.encoder is None, "algo.residual", "a base", "null with algo.encoder")
+        require(algo.actor_init is None, "algo.actor_init", algo.actor_init, "null with a residual")
+        for use in ("acting", "bootstrap"):
+            names = getattr(proposals, use).policies
+            require(
+                algo.residual.base in names,
+                f"algo.proposals.{use}.policies",
+                names,
+                f"names that include algo.residual.base={algo.residual.base}",
+            )
+    gates = {proposals.acting.gate, proposals.bootstrap.gate}
+    require(
+        "agreement" not in gates or 0 < proposals.gate_level <= 1,
+        "algo.proposals.gate_level",
+        proposals.gate_level,
+        "above 0 and at most 1 with the gate agreement",
+    )
+    for use in ("acting", "bootstrap"):
+        choice = getattr(proposals, use)
+        require(
+            choice.gate == "none" or len(choice.policies) > 1,
+            f"algo.proposals.{use}.gate",
+            choice.gate,
+            f"none, as algo.proposals.{use}.policies names no imitation policy",
+        )

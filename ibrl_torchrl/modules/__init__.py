@@ -2,19 +2,28 @@
 
 from ibrl_torchrl.modules.actors import FeatureActor, PixelPolicy, StateActor
 from ibrl_torchrl.modules.augment import GaussianNoise, RandomShift
+from ibrl_torchrl.modules.choice import ProposalChoice
 from ibrl_torchrl.modules.critics.pixels import DrQCriticEnsemble, SpatialCriticEnsemble
-from ibrl_torchrl.modules.critics.state import CriticEnsemble, StateCriticEnsemble
+from ibrl_torchrl.modules.critics.separate import SeparateCritics
+from ibrl_torchrl.modules.critics.stacked import StackedCritics
+from ibrl_torchrl.modules.critics.state import CriticEnsemble, StateCritic, StateCriticEnsemble
 from ibrl_torchrl.modules.encoders import CameraEncoder, DrQConvolutions, ResNet18, ResNet96, ViT
 from ibrl_torchrl.modules.fast_module import FastTensorDictModule
 from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy, tied_copy
+from ibrl_torchrl.modules.gates import AgreementGate, ConfidenceGate, Gate
 from ibrl_torchrl.modules.heads import FlattenHead, LinearHead, SpatialHead
 from ibrl_torchrl.modules.normalize import Normalize
+from ibrl_torchrl.modules.proposers import ActorProposal, SampledProposals
+from ibrl_torchrl.modules.residual import ResidualActor
 from ibrl_torchrl.modules.scoring import ScoreProposals
 from ibrl_torchrl.modules.selector import ExecuteProposal, IBRLSelector
 
 __all__ = [
+    "ActorProposal",
+    "AgreementGate",
     "CachedProposal",
     "CameraEncoder",
+    "ConfidenceGate",
     "CriticEnsemble",
     "DrQConvolutions",
     "DrQCriticEnsemble",
@@ -23,18 +32,25 @@ __all__ = [
     "FeatureActor",
     "FlattenHead",
     "FrozenPolicy",
+    "Gate",
     "GaussianNoise",
     "IBRLSelector",
     "LinearHead",
     "Normalize",
     "PixelPolicy",
+    "ProposalChoice",
     "RandomShift",
     "ResNet18",
     "ResNet96",
+    "ResidualActor",
+    "SampledProposals",
     "ScoreProposals",
+    "SeparateCritics",
     "SpatialCriticEnsemble",
     "SpatialHead",
+    "StackedCritics",
     "StateActor",
+    "StateCritic",
     "StateCriticEnsemble",
     "ViT",
     "tied_copy",

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from tensordict.utils import NestedKey
 from torch import nn
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -17,14 +18,22 @@ class FrozenPolicy(TensorDictModuleBase):
     """Policy without gradients, permanently in eval mode.
 
     ``train()`` of a parent module does not reach it, so dropout stays off. Its parameters require
-    no gradients. As a submodule it moves with ``.to()`` and is part of the ``state_dict``.
+    no gradients. As a submodule it moves with ``.to()`` and is part of the ``state_dict``. It
+    writes its action alone, also where the policy writes more, such as a distribution's parameters.
+
+    A stochastic policy (``ProbabilisticActor``) is sampled under ``ExplorationType.RANDOM``, as in
+    collectors and TD targets, and takes its mode under ``DETERMINISTIC``.
 
     Args:
-        policy: TensorDict module that writes actions float [*, A] in [-1, 1]. Its parameters are
-            set to ``requires_grad=False`` in place.
+        policy: TensorDict module that writes actions float [*, A]. Its parameters are set to
+            ``requires_grad=False`` in place.
+        action_key: the policy's key of the action; None (default): its only key, or the sample of
+            its distribution.
+        out_key: key to write, such as ``"bc_action"``; None (default): ``action_key``.
 
     Raises:
-        ValueError: the policy does not write exactly one key.
+        TypeError: the policy is no TensorDict module.
+        ValueError: the policy writes several keys and ``action_key`` names none of them.
 
     Example:
         >>> import torch
@@ -37,12 +46,18 @@ class FrozenPolicy(TensorDictModuleBase):
         False
     """
 
-    def __init__(self, policy: TensorDictModuleBase) -> None:
+    def __init__(
+        self,
+        policy: TensorDictModuleBase,
+        *,
+        action_key: NestedKey | None = None,
+        out_key: NestedKey | None = None,
+    ) -> None:
         super().__init__()
-        if len(policy.out_keys) != 1:
-            raise ValueError(f"a policy must write one key, its action; got {policy.out_keys}")
-        self.in_keys = policy.in_keys
-        self.out_keys = policy.out_keys
+        self.action_key = require_action_output(policy, action_key)
+        self.in_keys = [*policy.in_keys]
+        self.out_keys = [out_key or self.action_key]
+        self._writes_only_action = [*policy.out_keys] == self.out_keys
         self.policy = policy.requires_grad_(False)
         self.train(False)
 
@@ -53,7 +68,40 @@ class FrozenPolicy(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the proposal [*, A]."""
-        return self.policy(tensordict)
+        if self._writes_only_action:
+            return self.policy(tensordict)
+        action = self.policy(tensordict.select(*self.in_keys)).get(self.action_key)
+        return tensordict.set(self.out_keys[0], action)
+
+
+def require_action_output(
+    policy: TensorDictModuleBase, action_key: NestedKey | None = None
+) -> NestedKey:
+    """Key of the action that a policy writes.
+
+    Args:
+        policy: policy.
+        action_key: its key; None (default): its only key, or the sample of its distribution.
+
+    Raises:
+        TypeError: the policy is no TensorDict module.
+        ValueError: the key is not written, or there are several and none is named.
+    """
+    if not isinstance(policy, TensorDictModuleBase):
+        raise TypeError(
+            f"a policy must be a TensorDict module, got {type(policy).__name__}; wrap a network: "
+            'TensorDictModule(network, ["state"], ["bc_action"])'
+        )
+    if action_key is None:
+        samples = [*getattr(policy, "dist_sample_keys", ())] or [*policy.out_keys]
+        if len(samples) != 1:
+            raise ValueError(
+                f"a policy must write one key, its action; got {samples}; name it by action_key=..."
+            )
+        return samples[0]
+    if action_key not in policy.out_keys:
+        raise ValueError(f"action_key {action_key!r} is not among the keys {[*policy.out_keys]}")
+    return action_key
 
 
 class CachedProposal(TensorDictModuleBase):
@@ -67,7 +115,7 @@ class CachedProposal(TensorDictModuleBase):
         key: key of the action, such as ``"bc_action"``.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: NestedKey) -> None:
         super().__init__()
         self.in_keys = [key]
         self.out_keys = [key]

@@ -3,53 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, exploration_type
 
 from ibrl_torchrl.keys import ACTION, BC_ACTION, CHOSEN_VALUE, PROPOSAL, PROPOSAL_VALUES, RL_ACTION
-from ibrl_torchrl.modules.critics.state import CriticEnsemble
-
-SelectionMode = Literal["greedy", "soft", "epsilon"]
+from ibrl_torchrl.modules.choice import (
+    ProposalChoice,
+    SelectionMode,
+    eligible_candidates,
+    gather_candidates,
+)
+from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
+from ibrl_torchrl.modules.gates import Gate
 
 
 class ExecuteProposal(TensorDictModuleBase):
     """Selector of one fixed proposal, without critics.
 
-    Writes ``action`` float [*, A] and ``proposal`` int64 [*].
+    Writes the action float [*, A] and ``proposal`` int64 [*]. Of a set of candidates [*, n, A] it
+    executes the first.
 
     Args:
         key: key of the proposal to execute, such as ``"bc_action"``.
         index: its index among the proposals, written as ``proposal``; 0 is the RL actor.
+        action_key: key of the executed action, default ``"action"``.
     """
 
-    def __init__(self, key: str, index: int) -> None:
+    def __init__(self, key: NestedKey, index: int, *, action_key: NestedKey = ACTION) -> None:
         super().__init__()
         self.key = key
         self.index = index
+        self.action_key = action_key
         self.in_keys = [key]
-        self.out_keys = [ACTION, PROPOSAL]
+        self.out_keys = [action_key, PROPOSAL]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the proposal [*, A] as ``action`` and its index as ``proposal`` [*]."""
+        """Write the proposal as the action [*, A] and its index as ``proposal`` [*]."""
         action = tensordict.get(self.key)
+        if action.ndim - tensordict.ndim == 2:
+            action = action[..., 0, :]
         index = torch.full(action.shape[:-1], self.index, device=action.device)
-        return tensordict.set(ACTION, action).set(PROPOSAL, index)
+        return tensordict.set(self.action_key, action).set(PROPOSAL, index)
 
 
 class IBRLSelector(TensorDictModuleBase):
     """Choice among proposed actions by their values (arXiv 2311.02198, Algorithm 1).
 
-    The value of each of the N candidates is the minimum over ``num_min`` critics, a random subset
-    drawn once for the whole batch. One candidate is chosen:
+    A proposal is one action [*, A] or a set of candidates [*, n, A], such as samples of a
+    stochastic policy. The value of each of the N candidates is the minimum over ``num_min``
+    critics, a random subset drawn once for the whole batch. One candidate is chosen:
 
     - ``"greedy"``: the argmax, as in the paper's Algorithm 1;
     - ``"soft"``: sampled from softmax(beta * value), as in the original code's runs from states;
     - ``"epsilon"``: the argmax, or with probability ``epsilon`` a uniformly random candidate.
+
+    With a ``gate``, candidates of trained policies take part only where the critics are sure that
+    they beat the best ``trusted`` one.
 
     Under ``set_exploration_type(ExplorationType.DETERMINISTIC)`` the choice is greedy over the
     minimum of *all* critics and consumes no random numbers. Without a context, as in TorchRL's
@@ -58,20 +72,26 @@ class IBRLSelector(TensorDictModuleBase):
     The acting policy and the TD target use this same class: the policy with the online critics (or,
     as in the original code, the target critics), the loss with the target critics.
 
-    Writes ``action`` float [*, A]; ``proposal`` int64 [*], the index of the chosen candidate;
-    ``chosen_value`` float [*, 1], its value; and ``proposal_values`` float [*, N], all values.
+    Writes the critic's action key float [*, A]; ``proposal`` int64 [*], the index of the chosen
+    proposal; ``chosen_value`` float [*, 1], its value; and ``proposal_values`` float [*, P], the
+    value of each proposal, of a set that of its best candidate.
 
     Args:
         critic: critic ensemble of values [*, E]; a reference, not a copy.
-        proposals: keys of the candidates, each an action float [*, A], the RL actor first. Default
+        proposals: keys of P proposals, each float [*, A] or [*, n, A], the RL actor first. Default
             ``("rl_action", "bc_action")``. One proposal alone is TD3.
         mode: ``"greedy"`` (default), ``"soft"`` or ``"epsilon"``.
         beta: inverse temperature of the soft choice, at least 0; default 10.
         epsilon: probability of a random choice in epsilon mode, in [0, 1]; default 0.1.
         num_min: size K of the random subset, at most the number of critics; default 2.
+        gate: cautious choice, :class:`~ibrl_torchrl.modules.AgreementGate` or
+            :class:`~ibrl_torchrl.modules.ConfidenceGate`; it asks all critics. None (default):
+            every candidate takes part.
+        trusted: proposals that pass the gate unasked; None (default): all but the first.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range; in ``forward``, a proposal is missing or of another
+            shape.
 
     Example:
         >>> import torch
@@ -91,53 +111,62 @@ class IBRLSelector(TensorDictModuleBase):
 
     def __init__(
         self,
-        critic: CriticEnsemble,
-        proposals: Sequence[str] = (RL_ACTION, BC_ACTION),
+        critic: CriticEnsembleBase,
+        proposals: Sequence[NestedKey] = (RL_ACTION, BC_ACTION),
         *,
         mode: SelectionMode = "greedy",
         beta: float = 10.0,
         epsilon: float = 0.1,
         num_min: int = 2,
+        gate: Gate | None = None,
+        trusted: Sequence[NestedKey] | None = None,
     ) -> None:
         super().__init__()
         if not proposals:
             raise ValueError("proposals must name at least one key")
-        if mode not in get_args(SelectionMode):
-            raise ValueError(f"mode must be one of {get_args(SelectionMode)}, got {mode!r}")
-        if beta < 0:
-            raise ValueError(f"beta must not be negative, got {beta}")
-        if not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon must be in [0, 1], got {epsilon}")
         if not 1 <= num_min <= critic.num_critics:
             raise ValueError(
                 f"num_min must be between 1 and the {critic.num_critics} critics, got {num_min}"
             )
+        self.choice = ProposalChoice(mode, beta=beta, epsilon=epsilon)
         self.critic = critic
         self.proposals = [*proposals]
-        self.mode = mode
-        self.beta = beta
-        self.epsilon = epsilon
         self.num_min = num_min
+        self.gate = gate
+        self._trusted = require_trusted(self.proposals, trusted, gate)
         self.in_keys = [*critic.observation_keys, *proposals]
-        self.out_keys = [ACTION, PROPOSAL, CHOSEN_VALUE, PROPOSAL_VALUES]
+        self.out_keys = [critic.action_key, PROPOSAL, CHOSEN_VALUE, PROPOSAL_VALUES]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the chosen action, its index and value, and the values of all proposals."""
+        """Write the chosen action, its proposal and value, and the values of all proposals."""
         random = exploration_type() in (None, ExplorationType.RANDOM)
-        candidates = torch.stack([tensordict.get(key) for key in self.proposals], -2)
-        members = self._draw_members(candidates.device) if random else None
-        values = self.score(tensordict, candidates, members)
-        chosen = (self._choose(values) if random else values.argmax(-1)).unsqueeze(-1)
-        action = torch.take_along_dim(candidates, chosen.unsqueeze(-1), -2).squeeze(-2)
-        tensordict.set(ACTION, action)
-        tensordict.set(PROPOSAL, chosen.squeeze(-1))
-        tensordict.set(PROPOSAL_VALUES, values)
+        candidates = gather_candidates(tensordict, self.proposals)
+        members = self._draw_members(candidates.actions.device) if random else None
+        eligible = None
+        if self.gate is None:
+            values = self.score(tensordict, candidates.actions, members)
+        else:
+            by_critic = self.critic.evaluate(tensordict, candidates.actions)
+            values = self.critic.reduce(by_critic if members is None else by_critic[..., members])
+            eligible = eligible_candidates(
+                self.gate,
+                self.critic.per_critic(by_critic),
+                values,
+                self._trusted,
+                candidates.counts,
+            )
+        choose = self.choice if random else self.choice.greedy
+        chosen = choose(values, eligible).unsqueeze(-1)
+        action = torch.take_along_dim(candidates.actions, chosen.unsqueeze(-1), -2).squeeze(-2)
+        tensordict.set(self.critic.action_key, action)
+        tensordict.set(PROPOSAL, candidates.proposal(chosen.squeeze(-1)))
+        tensordict.set(PROPOSAL_VALUES, candidates.best(values))
         return tensordict.set(CHOSEN_VALUE, values.gather(-1, chosen))
 
     def score(
         self, tensordict: TensorDictBase, candidates: Tensor, members: Tensor | None = None
     ) -> Tensor:
-        """Minimum over critics of each candidate's value.
+        """Value of each candidate, the minimum over critics.
 
         Args:
             tensordict: observations, batch shape [*].
@@ -147,30 +176,32 @@ class IBRLSelector(TensorDictModuleBase):
         Returns:
             Values float [*, N].
         """
-        # Calls the network directly: a TensorDict of its inputs costs as much as a small network.
-        at = tensordict.ndim
-        inputs = [
-            candidates if key == ACTION else tensordict.get(key).unsqueeze(at)
-            for key in self.critic.in_keys
-        ]
-        values = self.critic.module(*inputs, members=members)  # [*, N, E]
-        return values.amin(-1)
+        return self.critic.reduce(self.critic.evaluate(tensordict, candidates, members))
 
     def _draw_members(self, device: torch.device) -> Tensor | None:
         """Indices int64 [K] of a random subset of the critics; None for all of them."""
-        if self.num_min == self.critic.num_critics:
-            return None
-        return torch.randperm(self.critic.num_critics, device=device)[: self.num_min]
+        return draw_members(self.critic.num_critics, self.num_min, device)
 
-    def _choose(self, values: Tensor) -> Tensor:
-        """Indices int64 [*] of the chosen candidates, by ``mode``, of values [*, N]."""
-        if self.mode == "soft":
-            # Gumbel-max sampling from softmax(beta * values), for any batch shape.
-            gumbel = -torch.empty_like(values).exponential_().log()
-            return (self.beta * values + gumbel).argmax(-1)
-        greedy = values.argmax(-1)
-        if self.mode == "epsilon":
-            uniform = torch.randint_like(greedy, values.shape[-1])
-            explore = torch.rand(greedy.shape, device=greedy.device) < self.epsilon
-            return torch.where(explore, uniform, greedy)
-        return greedy
+
+def draw_members(num_critics: int, num_min: int, device: torch.device) -> Tensor | None:
+    """Indices int64 [K] of a random subset of the critics; None for all of them."""
+    if num_min == num_critics:
+        return None
+    return torch.randperm(num_critics, device=device)[:num_min]
+
+
+def require_trusted(
+    proposals: Sequence[NestedKey], trusted: Sequence[NestedKey] | None, gate: Gate | None
+) -> tuple[bool, ...]:
+    """Whether each proposal passes a gate unasked; by default all but the first.
+
+    Raises:
+        ValueError: a trusted key is not a proposal, or there is a gate and no trusted proposal.
+    """
+    names = [*proposals[1:]] if trusted is None else [*trusted]
+    unknown = [key for key in names if key not in proposals]
+    if unknown:
+        raise ValueError(f"trusted must name proposals of {[*proposals]}, got {unknown}")
+    if gate is not None and not names:
+        raise ValueError("a gate needs at least one trusted proposal beside the first")
+    return tuple(key in names for key in proposals)

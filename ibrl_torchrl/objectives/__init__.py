@@ -1,8 +1,19 @@
-"""Loss modules, their terms, and target network updaters."""
+"""Loss modules, the bootstrap proposal for TorchRL's losses, loss terms and target updaters."""
 
+from ibrl_torchrl.objectives.acting import hybrid_policy
 from ibrl_torchrl.objectives.bc_regularized import BCRegularizedTD3Loss
+from ibrl_torchrl.objectives.bootstrap import ProposalValueEstimator, bootstrap_from
 from ibrl_torchrl.objectives.ibrl_td3 import IBRLTD3Loss
-from ibrl_torchrl.objectives.terms import LossTerm
+from ibrl_torchrl.objectives.terms import LossTerm, summed_term
 from ibrl_torchrl.objectives.updaters import PartialSoftUpdate
 
-__all__ = ["BCRegularizedTD3Loss", "IBRLTD3Loss", "LossTerm", "PartialSoftUpdate"]
+__all__ = [
+    "BCRegularizedTD3Loss",
+    "IBRLTD3Loss",
+    "LossTerm",
+    "PartialSoftUpdate",
+    "ProposalValueEstimator",
+    "bootstrap_from",
+    "hybrid_policy",
+    "summed_term",
+]

@@ -12,7 +12,8 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 
 from ibrl_torchrl import keys
-from ibrl_torchrl.modules import CachedProposal, CriticEnsemble, FrozenPolicy, tied_copy
+from ibrl_torchrl.modules import FrozenPolicy, tied_copy
+from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
 from ibrl_torchrl.objectives.ibrl_td3 import IBRLTD3Loss
 
 
@@ -50,8 +51,8 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
     def __init__(
         self,
         actor_network: TensorDictModuleBase,
-        qvalue_network: CriticEnsemble,
-        proposals: Sequence[FrozenPolicy | CachedProposal] = (),
+        qvalue_network: CriticEnsembleBase,
+        proposals: Sequence[TensorDictModuleBase] = (),
         *,
         bc_weight: float = 0.1,
         reference: FrozenPolicy | None = None,
@@ -86,7 +87,7 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
 
     def _squared_error(self, demos: TensorDictBase) -> Tensor:
         """Mean squared distance E ||a - pi(s)||^2 to the demonstrations' actions."""
-        action = self._actor_action(self.actor_network, self._encode(demos))
+        action = self._actor_actions(self.actor_network, self._encode(demos))[0]
         return (action - demos.get(self.tensor_keys.action)).pow(2).sum(-1).mean()
 
     @torch.no_grad()
@@ -95,7 +96,7 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         if self.reference is None:
             return torch.ones((), device=tensordict.device)
         obs = self._encode(tensordict)
-        actor_action = self._actor_action(self._eval_actor, obs)
+        actor_action = self._actor_actions(self._eval_actor, obs)[0]
         proposed = self.reference(tensordict.select(*self.reference.in_keys))
         reference_action = proposed.get(self.reference.out_keys[0])
         reference_value = self._min_q(obs, reference_action)

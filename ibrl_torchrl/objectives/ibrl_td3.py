@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tensordict import TensorDict, TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModuleBase, dispatch
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
+from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
+from torchrl.objectives.value import TD0Estimator, ValueEstimatorBase
 
 from ibrl_torchrl import keys
-from ibrl_torchrl.modules.critics.state import CriticEnsemble
-from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy
-from ibrl_torchrl.modules.selector import IBRLSelector, SelectionMode
+from ibrl_torchrl.modules.bounds import Bounds, clip_straight_through, require_bounds
+from ibrl_torchrl.modules.choice import ProposalChoice, SelectionMode
+from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
+from ibrl_torchrl.modules.critics.separate import SeparateCritics
+from ibrl_torchrl.modules.frozen import require_action_output, tied_copy
+from ibrl_torchrl.modules.gates import Gate
+from ibrl_torchrl.modules.selector import draw_members
+from ibrl_torchrl.objectives.adapters import ADAPTERS, CandidateValues, LossAdapter
+from ibrl_torchrl.objectives.bootstrap import (
+    ProposalValueEstimator,
+    require_proposal,
+    required_inputs,
+)
 from ibrl_torchrl.objectives.terms import LossTerm
+
+DEFAULT_GAMMA = 0.99  # as TorchRL's
 
 
 class IBRLTD3Loss(LossModule):
@@ -29,12 +43,13 @@ class IBRLTD3Loss(LossModule):
     With K a random subset of ``num_min`` of the E critics, drawn once per batch, the TD target is::
 
         y = r + gamma^k (1 - terminated) max_{a in {a_RL, a_IL, ...}} min_{i in K} Q'_i(s', a)
-        a_RL = clip(pi'(s') + clip(eps, -noise_clip, noise_clip), -1, 1),  eps ~ N(0, policy_noise)
+        a_RL = clip(pi'(s') + clip(eps, -noise_clip, noise_clip), low, high)
+        eps ~ N(0, policy_noise)
 
     the critic loss is the mean squared error to y, summed over all E critics, and the actor loss
-    ``-min_{i in E} Q_i(s, pi(s))``. The target value is the ``chosen_value`` of an
-    :class:`~ibrl_torchrl.modules.IBRLSelector` over the proposals at s', without a second forward
-    pass of the critics. Without proposals this is TD3 with a critic ensemble.
+    ``-min_{i in E} Q_i(s, pi(s))``. The value found while choosing is the target value, without a
+    second forward pass of the critics (:class:`ProposalValueEstimator`). Without proposals this is
+    TD3 with a critic ensemble.
 
     The loss owns the parameters of actor and critics and all target parameters. Dropout follows
     the train or eval flag of the actor that was passed in: leave it in train mode and act with a
@@ -45,10 +60,18 @@ class IBRLTD3Loss(LossModule):
     separate forward passes, with independent random shifts if the encoder augments in train
     mode. The actor loss reuses the features of s.
 
+    The actor may write several proposals, each trained by its own term of the actor loss: an RL
+    action and a residual (edit) of an imitation action, say. An actor that reads an imitation
+    policy's action (:class:`~ibrl_torchrl.modules.ResidualActor`) finds it, as the proposals run
+    first. Where that is a set of candidates [*, n, A], the target edits all of them and the actor
+    loss one at random.
+
     Args:
-        actor_network: writes the RL action float [*, A] in [-1, 1].
-        qvalue_network: critic ensemble, writes values float [*, E].
-        proposals: frozen policies, or their cached actions, with distinct keys; default none.
+        actor_network: writes the RL action float [*, A]; stochastic actors are sampled.
+        qvalue_network: critic ensemble that writes values float [*, E], or critics of TorchRL that
+            write a value float [*, 1] each: one module (see ``num_qvalue_nets``) or a list.
+        proposals: frozen policies, or their cached actions, each a float [*, A] or a set of
+            candidates [*, n, A], with distinct keys; default none.
         encoder: reads images and writes the features that actor and critics read; None (default)
             if both read observations directly.
         bootstrap: how the target chooses among the proposals: ``"greedy"`` (paper, default),
@@ -64,6 +87,14 @@ class IBRLTD3Loss(LossModule):
         reduction: ``"mean"`` (default), ``"sum"`` or ``"none"`` over the batch.
         use_prioritized_weights: weight the critic loss by ``priority_weight``: ``"auto"``
             (default: if the batch has it), True or False. The actor loss is never weighted.
+        action_spec: bounded action space, for (low, high); None (default): see ``bounds``.
+        bounds: (low, high) of the actions, numbers or float [A]; default (-1, 1).
+        actor_keys: keys of the actor's proposals; None (default): its only key, or the sample of
+            its distribution.
+        num_qvalue_nets: number of independently initialised copies of a critic that is no
+            ensemble; default 2.
+        gate: cautious choice in the target, see :class:`~ibrl_torchrl.modules.Gate`; None
+            (default): none.
 
     ``forward`` returns both losses and their metrics; ``qvalue_loss`` and ``actor_loss`` return one
     loss and its metrics each. The critic loss writes into the batch the priority ``td_error`` [*],
@@ -72,7 +103,9 @@ class IBRLTD3Loss(LossModule):
     int64 [*, 1]; ``make_value_estimator(gamma=...)`` sets the discount per step.
 
     Raises:
-        ValueError: an argument is out of range, or two proposals write the same key.
+        TypeError: a proposal or the actor is no TensorDict module.
+        ValueError: an argument is out of range, two proposals write the same key, or a proposal
+            writes several keys, is trainable or recurrent.
 
     Example:
         >>> import torch
@@ -136,15 +169,17 @@ class IBRLTD3Loss(LossModule):
     actor_network: TensorDictModuleBase
     actor_network_params: TensorDictParams
     target_actor_network_params: TensorDictParams
-    qvalue_network: CriticEnsemble
+    qvalue_network: CriticEnsembleBase
     qvalue_network_params: TensorDictParams
     target_qvalue_network_params: TensorDictParams
+    low: Tensor
+    high: Tensor
 
     def __init__(
         self,
         actor_network: TensorDictModuleBase,
-        qvalue_network: CriticEnsemble,
-        proposals: Sequence[FrozenPolicy | CachedProposal] = (),
+        qvalue_network: CriticEnsembleBase | TensorDictModuleBase | Sequence[TensorDictModuleBase],
+        proposals: Sequence[TensorDictModuleBase] = (),
         *,
         encoder: TensorDictModuleBase | None = None,
         bootstrap: SelectionMode = "greedy",
@@ -156,31 +191,65 @@ class IBRLTD3Loss(LossModule):
         noisy_actor_loss: bool = False,
         reduction: Literal["mean", "sum", "none"] = "mean",
         use_prioritized_weights: bool | Literal["auto"] = "auto",
+        action_spec: TensorSpec | None = None,
+        bounds: Bounds | None = None,
+        actor_keys: Sequence[NestedKey] | None = None,
+        num_qvalue_nets: int = 2,
+        gate: Gate | None = None,
     ) -> None:
         super().__init__()
         if policy_noise < 0 or noise_clip < 0:
             raise ValueError(
                 f"policy_noise={policy_noise} and noise_clip={noise_clip} must not be negative"
             )
-        action_keys = [actor_network.out_keys[0], *(policy.out_keys[0] for policy in proposals)]
-        if len({*action_keys}) < len(action_keys):
-            raise ValueError(f"actor and proposals must write distinct keys, got {action_keys}")
-        self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
-        self.convert_to_functional(qvalue_network, "qvalue_network", create_target_params=True)
-        self.proposals = nn.ModuleList(proposals)
-        self.encoder = encoder or _IdentityEncoder()
-        # Not a registered child, as TorchRL does with the networks themselves: the selector refers
-        # to the critic module, whose parameters this loss already owns.
-        self.__dict__["selector"] = IBRLSelector(
-            qvalue_network, action_keys, mode=bootstrap, beta=beta, epsilon=epsilon, num_min=num_min
+        self.actor_keys = (
+            [require_action_output(actor_network)] if actor_keys is None else [*actor_keys]
         )
+        missing = [key for key in self.actor_keys if key not in actor_network.out_keys]
+        if missing or not self.actor_keys:
+            raise ValueError(
+                f"actor_keys must be keys that the actor writes, {[*actor_network.out_keys]}, "
+                f"got {self.actor_keys}"
+            )
+        critic = _critic_ensemble(qvalue_network, num_qvalue_nets)
+        if not 1 <= num_min <= critic.num_critics:
+            raise ValueError(
+                f"num_min must be between 1 and the {critic.num_critics} critics, got {num_min}"
+            )
+        self.action_keys = [*self.actor_keys, *map(require_proposal, proposals)]
+        if len({*self.action_keys}) < len(self.action_keys):
+            raise ValueError(
+                f"actor and proposals must write distinct keys, got {self.action_keys}"
+            )
+        self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
+        self.convert_to_functional(critic, "qvalue_network", create_target_params=True)
+        self.encoder = encoder or _IdentityEncoder()
+        self.tensor_keys.action = critic.action_key
+        low, high = _bounds(action_spec, bounds, critic.action_key)
+        require_bounds(low, high)
+        # Not part of the state: they describe the environment.
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("high", high, persistent=False)
+        self.num_min = num_min
         self.policy_noise = policy_noise
         self.noise_clip = noise_clip
         self._noisy_actor = noisy_actor_loss
         self.reduction = reduction
         self.use_prioritized_weights = use_prioritized_weights
-        self._proposal_in_keys: list[NestedKey] = [key for p in proposals for key in p.in_keys]
         self._in_keys: list[NestedKey] | None = None
+        self._value_estimator = ProposalValueEstimator(
+            IBRLTD3Adapter(self),
+            TD0Estimator(gamma=DEFAULT_GAMMA, value_network=None),
+            proposals,
+            choice=ProposalChoice(bootstrap, beta=beta, epsilon=epsilon),
+            gate=gate,
+            choose_by="value",
+        )
+
+    @property
+    def proposals(self) -> nn.ModuleList:
+        """Frozen policies that propose in the target."""
+        return self._value_estimator.proposals
 
     @property
     def in_keys(self) -> list[NestedKey]:
@@ -208,19 +277,26 @@ class IBRLTD3Loss(LossModule):
     @property
     def _obs_keys(self) -> list[NestedKey]:
         """Observation keys of s that encoder, actor and critics read."""
-        inputs = dict.fromkeys(
-            [
-                *self.encoder.in_keys,
-                *self.actor_network.in_keys,
-                *self.qvalue_network.observation_keys,
-            ]
-        )
-        return [key for key in inputs if key not in self.encoder.out_keys]
+        return self._inputs([*self._actor_inputs, self.actor_network])
 
     @property
     def _next_obs_keys(self) -> list[NestedKey]:
         """Keys of s' that encoder, actor, critics and proposals read."""
-        return [*dict.fromkeys([*self._obs_keys, *self._proposal_in_keys])]
+        return self._inputs([*self.proposals, self.actor_network])
+
+    def _inputs(self, modules: Iterable[Any]) -> list[NestedKey]:
+        keys = required_inputs([self.encoder, *modules])
+        of_critics = [
+            key for key in self.qvalue_network.observation_keys if key not in self.encoder.out_keys
+        ]
+        return [*dict.fromkeys([*keys, *of_critics])]
+
+    @property
+    def _actor_inputs(self) -> list[Any]:
+        """Proposals that the actor reads, such as the base action of a residual."""
+        proposals: list[Any] = [*self.proposals]
+        written = {key for policy in proposals for key in policy.out_keys}
+        return proposals if written.intersection(self.actor_network.in_keys) else []
 
     def qvalue_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
         """Critic loss of a batch [B].
@@ -231,16 +307,13 @@ class IBRLTD3Loss(LossModule):
             ``next_proposal`` int64 [B], the index of the proposal that the target chose.
         """
         names = self.tensor_keys
-        next_choice = self._bootstrap(tensordict)
-        next_value = next_choice.get(keys.CHOSEN_VALUE)
-        target = self.value_estimator.value_estimate(
-            tensordict.copy(), next_value=next_value
-        ).detach()
+        estimator = self._value_estimator
+        target = estimator.value_estimate(tensordict.copy()).detach()
         encoded = self.encoder(tensordict.select(*self._obs_keys))
         for key in self.encoder.out_keys:
             tensordict.set(key, encoded.get(key).detach())
         critic_input = encoded.select(*self.qvalue_network.observation_keys)
-        critic_input.set(keys.ACTION, tensordict.get(names.action))
+        critic_input.set(self.qvalue_network.action_key, tensordict.get(names.action))
         with _with_params(self.qvalue_network_params, self.qvalue_network):
             predicted = self._values(critic_input)  # [B, E]
         error = predicted - target
@@ -253,8 +326,8 @@ class IBRLTD3Loss(LossModule):
         return loss, {
             "pred_value": predicted.detach(),
             "target_value": target,
-            "next_state_value": next_value,
-            "next_proposal": next_choice.get(keys.PROPOSAL),
+            "next_state_value": estimator.next_value,
+            "next_proposal": estimator.next_proposal,
         }
 
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
@@ -267,12 +340,12 @@ class IBRLTD3Loss(LossModule):
             ``actor_value`` float [B].
         """
         obs = self._encode(tensordict)
-        action = self._actor_action(self.actor_network, obs)
-        if self._noisy_actor:
-            action = self._add_noise(action)
-        value = self._min_q(obs, action)
-        loss = self._reduce_loss(-value, tensordict=tensordict)
-        return loss, {"actor_value": value.detach()}
+        values = []
+        for action in self._actor_actions(self.actor_network, obs):
+            value = self._min_q(obs, self.add_noise(action) if self._noisy_actor else action)
+            values.append(value if value.ndim == tensordict.ndim else value.mean(-1))
+        loss = self._reduce_loss(-sum(values[1:], values[0]), tensordict=tensordict)
+        return loss, {"actor_value": torch.stack(values).mean(0).detach()}
 
     def terms(self) -> dict[str, LossTerm]:
         """Terms to minimise: ``"loss_qvalue"`` on every batch, ``"loss_actor"`` once per round.
@@ -280,8 +353,8 @@ class IBRLTD3Loss(LossModule):
         Returns:
             Terms by name. No parameter is in two terms.
         """
-        critic = [*self.encoder.parameters(), *self.qvalue_network_params.parameters()]
-        actor = [*self.actor_network_params.parameters()]
+        critic = _trainable(self.encoder, self.qvalue_network_params)
+        actor = _trainable(self.actor_network_params)
         return {
             "loss_qvalue": LossTerm(self.qvalue_loss, critic, ("qvalue_network",), True),
             "loss_actor": LossTerm(self.actor_loss, actor, ("actor_network",), False),
@@ -300,50 +373,40 @@ class IBRLTD3Loss(LossModule):
         info = {key: value.float().mean() for key, value in (actor_info | critic_info).items()}
         return TensorDict({"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, **info})
 
-    @torch.no_grad()
-    def _bootstrap(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Propose actions at s' and choose among them by the target critics."""
-        next_td = self.encoder(tensordict.get(keys.NEXT).select(*self._next_obs_keys))
-        actor_key = self.actor_network.out_keys[0]
-        with _with_params(self.target_actor_network_params, self.actor_network):
-            self.actor_network(next_td)
-        next_td.set(actor_key, self._add_noise(next_td.get(actor_key)))
-        for policy in self.proposals:
-            policy(next_td)
-        # TorchRL calls losses under DETERMINISTIC, but the target's subset and soft choice are
-        # random.
-        with (
-            set_exploration_type(ExplorationType.RANDOM),
-            _with_params(self.target_qvalue_network_params, self.qvalue_network),
-        ):
-            return self.selector(next_td)
-
-    def _add_noise(self, action: Tensor) -> Tensor:
-        """Add clipped Gaussian noise to actions [B, A], with a straight-through gradient."""
+    def add_noise(self, action: Tensor) -> Tensor:
+        """Add clipped Gaussian noise to actions [*, A], with a straight-through gradient."""
         noise = (torch.randn_like(action) * self.policy_noise).clamp(
             -self.noise_clip, self.noise_clip
         )
-        noisy = action + noise
-        # Straight-through: the value of the clipped action, the gradient of the unclipped one.
-        return noisy + (noisy.clamp(-1, 1) - noisy).detach()
+        return clip_straight_through(action + noise, (self.low, self.high))
 
     def _encode(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Observations with features, without a gradient; reuses features in the batch."""
-        if all(key in tensordict for key in self.encoder.out_keys):
+        if all(tensordict.get(key, None) is not None for key in self.encoder.out_keys):
             return tensordict
         with torch.no_grad():
             return self.encoder(tensordict.select(*self._obs_keys))
 
-    def _actor_action(self, network: TensorDictModuleBase, obs: TensorDictBase) -> Tensor:
-        """Action [B, A] of ``network``, the actor or a tied copy of it."""
-        with _with_params(self.actor_network_params, network):
-            return network(obs.select(*network.in_keys)).get(network.out_keys[0])
+    def _actor_actions(self, network: TensorDictModuleBase, obs: TensorDictBase) -> list[Tensor]:
+        """Actions [B, A] of ``network``, the actor or a tied copy of it, for each of its keys."""
+        with torch.no_grad():
+            obs = obs.copy() if self._actor_inputs else obs
+            for policy in self._actor_inputs:
+                _one_candidate(policy(obs), policy.out_keys[0])
+        with (
+            set_exploration_type(ExplorationType.RANDOM),
+            _with_params(self.actor_network_params, network),
+        ):
+            output = network(obs.select(*network.in_keys))
+        return [output.get(key) for key in self.actor_keys]
 
     def _min_q(self, obs: TensorDictBase, action: Tensor) -> Tensor:
         """Minimum over all critics [B], without gradients for their parameters."""
-        critic_input = obs.select(*self.qvalue_network.observation_keys)
-        critic_input.set(keys.ACTION, action)
         with _with_params(self.qvalue_network_params.detach(), self.qvalue_network):
+            if action.ndim > obs.ndim + 1:  # candidates [B, n, A]
+                return self.qvalue_network.evaluate(obs, action).amin(-1)
+            critic_input = obs.select(*self.qvalue_network.observation_keys)
+            critic_input.set(self.qvalue_network.action_key, action)
             return self._values(critic_input).amin(-1)
 
     def _values(self, critic_input: TensorDictBase) -> Tensor:
@@ -351,8 +414,7 @@ class IBRLTD3Loss(LossModule):
         return self.qvalue_network(critic_input).get(self.qvalue_network.out_keys[0])
 
     def _forward_value_estimator_keys(self, **kwargs: NestedKey) -> None:
-        if self._value_estimator is not None:
-            self._value_estimator.set_keys(**self._value_estimator_keys)
+        self._value_estimator.set_keys(**self._value_estimator_keys)
         self._in_keys = None
 
     @property
@@ -366,28 +428,99 @@ class IBRLTD3Loss(LossModule):
         }
 
     def make_value_estimator(
-        self, value_type: ValueEstimators | None = None, **hyperparams: float
+        self,
+        value_type: ValueEstimators | ValueEstimatorBase | None = None,
+        **hyperparams: Any,
     ) -> IBRLTD3Loss:
-        """Set the value estimator of the TD target.
+        """Set the estimator of the TD target from rewards and chosen values.
 
         Args:
-            value_type: only ``ValueEstimators.TD0`` (default) is supported.
-            **hyperparams: ``gamma``, the discount per step, default 0.99.
+            value_type: ``ValueEstimators.TD0`` (default), ``TD1`` or ``TDLambda``, or an estimator.
+                The latter two read batches of trajectories [B, T].
+            **hyperparams: ``gamma``, the discount per step, default 0.99; ``lmbda`` of TD(lambda).
 
         Returns:
             The loss itself.
         """
-        value_type, hyperparams = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
-        if value_type is not None:
+        bootstrap = self._value_estimator
+        kind, hyperparams = self._prepare_value_estimator_kwargs(value_type, **hyperparams)
+        if kind is not None:
             dispatch_value_estimator(
                 self,
-                value_type,
-                supported=(ValueEstimators.TD0,),
+                kind,
+                supported=(ValueEstimators.TD0, ValueEstimators.TD1, ValueEstimators.TDLambda),
                 tensor_keys=self._value_estimator_keys,
                 value_network=None,
                 **hyperparams,
             )
+        # TorchRL has put the estimator in place of the one that wraps it.
+        bootstrap.estimator = self._value_estimator
+        self._value_estimator = bootstrap
+        bootstrap.set_keys(**self._value_estimator_keys)
         return self
+
+
+class IBRLTD3Adapter(LossAdapter):
+    """IBRL's TD3: target actor with clipped noise, one random subset of the critics per batch."""
+
+    loss: IBRLTD3Loss
+
+    @property
+    def actor_keys(self) -> Sequence[NestedKey]:  # type: ignore[override]
+        """Keys of the actor's proposals."""
+        return self.loss.actor_keys
+
+    @property
+    def bounds(self) -> Bounds:
+        """(low, high) of the actions."""
+        return self.loss.low, self.loss.high
+
+    @property
+    def num_min(self) -> int:
+        """Size of the random subset."""
+        return self.loss.num_min
+
+    def encode(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        """Copy of s' with the encoder's features."""
+        return self.loss.encoder(next_tensordict.select(*self.loss._next_obs_keys))
+
+    def propose(self, tensordict: TensorDictBase) -> float:
+        """Write the target actor's actions with clipped noise."""
+        loss = self.loss
+        with _with_params(loss.target_actor_network_params, loss.actor_network):
+            output = loss.actor_network(tensordict.select(*loss.actor_network.in_keys))
+        for key in loss.actor_keys:
+            tensordict.set(key, loss.add_noise(output.get(key)))
+        return 0.0
+
+    def evaluate(
+        self,
+        tensordict: TensorDictBase,
+        candidates: Tensor,
+        width: int | None,
+        *,
+        all_critics: bool,
+    ) -> CandidateValues:
+        """Minimum over a random subset of the target critics, drawn for this batch."""
+        loss, critic = self.loss, self.loss.qvalue_network
+        members = draw_members(critic.num_critics, loss.num_min, candidates.device)
+        with _with_params(loss.target_qvalue_network_params, critic):
+            if not all_critics:
+                drawn = critic.evaluate(tensordict, candidates, members)
+                return CandidateValues(drawn.amin(-1, keepdim=True), drawn)
+            by_critic = critic.evaluate(tensordict, candidates)
+        drawn = by_critic if members is None else by_critic[..., members]
+        return CandidateValues(drawn.amin(-1, keepdim=True), by_critic)
+
+    def acting_critics(self, *, target: bool = False) -> CriticEnsembleBase:
+        """Online or target critics in eval mode, by reference."""
+        critic = tied_copy(self.loss.qvalue_network).eval()
+        if target:
+            self.loss.target_qvalue_network_params.to_module(critic)
+        return critic
+
+
+ADAPTERS[IBRLTD3Loss] = IBRLTD3Adapter
 
 
 class _IdentityEncoder(TensorDictModuleBase):
@@ -408,3 +541,48 @@ def _with_params(params: TensorDictBase, network: nn.Module) -> AbstractContextM
     into trainable parameters.
     """
     return params.to_module(network, preserve_module_state=False)
+
+
+def _trainable(*modules: nn.Module) -> list[nn.Parameter]:
+    """Parameters that optimisers train, without the statistics of normalisation."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def _critic_ensemble(
+    critic: CriticEnsembleBase | TensorDictModuleBase | Sequence[TensorDictModuleBase], count: int
+) -> CriticEnsembleBase:
+    """Critics as one ensemble."""
+    if isinstance(critic, CriticEnsembleBase):
+        return critic
+    if isinstance(critic, TensorDictModuleBase):
+        return SeparateCritics.copies(critic, count)
+    return SeparateCritics([*critic])
+
+
+def _bounds(
+    spec: TensorSpec | None, bounds: Bounds | None, action_key: NestedKey
+) -> tuple[Tensor, Tensor]:
+    """(low, high) of the actions as tensors.
+
+    Raises:
+        ValueError: both are given, or the action space is not bounded.
+    """
+    if spec is not None and bounds is not None:
+        raise ValueError("pass either action_spec or bounds, not both")
+    if spec is not None:
+        spec = spec[action_key] if isinstance(spec, Composite) else spec
+        if not isinstance(spec, Bounded):
+            raise ValueError(
+                f"action_spec must be Bounded, got {type(spec).__name__}; pass bounds=(low, high)"
+            )
+        bounds = spec.space.low, spec.space.high
+    low, high = bounds if bounds is not None else (-1.0, 1.0)
+    return torch.as_tensor(low).clone(), torch.as_tensor(high).clone()
+
+
+def _one_candidate(tensordict: TensorDictBase, key: NestedKey) -> None:
+    """Replace a set of candidates [*, n, A] by one of them [*, 1, A], drawn for each row."""
+    actions = tensordict.get(key)
+    if actions.ndim - tensordict.ndim == 2 and actions.shape[-2] > 1:
+        index = torch.randint(actions.shape[-2], actions.shape[:-2], device=actions.device)
+        tensordict.set(key, torch.take_along_dim(actions, index[..., None, None], -2))

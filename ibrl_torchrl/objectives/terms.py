@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
+from torchrl.objectives import LossModule
+
+from ibrl_torchrl.objectives.bootstrap import ProposalValueEstimator
 
 
 class LossTerm(NamedTuple):
@@ -28,3 +32,35 @@ class LossTerm(NamedTuple):
     parameters: list[nn.Parameter]
     targets: tuple[str, ...]
     every_batch: bool
+
+
+def summed_term(loss: LossModule, *targets: str) -> dict[str, LossTerm]:
+    """Sum of all losses of one of TorchRL's loss modules, minimised on every batch.
+
+    TorchRL's losses detach what each of their parts must not train, so that their sum has the
+    gradients of all.
+
+    Args:
+        loss: loss module whose ``forward`` returns ``loss_*`` and scalar metrics.
+        *targets: names of the networks whose targets follow, such as ``"qvalue_network"``.
+
+    Returns:
+        One term, named ``"loss"``. With a bootstrap proposal its metrics include ``next_value``,
+        float [B, V], and ``next_proposal`` int64 [B], the index of the proposal that the target
+        chose.
+    """
+
+    def total(batch: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        output = loss(batch)
+        parts = [value for name, value in output.items() if name.startswith("loss_")]
+        metrics = {name: value.detach() for name, value in output.items() if not value.ndim}
+        estimator = loss.value_estimator
+        if isinstance(estimator, ProposalValueEstimator):
+            metrics |= {
+                "next_value": estimator.next_value,
+                "next_proposal": estimator.next_proposal,
+            }
+        return torch.stack(parts).sum(), metrics
+
+    trained = [parameter for parameter in loss.parameters() if parameter.requires_grad]
+    return {"loss": LossTerm(total, trained, targets, True)}

@@ -64,7 +64,7 @@ def reinforce(
     )
     learner = Learner(
         agent.loss,
-        agent.loss.terms(),
+        agent.terms,
         lr=config.algo.update.lr,
         tau=config.algo.update.tau,
         critic_updates=config.algo.update.critic_updates,
@@ -120,7 +120,7 @@ def _train(
         LoggerState() if checkpoint is None else checkpoint.logger,
         proposals=agent.proposals,
         target_proposals=agent.target_proposals,
-        metrics=agent.loss.metrics,
+        metrics=agent.metrics,
     )
     with closing(logger), InterruptHandler() as interrupt:
         if checkpoint is None:

@@ -28,7 +28,7 @@ def learner_of(agent, update):
     """Learner of an agent, with the settings ``algo.update``."""
     return Learner(
         agent.loss,
-        agent.loss.terms(),
+        agent.terms,
         lr=update.lr,
         tau=update.tau,
         critic_updates=update.critic_updates,

@@ -66,12 +66,14 @@ def selector_of(policy):
 
 def test_agent_settings_reach_loss_and_policies():
     built = agent()
-    bootstrap, acting = built.loss.selector, selector_of(built.explore)
-    assert (bootstrap.mode, acting.mode) == ("soft", "greedy")
-    for selector in (bootstrap, acting):
-        assert (selector.beta, selector.epsilon, selector.num_min) == (5.0, 0.1, 2)
+    acting = selector_of(built.explore)
+    bootstrap = built.loss.value_estimator
+    assert (bootstrap.choice.mode, acting.choice.mode) == ("soft", "greedy")
+    for part in (bootstrap, acting):
+        assert (part.choice.beta, part.choice.epsilon) == (5.0, 0.1)
+    assert (built.loss.num_min, acting.num_min) == (2, 2)
     assert (built.loss.policy_noise, built.loss.noise_clip) == (0.2, 0.4)
-    assert built.loss.value_estimator.gamma.item() == pytest.approx(GAMMA)
+    assert bootstrap.estimator.gamma.item() == pytest.approx(GAMMA)
     (noise,) = [m for m in built.explore.modules() if type(m).__name__ == "AdditiveGaussianModule"]
     assert noise.sigma.item() == 0.5
 
@@ -79,13 +81,13 @@ def test_agent_settings_reach_loss_and_policies():
 def test_agent_without_imitation_proposal_in_either_choice():
     neither = agent(acting=["rl"], bootstrap=["rl"])
     assert isinstance(selector_of(neither.explore), ExecuteProposal)
-    assert neither.loss.selector.proposals == ["rl_action"]
+    assert neither.loss.action_keys == ["rl_action"]
     bootstrap_only = agent(acting=["rl"])
     assert isinstance(selector_of(bootstrap_only.explore), ExecuteProposal)
-    assert bootstrap_only.loss.selector.proposals == ["rl_action", "bc_action"]
+    assert bootstrap_only.loss.action_keys == ["rl_action", "bc_action"]
     acting_only = agent(bootstrap=["rl"])
     assert selector_of(acting_only.explore).proposals == ["rl_action", "bc_action"]
-    assert acting_only.loss.selector.proposals == ["rl_action"]
+    assert acting_only.loss.action_keys == ["rl_action"]
 
 
 def test_agent_dropout_is_off_in_policies_and_on_in_loss():

@@ -33,7 +33,9 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.modules import Normalize
 
 ALGOS = sorted(path.stem for path in (config_directory() / "algo").glob("*.yaml"))
-STATE_ALGOS = [name for name in ALGOS if not name.endswith("_pixels")]
+# Methods of other losses and of edited actions: test_proposal_methods.py.
+OTHERS = {"expo", "residual", "ibrl_sac", "ibrl_tqc", "ibrl_redq_sac"}
+STATE_ALGOS = [name for name in ALGOS if not name.endswith("_pixels") and name not in OTHERS]
 RL, BC, GAMMA = -0.5, 0.5, 0.99
 
 
@@ -59,6 +61,7 @@ BC_TERM = 0.1 * 4 * RL**2  # alpha ||a - pi(s)||^2 over four numbers
 TERMS = {
     "ibrl": Terms(),
     "ibrl_soft": Terms(),
+    "ibrl_cautious": Terms(),
     "ibrl_no_dropout": Terms(dropout=0.0),
     "ibrl_redq": Terms(num_critics=5, critic_updates=5),
     "actor_proposal": Terms(target=GAMMA * RL),

@@ -88,7 +88,7 @@ def test_choices_may_have_different_candidates():
     built, _ = build("rl,bc,other", "rl,other")
     (acting,) = selectors(built.explore)
     assert acting.proposals == ["rl_action", "bc_action", "other_action"]
-    assert built.loss.selector.proposals == ["rl_action", "other_action"]
+    assert built.loss.action_keys == ["rl_action", "other_action"]
     assert built.target_proposals == ("rl", "other")
     hybrid = act(built.policies["hybrid"])
     assert hybrid["action"].item() == pytest.approx(0.8) and hybrid["proposal"].item() == 2

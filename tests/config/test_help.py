@@ -31,7 +31,7 @@ def test_help_shows_defaults_choices_limits_and_units():
     assert "Learning rate of Adam; paper: 1e-4. (above 0) [0.0003]" in text
     assert "(online, target) [online]" in text
     assert "Interval of evaluations. (at least 1; frames) [3000]" in text
-    assert "[by task=...]" in text and "algo=actor_proposal, bootstrap_proposal, ibrl" in text
+    assert "[by task=...]" in text and "algo=actor_proposal, bootstrap_proposal, expo" in text
 
 
 def test_help_of_one_group_shows_that_group_alone():
@@ -76,7 +76,7 @@ def test_the_reference_has_every_setting_of_every_command():
     [
         (["tr"], ["train"]),
         (["demos", "in"], ["info"]),
-        (["train", "algo=ibrl_s"], ["algo=ibrl_soft"]),
+        (["train", "algo=ibrl_so"], ["algo=ibrl_soft"]),
         (["train", "task=metaworld/box"], ["task=metaworld/box-close"]),
         (["train", "algo.proposals.sel"], ["algo.proposals.select="]),
         (["train", "device=cpu", "algo.proposals.select=so"], ["algo.proposals.select=soft"]),

@@ -8,7 +8,7 @@ from support.parts import actor, critics, networks, proposal, transitions
 from torchrl.objectives import HardUpdate, SoftUpdate
 
 from ibrl_torchrl.modules import IBRLSelector, tied_copy
-from ibrl_torchrl.objectives import IBRLTD3Loss
+from ibrl_torchrl.objectives import IBRLTD3Loss, hybrid_policy
 
 
 def make_loss(actor_network, critic, proposals=(), gamma=0.9, **settings):
@@ -142,7 +142,8 @@ def test_soft_bootstrap_samples_by_softmax():
 
 
 def _grads(parameters):
-    return [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in parameters]
+    trained = [p for p in parameters if p.requires_grad]
+    return [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in trained]
 
 
 def test_losses_have_gradients_for_their_parameters_only():
@@ -172,7 +173,7 @@ def test_trainable_parameters_are_those_of_actor_and_critics():
     loss = make_mlp_loss()
     trainable = {id(p) for p in loss.parameters() if p.requires_grad}
     nets = [loss.actor_network_params, loss.qvalue_network_params]
-    assert trainable == {id(p) for net in nets for p in net.parameters()}
+    assert trainable == {id(p) for net in nets for p in net.parameters() if p.requires_grad}
 
 
 def test_selectors_share_the_critic_parameters_of_the_loss():
@@ -181,9 +182,9 @@ def test_selectors_share_the_critic_parameters_of_the_loss():
     acting_selector = IBRLSelector(tied_copy(critic).eval())
     owned = {p.data_ptr() for p in loss.qvalue_network_params.parameters()}
     assert {p.data_ptr() for p in acting_selector.critic.parameters()} == owned
-    assert {p.data_ptr() for p in loss.selector.critic.parameters()} == owned
-    names = [name for name in loss.state_dict() if not name.startswith("target_")]
-    assert not any("selector" in name for name in names)
+    from_loss = hybrid_policy(loss)[-1]
+    assert {p.data_ptr() for p in from_loss.critic.parameters()} == owned
+    assert not any("adapter" in name for name in loss.state_dict())
     targets = {p.data_ptr() for p in loss.target_qvalue_network_params.values(True, True)}
     assert not targets & owned
 
@@ -264,7 +265,7 @@ def test_state_dict_deepcopy_and_double():
         torch.manual_seed(0)
         values.append(network.qvalue_loss(batch)[0])
     assert values[0] == values[1] == values[2]
-    assert any(name.startswith("proposals.0.") for name in loss.state_dict())
+    assert any(name.startswith("_value_estimator.proposals.0.") for name in loss.state_dict())
     double = batch.apply(lambda x: x.double() if x.is_floating_point() else x)
     assert loss.double().qvalue_loss(double)[0].dtype == torch.float64
 

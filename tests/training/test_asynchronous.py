@@ -60,7 +60,7 @@ def make_learner(specs, overrides):
     agent = build_agent(config.algo, policies, normalizers, specs, META)
     return Learner(
         agent.loss,
-        agent.loss.terms(),
+        agent.terms,
         lr=1e-3,
         tau=0.01,
         critic_updates=1,
