@@ -1,0 +1,1 @@
+"""Conformance kit: checks that any implementation of IBRL can be held against."""
