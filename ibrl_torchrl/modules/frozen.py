@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import nn
+from torchrl.modules import GRUModule, LSTMModule, MultiStepActorWrapper
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -19,7 +20,8 @@ class FrozenPolicy(TensorDictModuleBase):
 
     ``train()`` of a parent module does not reach it, so dropout stays off. Its parameters require
     no gradients. As a submodule it moves with ``.to()`` and is part of the ``state_dict``. It
-    writes its action alone, also where the policy writes more, such as a distribution's parameters.
+    writes its action alone, also where the policy writes more, such as a distribution's parameters;
+    a recurrent policy's states are written too, so that it can act.
 
     A stochastic policy (``ProbabilisticActor``) is sampled under ``ExplorationType.RANDOM``, as in
     collectors and TD targets, and takes its mode under ``DETERMINISTIC``.
@@ -57,7 +59,9 @@ class FrozenPolicy(TensorDictModuleBase):
         self.action_key = require_action_output(policy, action_key)
         self.in_keys = [*policy.in_keys]
         self.out_keys = [out_key or self.action_key]
-        self._writes_only_action = [*policy.out_keys] == self.out_keys
+        if stateful_part(policy) is not None:
+            self.out_keys += [key for key in policy.out_keys if key != self.action_key]
+        self._passes_on = {*policy.out_keys} == {*self.out_keys}
         self.policy = policy.requires_grad_(False)
         self.train(False)
 
@@ -68,10 +72,26 @@ class FrozenPolicy(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the proposal [*, A]."""
-        if self._writes_only_action:
+        if self._passes_on:
             return self.policy(tensordict)
-        action = self.policy(tensordict.select(*self.in_keys)).get(self.action_key)
-        return tensordict.set(self.out_keys[0], action)
+        # Not strict: recurrent states are optional inputs.
+        output = self.policy(tensordict.select(*self.in_keys, strict=False))
+        for key in self.out_keys[1:]:
+            tensordict.set(key, output.get(key))
+        return tensordict.set(self.out_keys[0], output.get(self.action_key))
+
+
+def stateful_part(policy: nn.Module) -> str | None:
+    """Class of a part that makes a policy's action depend on more than the current observation.
+
+    Returns:
+        The class of a recurrent network or of a queue of actions; None for other policies.
+    """
+    for module in policy.modules():
+        recurrent = isinstance(module, nn.RNNBase | nn.RNNCellBase | LSTMModule | GRUModule)
+        if recurrent or isinstance(module, MultiStepActorWrapper):
+            return type(module).__name__
+    return None
 
 
 def require_action_output(

@@ -8,10 +8,9 @@ from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
-from torchrl.modules import GRUModule, LSTMModule
 
 from ibrl_torchrl.modules.bounds import Bounds, clip
-from ibrl_torchrl.modules.frozen import require_action_output
+from ibrl_torchrl.modules.frozen import require_action_output, stateful_part
 
 
 class SampledProposals(TensorDictModuleBase):
@@ -126,11 +125,10 @@ def require_stateless(policy: nn.Module, name: NestedKey) -> None:
     Raises:
         ValueError: the policy is recurrent, or replays a chunk of actions.
     """
-    for module in policy.modules():
-        recurrent = isinstance(module, nn.RNNBase | nn.RNNCellBase | LSTMModule | GRUModule)
-        if recurrent or type(module).__name__ == "MultiStepActorWrapper":
-            raise ValueError(
-                f"proposal {name!r} contains {type(module).__name__}: its action depends on the "
-                "episode, not on s' alone; store its actions with the transform CacheProposals and "
-                f"propose CachedProposal({name!r})"
-            )
+    part = stateful_part(policy)
+    if part is not None:
+        raise ValueError(
+            f"proposal {name!r} contains {part}: its action depends on the episode, not on s' "
+            "alone; store its actions with the transform CacheProposals and propose "
+            f"CachedProposal({name!r})"
+        )

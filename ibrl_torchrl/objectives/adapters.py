@@ -312,6 +312,7 @@ class DDPGAdapter(LossAdapter):
         critic = tied_copy(self.critic).eval()
         if target:
             self.loss.target_value_network_params.to_module(critic)
+            critic.requires_grad_(False)  # targets are updated, not trained
         return SeparateCritics([critic], action_key=self.action_key)
 
     def _values(self, tensordict: TensorDictBase, candidates: Tensor) -> Tensor:

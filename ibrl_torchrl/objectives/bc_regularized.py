@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from tensordict.utils import NestedKey
+from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor
 
 from ibrl_torchrl import keys
@@ -69,7 +69,8 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
     def _batch_keys(self) -> list[NestedKey]:
         """Required keys of a batch, with those of the reference and the demonstrations."""
         reference_keys = [] if self.reference is None else self.reference.in_keys
-        demo_keys = [(keys.DEMO, key) for key in [self.tensor_keys.action, *self._obs_keys]]
+        read = [self.tensor_keys.action, *self._obs_keys]
+        demo_keys = [unravel_key((keys.DEMO, key)) for key in read]
         return [*dict.fromkeys([*super()._batch_keys(), *reference_keys, *demo_keys])]
 
     def actor_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:

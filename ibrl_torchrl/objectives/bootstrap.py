@@ -233,13 +233,14 @@ def require_proposal(proposal: TensorDictModuleBase) -> NestedKey:
         TypeError: it is no TensorDict module.
         ValueError: it writes several keys, has trainable parameters, or depends on more than s'.
     """
+    if isinstance(proposal, nn.Module):
+        require_stateless(proposal, getattr(proposal, "out_keys", ["?"])[0])
     key = require_action_output(proposal)
     if [*proposal.out_keys] != [key]:
         raise ValueError(
             f"a proposal must write its action alone, got {[*proposal.out_keys]}; wrap the policy: "
             f"FrozenPolicy(policy, out_key='bc_action')"
         )
-    require_stateless(proposal, key)
     if any(parameter.requires_grad for parameter in proposal.parameters()):
         raise ValueError(
             f"proposal {key!r} has trainable parameters, which this loss does not train; wrap the "

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from tensordict import TensorDict, TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModuleBase, dispatch
-from tensordict.utils import NestedKey
+from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -265,13 +265,11 @@ class IBRLTD3Loss(LossModule):
     def _batch_keys(self) -> list[NestedKey]:
         """Required keys of a batch."""
         names = self.tensor_keys
+        of_next = [*self._next_obs_keys, names.reward, names.done, names.terminated]
         return [
             names.action,
             *self._obs_keys,
-            *((keys.NEXT, key) for key in self._next_obs_keys),
-            (keys.NEXT, names.reward),
-            (keys.NEXT, names.done),
-            (keys.NEXT, names.terminated),
+            *(unravel_key((keys.NEXT, key)) for key in of_next),
         ]
 
     @property
@@ -517,6 +515,7 @@ class IBRLTD3Adapter(LossAdapter):
         critic = tied_copy(self.loss.qvalue_network).eval()
         if target:
             self.loss.target_qvalue_network_params.to_module(critic)
+            critic.requires_grad_(False)  # targets are updated, not trained
         return critic
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.transforms import Transform
+from torchrl.modules import set_recurrent_mode
 
-from ibrl_torchrl.keys import NEXT
+from ibrl_torchrl.keys import IS_INIT, NEXT
+from ibrl_torchrl.modules.frozen import stateful_part
 
 
 class CacheProposals(Transform):
@@ -18,9 +20,13 @@ class CacheProposals(Transform):
     last to the first, and its key is among the ``observation_keys`` of ``EpisodeToTransitions``.
     Several policies with different keys take one transform each.
 
+    A recurrent policy (``LSTMModule``, ``GRUModule``) reads the episode as one sequence from its
+    start, as it does while acting; this is the way to use it in a TD target, whose batches are
+    unrelated transitions.
+
     Args:
-        policy: frozen policy in eval mode; reads observations and writes one key, float32 [*, A],
-            such as ``"bc_action"``.
+        policy: frozen policy in eval mode; reads observations and writes its action first,
+            float32 [*, A], such as ``"bc_action"``.
 
     Example:
         >>> import torch
@@ -49,8 +55,16 @@ class CacheProposals(Transform):
         key = policy.out_keys[0]
         parameter = next(policy.parameters(), None)
         device = tensordict.device if parameter is None else parameter.device
-        observations = tensordict.select(*policy.in_keys)
-        last = tensordict.get(NEXT)[-1:].select(*policy.in_keys)
-        actions = policy(torch.cat([observations, last]).to(device)).get(key)
-        actions = actions.to(tensordict.get(policy.in_keys[0]).device)
+        last = tensordict.get(NEXT)[-1:]
+        # A recurrent policy's states are optional inputs, which the last observation lacks.
+        inputs = [name for name in policy.in_keys if last.get(name, None) is not None]
+        observations, last = tensordict.select(*inputs), last.select(*inputs)
+        episode = TensorDict.cat([observations, last]).to(device)
+        if stateful_part(policy) is None:
+            actions = policy(episode).get(key)
+        else:
+            episode.set(IS_INIT, torch.arange(len(episode), device=device)[:, None] == 0)
+            with set_recurrent_mode(True):
+                actions = policy(episode[None]).get(key)[0]
+        actions = actions.to(tensordict.get(inputs[0]).device)
         return tensordict.set(key, actions[:-1]).set((NEXT, key), actions[1:])

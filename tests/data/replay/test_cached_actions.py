@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.envs.transforms import Compose
+from torchrl.modules import LSTMModule
 
 from ibrl_torchrl.data.replay import CacheProposals, EpisodeToTransitions, episode_buffer
 from ibrl_torchrl.keys import proposal_key
@@ -172,3 +173,26 @@ def test_two_named_proposals_compose(names):
         expected = network(TensorDict(state=observation, batch_size=[5]))[second]
         assert torch.allclose(actions[second], expected, atol=1e-6)
     assert {first, second} <= set(replay.sample().keys())
+
+
+def test_recurrent_policy_is_cached_as_it_acts_step_by_step():
+    torch.manual_seed(0)
+    lstm = LSTMModule(input_size=1, hidden_size=2, in_key="state", out_key="bc_action")
+    policy = FrozenPolicy(lstm, action_key="bc_action")
+    steps = episode(5, success=False)
+    cached = CacheProposals(policy).inv(steps)
+    hidden, acted = {}, []
+    states = [*steps["state"], steps["next", "state"][-1]]
+    for i, state in enumerate(states):
+        td = TensorDict({"state": state, "is_init": torch.tensor([i == 0]), **hidden})
+        hidden = dict(policy(td)["next"].items())
+        acted.append(td["bc_action"])
+    expected = torch.stack(acted)
+    assert torch.allclose(cached["bc_action"], expected[:-1], atol=1e-6)
+    assert torch.allclose(cached["next", "bc_action"], expected[1:], atol=1e-6)
+    assert not torch.allclose(expected[2], policy_from_start(policy, states[2]))
+
+
+def policy_from_start(policy, state):
+    """Action in a state that a recurrent policy takes for the first of an episode."""
+    return policy(TensorDict(state=state, is_init=torch.tensor([True])))["bc_action"]

@@ -338,7 +338,7 @@ def test_extend_refuses_two_episodes_at_once():
 def test_extend_refuses_rows_of_several_steps(last):
     chunks = episode(3, success=True)
     chunks["steps_to_next_obs"] = torch.tensor([[4], [4], [last]])
-    with pytest.raises(ValueError, match="3 rows span .* leave it out for action chunks"):
+    with pytest.raises(ValueError, match=r"3 rows span .* leave it out for action chunks"):
         deduplicated(n=1)[0].extend(chunks)
 
 
