@@ -147,7 +147,7 @@ class IBRLSelector(TensorDictModuleBase):
             values = self.score(tensordict, candidates.actions, members)
         else:
             by_critic = self.critic.evaluate(tensordict, candidates.actions)
-            values = self.critic.reduce(by_critic if members is None else by_critic[..., members])
+            values = self.critic.reduce(self.critic.subset(by_critic, members))
             eligible = eligible_candidates(
                 self.gate,
                 self.critic.per_critic(by_critic),

@@ -45,7 +45,8 @@ def hybrid_policy(
         num_min: critics drawn for a choice, whose minimum counts; None (default): as in the loss's
             target.
         gate: cautious choice, see :class:`~ibrl_torchrl.modules.Gate`; None (default): none.
-        actor_key: key of the actor's proposal, default ``"rl_action"``.
+        actor_key: key of the actor's proposal, default ``"rl_action"``; an actor of several
+            proposals keeps its keys.
 
     Raises:
         TypeError: the loss is not supported.
@@ -57,17 +58,20 @@ def hybrid_policy(
         if not isinstance(estimator, ProposalValueEstimator):
             raise ValueError("the loss has no proposals; pass them, or call bootstrap_from first")
         proposals = [*estimator.proposals]
-    actor = ActorProposal(tied_copy(loss.actor_network).eval(), actor_key)
-    keys = [actor_key, *(proposal.out_keys[0] for proposal in proposals)]
+    actor = tied_copy(loss.actor_network).eval()
+    actor_keys = adapter.acting_keys
+    if len(actor_keys) == 1:
+        actor, actor_keys = ActorProposal(actor, actor_key, actor_keys[0]), [actor_key]
     selector = IBRLSelector(
         adapter.acting_critics(),
-        keys,
+        [*actor_keys, *(proposal.out_keys[0] for proposal in proposals)],
         mode=mode,
         beta=beta,
         epsilon=epsilon,
         num_min=adapter.num_min if num_min is None else num_min,
         gate=gate,
+        trusted=[proposal.out_keys[0] for proposal in proposals],
     )
     # Proposals first: a residual actor reads the action that it changes.
-    parts = [*proposals, actor, *([] if noise is None else [noise]), selector]
-    return TensorDictSequential(*parts)
+    exploration = [] if noise is None else [noise]
+    return TensorDictSequential(*proposals, *adapter.acting_encoder, actor, *exploration, selector)

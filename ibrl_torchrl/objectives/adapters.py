@@ -14,6 +14,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite
 from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules import BatchRenorm1d
 from torchrl.objectives import (
     CrossQLoss,
     DDPGLoss,
@@ -53,6 +54,7 @@ class LossAdapter(ABC):
     """
 
     network = "qvalue_network"  # name of the critics in the loss
+    gives_next_value = True  # the loss hands the value of its own action at s' to the estimator
     actor_keys: Sequence[NestedKey] = (OWN_ACTION,)  # that `propose` writes
 
     def __init__(self, loss: Any) -> None:
@@ -86,6 +88,16 @@ class LossAdapter(ABC):
     def steps_to_next_obs(self) -> Tensor | None:
         """Steps of n-step transitions that the loss drops; None: it passes them on."""
         return None
+
+    @property
+    def acting_encoder(self) -> list[TensorDictModuleBase]:
+        """Encoder that runs before the actor, in eval mode, by reference; empty without one."""
+        return []
+
+    @property
+    def acting_keys(self) -> list[NestedKey]:
+        """Keys of the actor's proposals."""
+        return [require_action_output(self.loss.actor_network)]
 
     def encode(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         """Copy of s' in which proposals and actor find what they read."""
@@ -198,25 +210,32 @@ class TQCAdapter(SACAdapter):
     @property
     def acting_reduction(self) -> Reduction:
         """Mean of the atoms that a target would keep."""
-        return TruncatedMean(self._dropped)
-
-    @property
-    def _dropped(self) -> int:
-        """Number of atoms that a target drops, of all critics together."""
-        return self.loss.top_quantiles_to_drop_per_net * self.loss.num_qvalue_nets
+        return TruncatedMean(self.loss.top_quantiles_to_drop_per_net)
 
     def _reduce(self, values: Tensor, width: int | None) -> Tensor:
         """Lowest atoms of all critics, [*, N, V'] of [*, N, E, V]."""
-        atoms = values.flatten(-2)
-        width = atoms.shape[-1] - self._dropped if width is None else width
-        return atoms.sort(-1).values[..., :width]
+        return lowest_atoms(values, self.loss.top_quantiles_to_drop_per_net)[..., :width]
+
+
+def lowest_atoms(values: Tensor, dropped: int) -> Tensor:
+    """Atoms of E critics, pooled and sorted, without the highest ones.
+
+    Args:
+        values: float [*, E, V].
+        dropped: number of atoms to drop for each critic.
+
+    Returns:
+        float [*, E * (V - dropped)].
+    """
+    kept = values.shape[-2] * (values.shape[-1] - dropped)
+    return values.flatten(-2).sort(-1).values[..., :kept]
 
 
 class TruncatedMean:
-    """Mean over the atoms of all critics without the highest ones.
+    """Mean over the atoms of E critics without the highest ones.
 
     Args:
-        dropped: number of atoms to drop of all critics together.
+        dropped: number of atoms to drop for each critic.
     """
 
     def __init__(self, dropped: int) -> None:
@@ -224,8 +243,7 @@ class TruncatedMean:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Mean [*, N] of atoms [*, N, E, V]."""
-        atoms = values.flatten(-2)
-        return atoms.sort(-1).values[..., : atoms.shape[-1] - self.dropped].mean(-1)
+        return lowest_atoms(values, self.dropped).mean(-1)
 
 
 class CrossQAdapter(StochasticAdapter):
@@ -291,6 +309,7 @@ class DDPGAdapter(LossAdapter):
     """DDPG: one critic, named ``value_network``, and the target actor."""
 
     network = "value_network"
+    gives_next_value = False  # TorchRL's estimator itself runs actor and critic
 
     @property
     def action_key(self) -> NestedKey:
@@ -386,11 +405,8 @@ def _record_subset(loss: REDQLoss) -> None:
 @contextmanager
 def _frozen_statistics(network: nn.Module) -> Iterator[None]:
     """Evaluate batch normalisation with running statistics; dropout stays as it is."""
-    norms = [
-        module
-        for module in network.modules()
-        if "BatchNorm" in type(module).__name__ or "BatchRenorm" in type(module).__name__
-    ]
+    kinds = (nn.modules.batchnorm._BatchNorm, BatchRenorm1d)
+    norms = [module for module in network.modules() if isinstance(module, kinds)]
     training = [module.training for module in norms]
     try:
         for module in norms:

@@ -139,10 +139,10 @@ class ProposalValueEstimator(ValueEstimatorBase):
             Targets, float of the reward's shape.
         """
         del target_params
-        if next_value is None:
-            next_value = tensordict.get((NEXT, self.tensor_keys.value), None)
-        if self.choose_by == "value":
+        if self.choose_by == "value" or not self.adapter.gives_next_value:
             next_value = None
+        elif next_value is None:
+            next_value = tensordict.get((NEXT, self.tensor_keys.value))
         self.next_value, self.next_proposal = self.bootstrap(tensordict.get(NEXT), next_value)
         steps = self.adapter.steps_to_next_obs
         if steps is not None:

@@ -462,6 +462,7 @@ class IBRLTD3Adapter(LossAdapter):
     """IBRL's TD3: target actor with clipped noise, one random subset of the critics per batch."""
 
     loss: IBRLTD3Loss
+    gives_next_value = False
 
     @property
     def actor_keys(self) -> Sequence[NestedKey]:  # type: ignore[override]
@@ -477,6 +478,17 @@ class IBRLTD3Adapter(LossAdapter):
     def num_min(self) -> int:
         """Size of the random subset."""
         return self.loss.num_min
+
+    @property
+    def acting_encoder(self) -> list[TensorDictModuleBase]:
+        """Encoder in eval mode, by reference; empty from states."""
+        encoder = self.loss.encoder
+        return [] if isinstance(encoder, _IdentityEncoder) else [tied_copy(encoder).eval()]
+
+    @property
+    def acting_keys(self) -> list[NestedKey]:
+        """Keys of the actor's proposals."""
+        return self.loss.actor_keys
 
     def encode(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         """Copy of s' with the encoder's features."""

@@ -4,8 +4,11 @@ from functools import partial
 
 import pytest
 import torch
-from support.parts import Countdown, actor, critics, proposal
+from support.parts import Constant, Countdown, actor, critics, proposal, transitions
 from support.torchrl_losses import GAMMA, MAKERS, critic
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule, TensorDictSequential
+from torch import nn
 from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.envs import ParallelEnv, SerialEnv
@@ -14,7 +17,13 @@ from torchrl.modules import AdditiveGaussianModule
 from torchrl.objectives import SoftUpdate
 from torchrl.trainers import ReplayBufferTrainer, Trainer
 
-from ibrl_torchrl import IBRLTD3Loss, bootstrap_from, hybrid_policy
+from ibrl_torchrl import (
+    AgreementGate,
+    CriticEnsemble,
+    IBRLTD3Loss,
+    bootstrap_from,
+    hybrid_policy,
+)
 
 
 def sac_with_proposal():
@@ -133,3 +142,49 @@ def test_trainer_of_torchrl_trains_sac_with_proposals():
     after = loss.qvalue_network_params
     assert all(not torch.equal(after[key], before[key]) for key in [("module", "weight")])
     assert loss.value_estimator.next_proposal.shape == (16,)
+
+
+def test_policy_of_several_trained_proposals_keeps_their_keys():
+    both = TensorDictSequential(actor(0.1), TensorDictModule(Constant(0.7), ["state"], ["edit"]))
+    loss = IBRLTD3Loss(both, critics([1.0, 1.0]), [proposal(0.3)], actor_keys=["rl_action", "edit"])
+    td = hybrid_policy(loss)(transitions(3).select("state"))
+    assert td["proposal"].tolist() == [1] * 3
+    assert td["proposal_values"][0].tolist() == pytest.approx([0.1, 0.7, 0.3])
+    # Critics that disagree, and a gate: neither trained proposal may win.
+    loss = IBRLTD3Loss(
+        both,
+        critics([1.0, -1.0], [0.0, 2.0]),
+        [proposal(0.3)],
+        actor_keys=["rl_action", "edit"],
+    )
+    td = hybrid_policy(loss, gate=AgreementGate())(transitions(3).select("state"))
+    assert td["proposal"].tolist() == [2] * 3
+
+
+def test_policy_from_pixels_encodes_before_it_acts():
+    class Encode(nn.Module):
+        def forward(self, image):
+            return image.float().mean((-1, -2, -3))[..., None]
+
+    encoder = TensorDictModule(Encode(), ["image"], ["features"])
+    rl = TensorDictModule(nn.Linear(1, 1), ["features"], ["rl_action"])
+
+    class OnFeatures(nn.Module):
+        num_critics = 2
+
+        def forward(self, features, action, members=None):
+            return (action - features).abs().neg().expand(*action.shape[:-1], 2)
+
+    critic_network = CriticEnsemble(OnFeatures(), ["features", "action"])
+    loss = IBRLTD3Loss(rl, critic_network, encoder=encoder)
+    td = TensorDict(image=torch.ones(2, 3, 4, 4, dtype=torch.uint8), batch_size=[2])
+    assert hybrid_policy(loss)(td)["action"].shape == (2, 1)
+
+
+def test_gate_of_quantile_critics_compares_their_means():
+    quantiles = [critic(1.0, (0.0, 0.2, 0.4)), critic(-1.0, (2.0, 2.2, 2.4))]
+    loss = bootstrap_from(MAKERS["tqc"](quantiles), [proposal(0.3)], gamma=GAMMA)
+    states = transitions(3).select("state")
+    assert hybrid_policy(loss, gate=AgreementGate())(states.clone())["proposal"].tolist() == [1] * 3
+    gated = hybrid_policy(loss, gate=AgreementGate(0.5), num_min=1)(states)
+    assert gated["proposal_values"].shape == (3, 2)

@@ -50,6 +50,10 @@ class CriticEnsembleBase(TensorDictModuleBase):
         """Value by which candidates are compared: the minimum over critics, [*, N] of [*, N, E]."""
         return values.amin(-1)
 
+    def subset(self, values: Tensor, members: Tensor | None) -> Tensor:
+        """Values of the critics ``members`` int64 [K] of what ``evaluate`` returned."""
+        return values if members is None else values[..., members]
+
     def per_critic(self, values: Tensor) -> Tensor:
         """Value of each critic, [*, N, E], of what ``evaluate`` returned; quantiles: their mean."""
         return values

@@ -119,6 +119,12 @@ class StackedCritics(CriticEnsembleBase):
         """Value of each candidate, [*, N]."""
         return super().reduce(values) if self._reduction is None else self._reduction(values)
 
+    def subset(self, values: Tensor, members: Tensor | None) -> Tensor:
+        """Values of the critics ``members``; of quantile critics, all their quantiles."""
+        if members is None or self._reduction is None:
+            return super().subset(values, members)
+        return values[..., members, :]
+
     def per_critic(self, values: Tensor) -> Tensor:
         """Value of each critic, [*, N, E]; of quantile critics, the mean of their quantiles."""
         return values if self._reduction is None else values.mean(-1)
