@@ -174,6 +174,15 @@ class StochasticAdapter(LossAdapter):
 
     actor_params = "actor_network_params"
 
+    def __init__(self, loss: Any) -> None:
+        super().__init__(loss)
+        if not hasattr(loss.actor_network, "get_dist"):
+            raise TypeError(
+                f"the entropy term of {type(loss).__name__} needs log-probabilities, which "
+                f"{type(loss.actor_network).__name__} does not give; make the actor a "
+                "ProbabilisticActor, or use TD3Loss"
+            )
+
     @property
     def alpha(self) -> Tensor:
         """Temperature."""

@@ -189,7 +189,7 @@ class IBRLTD3Loss(LossModule):
         policy_noise: float = 0.1,
         noise_clip: float = 0.3,
         noisy_actor_loss: bool = False,
-        reduction: Literal["mean", "sum", "none"] = "mean",
+        reduction: Literal["mean", "sum", "none"] | None = "mean",
         use_prioritized_weights: bool | Literal["auto"] = "auto",
         action_spec: TensorSpec | None = None,
         bounds: Bounds | None = None,
@@ -211,7 +211,12 @@ class IBRLTD3Loss(LossModule):
                 f"actor_keys must be keys that the actor writes, {[*actor_network.out_keys]}, "
                 f"got {self.actor_keys}"
             )
-        critic = _critic_ensemble(qvalue_network, num_qvalue_nets)
+        critic = _critic_ensemble(qvalue_network, num_qvalue_nets, self.actor_keys)
+        if {*_trainable(actor_network)}.intersection(_trainable(critic)):
+            raise ValueError(
+                "actor and critics share trainable parameters, which both losses would train; "
+                "pass the shared layers as encoder=..."
+            )
         if not 1 <= num_min <= critic.num_critics:
             raise ValueError(
                 f"num_min must be between 1 and the {critic.num_critics} critics, got {num_min}"
@@ -234,7 +239,7 @@ class IBRLTD3Loss(LossModule):
         self.policy_noise = policy_noise
         self.noise_clip = noise_clip
         self._noisy_actor = noisy_actor_loss
-        self.reduction = reduction
+        self.reduction = reduction or "mean"  # None is TorchRL's own default
         self.use_prioritized_weights = use_prioritized_weights
         self._in_keys: list[NestedKey] | None = None
         self._value_estimator = ProposalValueEstimator(
@@ -560,14 +565,19 @@ def _trainable(*modules: nn.Module) -> list[nn.Parameter]:
 
 
 def _critic_ensemble(
-    critic: CriticEnsembleBase | TensorDictModuleBase | Sequence[TensorDictModuleBase], count: int
+    critic: CriticEnsembleBase | TensorDictModuleBase | Sequence[TensorDictModuleBase],
+    count: int,
+    actor_keys: Sequence[NestedKey],
 ) -> CriticEnsembleBase:
-    """Critics as one ensemble."""
+    """Critics as one ensemble; those of TorchRL read ``"action"`` or the actor's key."""
     if isinstance(critic, CriticEnsembleBase):
         return critic
+    first = critic if isinstance(critic, TensorDictModuleBase) else critic[0]
+    read = [key for key in (keys.ACTION, *actor_keys) if key in first.in_keys]
+    action_key = read[0] if read else keys.ACTION
     if isinstance(critic, TensorDictModuleBase):
-        return SeparateCritics.copies(critic, count)
-    return SeparateCritics([*critic])
+        return SeparateCritics.copies(critic, count, action_key=action_key)
+    return SeparateCritics([*critic], action_key=action_key)
 
 
 def _bounds(

@@ -21,10 +21,10 @@ from support.torchrl_losses import (
     td3,
     tqc,
 )
-from tensordict.nn import TensorDictModule
+from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import nn
 from torchrl.modules import ProbabilisticActor, TanhNormal
-from torchrl.objectives import DQNLoss, SACLoss, SoftUpdate, ValueEstimators
+from torchrl.objectives import CrossQLoss, DQNLoss, SACLoss, SoftUpdate, ValueEstimators
 
 from ibrl_torchrl import (
     AgreementGate,
@@ -413,6 +413,28 @@ def test_sac_with_a_value_network_is_refused():
     loss = SACLoss(stochastic_actor(), critic(1.0), value, action_spec=SPEC)
     with pytest.raises(ValueError, match="construct it without value_network"):
         bootstrap_from(loss, [proposal(0.9)])
+
+
+def test_actor_without_log_probabilities_is_refused():
+    from support.torchrl_losses import SPEC, deterministic_actor
+
+    critics = [critic(1.0), critic(2.0)]
+    loss = CrossQLoss(deterministic_actor(), critics, num_qvalue_nets=2, action_spec=SPEC)
+    with pytest.raises(TypeError, match="CrossQLoss needs log-probabilities, which TensorDictMod"):
+        bootstrap_from(loss, [proposal(0.9)])
+
+
+def test_proposal_that_is_not_written_is_named():
+    class Silent(TensorDictModuleBase):
+        in_keys = ["state"]
+        out_keys = ["bc_action"]
+
+        def forward(self, tensordict):
+            return tensordict
+
+    loss = bootstrap_from(make("sac"), [Silent()], gamma=GAMMA)
+    with pytest.raises(ValueError, match="'bc_action' is not in the TensorDict, which has"):
+        loss(transitions(4))
 
 
 @pytest.mark.parametrize(

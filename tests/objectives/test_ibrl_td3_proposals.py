@@ -338,6 +338,49 @@ def test_critics_of_torchrl_train():
     assert hybrid_policy(loss)(batch.select("state"))["action"].shape == (64, 1)
 
 
+def test_layers_of_actor_and_critic_are_not_trained_by_both_losses():
+    common = TensorDictModule(nn.Linear(2, 4), ["state"], ["hidden"])
+    head = TensorDictModule(nn.Linear(4, 1), ["hidden"], ["action"])
+    network = TensorDictSequential(common, head, selected_out_keys=["action"])
+    value = TensorDictModule(MLP(5, 1, num_cells=[8]), ["hidden", "action"], ["state_action_value"])
+    operator = TensorDictSequential(common, value)
+    loss = make(network, operator)  # copies, as TorchRL makes them
+    trained = [{*map(id, term.parameters)} for term in loss.terms().values()]
+    assert not trained[0] & trained[1]
+    loss(transitions())
+    with pytest.raises(ValueError, match=r"share trainable parameters.*pass the shared layers as"):
+        make(network, [operator, copy.deepcopy(operator)])
+
+
+def test_critic_that_cannot_be_initialised_anew_is_refused():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, state, action):
+            return self.weight * action
+
+    operator = TensorDictModule(Bare(), ["state", "action"], ["state_action_value"])
+    with pytest.raises(ValueError, match="all copies would be equal; pass a list of 2 critics"):
+        make(actor(0.1), operator)
+
+
+def test_critic_of_torchrl_with_the_actors_nested_action_key():
+    key = ("agent", "action")
+    rl = TensorDictModule(StateActor(Normalize.identity(2), 1, hidden=[4]), ["state"], [key])
+    loss = make(rl, ValueOperator(MLP(3, 1, num_cells=[4]), ["state", key]))
+    assert loss.tensor_keys.action == key
+    batch = transitions()
+    batch[key] = batch.pop("action")
+    assert loss(batch)["loss_qvalue"].isfinite()
+
+
+def test_reduction_none_is_torchrls_default():
+    loss = make(actor(0.1), critics([1.0]), reduction=None)
+    assert loss(transitions())["loss_qvalue"].shape == ()
+
+
 def test_list_of_critics_of_torchrl():
     operators = [ValueOperator(MLP(3, 1, num_cells=[4]), ["state", "action"]) for _ in range(2)]
     loss = make(actor(0.1), operators, [proposal(0.2)])

@@ -62,20 +62,32 @@ class SeparateCritics(CriticEnsembleBase):
     ) -> SeparateCritics:
         """Ensemble of independently initialised copies of a critic.
 
+        As in TorchRL's losses, no copy shares parameters with the critic itself, whose layers may
+        also be the actor's.
+
         Args:
-            critic: critic, which becomes the first member.
+            critic: TensorDict module whose layers have ``reset_parameters``.
             count: number of critics E.
             action_key: key of the action, default ``"action"``.
+
+        Raises:
+            ValueError: the critic's parameters cannot be initialised anew.
         """
         if count < 1:
             raise ValueError(f"the number of critics must be at least 1, got {count}")
-        others = [copy.deepcopy(critic) for _ in range(count - 1)]
-        for other in others:
+        copies = [copy.deepcopy(critic) for _ in range(count)]
+        for other in copies:
             for module in other.modules():
                 reset = getattr(module, "reset_parameters", None)
                 if callable(reset):
                     reset()
-        return cls([critic, *others], action_key=action_key)
+            pairs = [*zip(critic.parameters(), other.parameters(), strict=True)]
+            if count > 1 and pairs and all(torch.equal(one, two) for one, two in pairs):
+                raise ValueError(
+                    "no layer of the critic has reset_parameters, so that all copies would be "
+                    f"equal; pass a list of {count} critics"
+                )
+        return cls(copies, action_key=action_key)
 
     @property
     def num_critics(self) -> int:
