@@ -19,7 +19,7 @@ PROPRIO = "proprio"  # proprioception of the robot, float32 [*, Y]
 FEATURES = "features"  # patch features of the images, float32 [*, P, D]
 
 # Environment step
-ACTION = "action"  # executed action, float32 [*, A] in [-1, 1]
+ACTION = "action"  # executed action, float32 [*, A] within the action space
 REWARD = "reward"  # 1 at success, else 0, float32 [*, 1]
 DONE = "done"  # terminated or truncated, bool [*, 1]
 TERMINATED = "terminated"  # success, bool [*, 1]
@@ -30,15 +30,15 @@ SIMULATOR_STATE = "simulator_state"  # before the action, in demonstrations, flo
 MODEL_XML = "model_xml"  # model of the simulator, in demonstrations from robosuite, text
 
 # Proposals and selection
-RL_ACTION = "rl_action"  # proposal of the RL actor, float32 [*, A]
+RL_ACTION = "rl_action"  # proposal of the RL actor, float32 [*, A] or [*, n, A]
 BC_ACTION = "bc_action"  # proposal of the frozen imitation policy named bc, float32 [*, A]
 PROPOSAL = "proposal"  # index of the chosen proposal; 0 is the RL actor, int64 [*]
 CHOSEN_VALUE = "chosen_value"  # value of the chosen proposal, float32 [*, 1]
-PROPOSAL_VALUES = "proposal_values"  # values of all proposals, float32 [*, N]
+PROPOSAL_VALUES = "proposal_values"  # value of each proposal, float32 [*, P]
 
 # Critics and replay
 STATE_ACTION_VALUE = "state_action_value"  # value of each critic, float32 [*, E]
-STEPS_TO_NEXT_OBS = "steps_to_next_obs"  # k of a k-step transition, int64 [*, 1]
+STEPS_TO_NEXT_OBS = "steps_to_next_obs"  # environment steps to s', int64 [*, 1]
 DEMO = "demo"  # demonstration transitions of a batch, nested TensorDict [*]
 IS_DEMO = "is_demo"  # transition of a demonstration, bool [*]
 PRIORITY = "td_error"  # mean absolute TD error over the critics, float32 [*]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """Normalisation by fixed mean and standard deviation, optionally of selected entries.
 
-    The statistics are part of the ``state_dict`` of the policy or critic that contains them, moved
-    with ``.to()``, not trained.
+    The statistics are buffers: part of the ``state_dict`` of the policy or critic that contains
+    them, moved with ``.to()``, not trained. They follow the observation's device, since
+    ``Module.to`` does not reach the buffers of weight-sharing copies, which act.
 
     Args:
         mean: float [s].
@@ -26,6 +27,8 @@ class Normalize(nn.Module):
         tensor([2., 0.])
     """
 
+    mean: Tensor
+    std: Tensor
     entries: Tensor | None
 
     def __init__(self, mean: Tensor, std: Tensor, entries: Tensor | None = None) -> None:
@@ -36,10 +39,8 @@ class Normalize(nn.Module):
             raise ValueError(f"std must be positive, got a minimum of {std.min().item()}")
         if entries is not None and entries.shape != mean.shape:
             raise ValueError(f"entries must be {[*mean.shape]}, got {[*entries.shape]}")
-        # Parameters, although not trained: `.to()` replaces buffers but moves parameters in place,
-        # so that weight-sharing copies, which act, follow those that a loss trains.
-        self.mean = nn.Parameter(mean.detach().clone(), requires_grad=False)
-        self.std = nn.Parameter(std.detach().clone(), requires_grad=False)
+        self.register_buffer("mean", mean.detach().clone())
+        self.register_buffer("std", std.detach().clone())
         self.register_buffer("entries", None if entries is None else entries.clone())
 
     @property
@@ -81,6 +82,8 @@ class Normalize(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """Normalise observations float [*, S] to [*, s]."""
+        if self.mean.device != observation.device:
+            self.to(observation.device)
         if self.entries is not None:
             observation = observation.index_select(-1, self.entries)
         return (observation - self.mean) / self.std

@@ -96,6 +96,7 @@ class IBRLSelector(TensorDictModuleBase):
     Example:
         >>> import torch
         >>> from tensordict import TensorDict
+        >>> from ibrl_torchrl.modules import CriticEnsemble
         >>> class Distance(torch.nn.Module):
         ...     num_critics = 2
         ...     def forward(self, state, action, members=None):

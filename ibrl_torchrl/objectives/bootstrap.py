@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -285,7 +286,7 @@ def bootstrap_from(
         choose_by: ``"soft_value"`` (default) or ``"value"``, see
             :class:`ProposalValueEstimator`. With entropy a large temperature switches proposals
             off: with alpha = 1 and returns in [0, 1], -alpha log pi outweighs every value. Start
-            with ``alpha_init=0.01`` or choose by value.
+            with ``alpha_init=0.01`` (``REDQLoss``: and a small ``min_alpha``), or choose by value.
         **hyperparams: of the value estimator, such as ``gamma``; without any, the loss keeps the
             estimator that it has.
 
@@ -313,7 +314,7 @@ def bootstrap_from(
     """
     adapter = adapter_of(loss)
     if hyperparams or loss._value_estimator is None:
-        loss.make_value_estimator(**hyperparams)
+        type(loss).make_value_estimator(loss, **hyperparams)
     estimator = loss.value_estimator
     if isinstance(estimator, ProposalValueEstimator):
         estimator = estimator.estimator
@@ -325,8 +326,31 @@ def bootstrap_from(
         gate=gate,
         choose_by=choose_by,
     )
-    # Replaces the registered estimator, whose class TorchRL does not look at afterwards.
     loss._value_estimator = wrapped
-    required = [unravel_key((NEXT, key)) for key in wrapped.observation_keys]
-    loss.in_keys = [*dict.fromkeys([*loss.in_keys, *required])]
+    # TorchRL's methods put another estimator, or only the loss's own keys, in place.
+    loss.make_value_estimator = partial(_make_value_estimator, loss)
+    loss.set_keys = partial(_set_keys, loss)
+    _require_inputs(loss)
     return loss
+
+
+def _make_value_estimator(loss: LossModule, *args: Any, **kwargs: Any) -> LossModule:
+    """``loss.make_value_estimator``, which keeps the bootstrap proposal around the estimator."""
+    wrapped = loss._value_estimator
+    type(loss).make_value_estimator(loss, *args, **kwargs)
+    wrapped.estimator = loss._value_estimator
+    loss._value_estimator = wrapped
+    loss.set_keys()
+    return loss
+
+
+def _set_keys(loss: LossModule, **kwargs: Any) -> None:
+    """``loss.set_keys``, which keeps the proposals' inputs among ``in_keys``."""
+    type(loss).set_keys(loss, **kwargs)
+    _require_inputs(loss)
+
+
+def _require_inputs(loss: LossModule) -> None:
+    """Add what the proposals read to the ``in_keys`` of a loss."""
+    required = [unravel_key((NEXT, key)) for key in loss.value_estimator.observation_keys]
+    loss.in_keys = [*dict.fromkeys([*loss.in_keys, *required])]

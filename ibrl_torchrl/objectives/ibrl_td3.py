@@ -111,7 +111,8 @@ class IBRLTD3Loss(LossModule):
         >>> import torch
         >>> from tensordict import TensorDict
         >>> from tensordict.nn import TensorDictModule
-        >>> from ibrl_torchrl.modules import Normalize, StateActor, StateCriticEnsemble
+        >>> from ibrl_torchrl.modules import CriticEnsemble, FrozenPolicy, Normalize
+        >>> from ibrl_torchrl.modules import StateActor, StateCriticEnsemble
         >>> scale = Normalize.identity(4)
         >>> actor = TensorDictModule(StateActor(scale, 2, hidden=[8]), ["state"], ["rl_action"])
         >>> bc = TensorDictModule(StateActor(scale, 2, hidden=[8]), ["state"], ["bc_action"])

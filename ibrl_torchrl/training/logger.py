@@ -196,7 +196,7 @@ class RunLogger:
         imitation = 1 - metrics.get(share_column("acting", RL), 0.0)
         self._bar.set_postfix(
             success=f"{counters.recent_success:.2f}",
-            q=f"{metrics.get('pred_value', 0.0):.2f}",
+            q=f"{metrics.get('pred_value', metrics.get('next_value', 0.0)):.2f}",
             imitation=f"{imitation:.2f}",
         )
 

@@ -23,16 +23,15 @@ def test_normalize_from_data_with_minimum_std():
     scale = Normalize.from_data(data, min_std=0.1)
     # Means 2, 1.05, 5; standard deviations 2, 0.05 -> 0.1, 0 -> 0.1.
     assert torch.allclose(scale(torch.tensor([6.0, 1.15, 5.2])), torch.tensor([2.0, 1.0, 2.0]))
-    assert not any(parameter.requires_grad for parameter in scale.parameters())
-    assert set(scale.state_dict()) == {"mean", "std"}
+    assert not [*scale.parameters()] and set(scale.state_dict()) == {"mean", "std"}
 
 
-def test_statistics_of_weight_sharing_copies_follow_a_change_of_dtype():
-    # Module.to() replaces buffers, of one copy alone.
-    scale = Normalize.from_data(torch.tensor([[0.0, 1.0], [4.0, 3.0]]))
-    copied = tied_copy(scale)
-    scale.double()
-    assert copied(torch.zeros(2, dtype=torch.float64)).dtype == torch.float64
+def test_statistics_follow_the_device_of_the_observation():
+    # As those of weight-sharing copies must, which .to() of the loss does not reach.
+    entries = torch.tensor([1, 0])
+    scale = Normalize.identity(2, entries)
+    assert scale(torch.zeros(3, 2, device="meta")).shape == (3, 2)
+    assert {value.device.type for value in scale.state_dict().values()} == {"meta"}
 
 
 def test_normalize_selected_entries_with_minimum_std_per_entry():
@@ -56,7 +55,7 @@ def test_invalid_statistics_raise(mean, std, message):
 def test_ensemble_equals_separate_networks():
     torch.manual_seed(0)
     ensemble = StateCriticEnsemble(Normalize.identity(5), 2, num_critics=4, hidden=[7, 6])
-    for parameter in filter(lambda each: each.requires_grad, ensemble.parameters()):
+    for parameter in ensemble.parameters():
         parameter.data.normal_()
     state, action = torch.randn(3, 2, 5), torch.randn(3, 2, 2)
     values = ensemble(state, action)

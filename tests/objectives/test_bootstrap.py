@@ -309,10 +309,30 @@ def test_keys_of_the_loss_reach_the_estimator():
     assert torch.allclose(targets(loss, batch), torch.tensor(1 + GAMMA * 0.9))
 
 
-def test_in_keys_name_what_proposals_read():
+@pytest.mark.parametrize("name", NAMES)
+def test_in_keys_name_what_proposals_read(name):
     bc = FrozenPolicy(TensorDictModule(Constant(0.9), ["goal"], ["bc_action"]))
-    loss = bootstrap_from(make("sac"), [bc], gamma=GAMMA)
+    loss = bootstrap_from(make(name), [bc], gamma=GAMMA)
     assert ("next", "goal") in loss.in_keys
+    loss.set_keys(reward="r")
+    assert {("next", "goal"), ("next", "r")} <= {*loss.in_keys}
+
+
+@pytest.mark.parametrize("copied", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_another_estimator_keeps_the_proposals(name, copied):
+    # TorchRL's scripts make the value estimator after the loss.
+    loss = bootstrap_from(make(name), [proposal(0.9)])
+    loss.set_keys(reward="r")
+    loss = copy.deepcopy(loss) if copied else loss
+    loss.make_value_estimator(gamma=0.5)
+    batch = transitions(4, reward=1.0, action=0.5)
+    batch.rename_key_(("next", "reward"), ("next", "r"))
+    torch.manual_seed(0)
+    target = targets(loss, batch)
+    values = {"tqc": 0.9, "redq": loss.value_estimator.next_value[0, 0].item()}.get(name, 0.9)
+    assert target[0, 0].item() == pytest.approx(1 + 0.5 * values)
+    assert (loss.value_estimator.next_proposal == 1).all()
 
 
 def test_a_second_call_replaces_the_proposals():
