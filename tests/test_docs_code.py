@@ -1,0 +1,28 @@
+"""Python blocks of documentation pages, run in order in one namespace."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def run_blocks(text, name):
+    """Run the blocks of a page; returns their number."""
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    namespace = {}
+    for i, block in enumerate(blocks, 1):
+        exec(compile(block, f"{name}, block {i}", "exec"), namespace)
+    return len(blocks)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("page", ["proposals.md"])
+def test_blocks_of_a_page_run(page):
+    assert run_blocks((DOCS / page).read_text(), page) > 0
+
+
+def test_a_wrong_block_is_found():
+    with pytest.raises(NameError, match="undefined"):
+        run_blocks("```python\nx = 1\n```\ntext\n```python\nundefined\n```", "page")
