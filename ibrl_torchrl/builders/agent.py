@@ -54,6 +54,7 @@ from ibrl_torchrl.modules import (
     PixelPolicy,
     SampledProposals,
     ScoreProposals,
+    is_stochastic,
     tied_copy,
 )
 from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
@@ -180,13 +181,15 @@ def build_agent(
 def _candidates(
     policies: Mapping[str, TensorDictModuleBase], choice: ProposalsConfig
 ) -> dict[str, TensorDictModuleBase]:
-    """Proposals of imitation policies: their actions, or these with noisy copies."""
+    """Proposals of imitation policies: their actions, samples, or actions with noisy copies."""
     if choice.samples == 1:
         return {**policies}
-    return {
-        name: SampledProposals(policy, choice.samples, noise_std=choice.sample_noise)
-        for name, policy in policies.items()
-    }
+
+    def candidates(policy: TensorDictModuleBase) -> SampledProposals:
+        noise = None if is_stochastic(policy) else choice.sample_noise
+        return SampledProposals(policy, choice.samples, noise_std=noise)
+
+    return {name: candidates(policy) for name, policy in policies.items()}
 
 
 def _acting_actor(actor: TensorDictModuleBase) -> TensorDictModuleBase:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import nn
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.builders.networks import PolicyNetwork, build_policy, policy_keys
+from ibrl_torchrl.builders.networks import PolicyNetwork, policy_keys
 from ibrl_torchrl.builders.normalization import identity_normalizers
-from ibrl_torchrl.config.imitation import ImitationConfig
+from ibrl_torchrl.builders.policies import build_imitation_policy, shape_meta
+from ibrl_torchrl.config.imitation import MLP, ImitationConfig
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import TaskConfig
+from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import proposal_key
 from ibrl_torchrl.modules import ExecuteProposal, FastTensorDictModule, FrozenPolicy
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, load_state, save_checkpoint
@@ -66,7 +69,8 @@ def save_policy(
         UsageError: the file cannot be written.
     """
     path.parent.mkdir(exist_ok=True)
-    save_checkpoint(path, KIND, policy_meta(config, task), {"policy": network.state_dict()})
+    meta = {**policy_meta(config, task), **shape_meta(config)}
+    save_checkpoint(path, KIND, meta, {"policy": network.state_dict()})
 
 
 def load_policy(
@@ -75,12 +79,13 @@ def load_policy(
     """Load an imitation policy, in eval mode.
 
     Raises:
-        UsageError: the checkpoint is damaged or of another task, observation or network.
+        UsageError: the checkpoint is damaged or of another task, observation, kind of policy or
+            network.
     """
-    _, state = load_checkpoint(path, KIND, policy_meta(config, task))
-    network = build_policy(
-        config.network,
-        config.encoder,
+    meta, state = load_checkpoint(path, KIND, policy_meta(config, task))
+    _require_same_shape(path, meta, config)
+    network = build_imitation_policy(
+        config,
         identity_normalizers(task, env),
         env.observation_spec,
         env.action_spec.shape[-1],
@@ -114,3 +119,14 @@ def policy_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
     elif task.state_parts is not None:
         meta["state_parts"] = ", ".join(task.state_parts)
     return meta
+
+
+def _require_same_shape(path: Path, meta: dict[str, Any], config: ImitationConfig) -> None:
+    """Refuse weights of another kind of policy or network, by the setting's name."""
+    for name, value in {"policy": MLP, **shape_meta(config)}.items():
+        stored = meta.get(name, MLP if name == "policy" else None)
+        if stored != value:
+            raise UsageError(
+                f"{path}: was trained with imitation.NAME.{name}={stored}, not {value}; "
+                "set it so, or use another file"
+            )

@@ -24,6 +24,7 @@ from ibrl_torchrl.modules import (
     FlattenHead,
     GaussianNoise,
     LinearHead,
+    PixelFeatures,
     PixelPolicy,
     ResidualActor,
     ResNet18,
@@ -33,12 +34,16 @@ from ibrl_torchrl.modules import (
     StateActor,
     StateCritic,
     StateCriticEnsemble,
+    StateFeatures,
+    StochasticPolicy,
     ViT,
 )
 from ibrl_torchrl.modules.encoders import Fusion
+from ibrl_torchrl.modules.heads import Head
+from ibrl_torchrl.modules.imitation.features import Features
 from ibrl_torchrl.modules.spatial import ChannelWeights
 
-PolicyNetwork = StateActor | PixelPolicy
+PolicyNetwork = StateActor | PixelPolicy | StochasticPolicy
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "vit": ViT,
@@ -103,8 +108,8 @@ def build_policy(
     normalizers: Normalizers,
     spec: Composite,
     action_size: int,
-) -> PolicyNetwork:
-    """Policy network, from images with an encoder of its own."""
+) -> StateActor | PixelPolicy:
+    """Deterministic policy network, from images with an encoder of its own."""
     if encoder is None:
         return build_state_actor(network, normalizers, action_size)
     own_encoder = build_encoder(encoder, spec)
@@ -193,22 +198,45 @@ def build_feature_actor(
 ) -> FeatureActor:
     """Policy network of an encoder's features."""
     proprio, proprio_size = _proprio(encoder, normalizers)
+    return FeatureActor(
+        _head(network, feature_shape, proprio_size),
+        action_size,
+        proprio=proprio,
+        proprio_size=proprio_size,
+        hidden=network.hidden,
+        dropout=network.dropout,
+    )
+
+
+def build_features(
+    network: NetworkConfig,
+    encoder: EncoderConfig | None,
+    normalizers: Normalizers,
+    spec: Composite,
+) -> Features:
+    """Observations as one vector, from images with an encoder of its own."""
+    if encoder is None:
+        return StateFeatures(copy.deepcopy(normalizers[STATE]))
+    own_encoder = build_encoder(encoder, spec)
+    proprio, proprio_size = _proprio(encoder, normalizers)
+    return PixelFeatures(
+        own_encoder,
+        _head(network, own_encoder.feature_shape, proprio_size),
+        proprio=proprio,
+        proprio_size=proprio_size,
+    )
+
+
+def _head(network: NetworkConfig, feature_shape: tuple[int, int], proprio_size: int) -> Head:
     size, dropout = network.head_size, network.dropout
-    head = {
+    heads: dict[str, Callable[[], Head]] = {
         "flatten": lambda: FlattenHead(feature_shape),
         "linear": lambda: LinearHead(feature_shape, size, dropout=dropout),
         "spatial": lambda: SpatialHead(
             feature_shape, size, proprio_size=proprio_size, dropout=dropout
         ),
-    }[network.head]()
-    return FeatureActor(
-        head,
-        action_size,
-        proprio=proprio,
-        proprio_size=proprio_size,
-        hidden=network.hidden,
-        dropout=dropout,
-    )
+    }
+    return heads[network.head]()
 
 
 def build_state_critics(

@@ -107,7 +107,7 @@ class ProposalsConfig:
     )
     samples: int = setting(
         1,
-        help="Candidates of each imitation policy: its action and noisy copies (EXPO: 8).",
+        help="Candidates of each imitation policy: samples; of an mlp noisy copies (EXPO: 8).",
         at_least=1,
     )
     sample_noise: float = setting(

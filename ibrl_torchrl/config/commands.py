@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ibrl_torchrl.config.imitation import ImitationConfig
+from ibrl_torchrl.config.imitation import ImitationConfig, require_supported
 from ibrl_torchrl.config.setting import num_workers, require, setting
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.config.train import (
@@ -35,6 +35,7 @@ class BCRunConfig(JobConfig):
 
     def __post_init__(self) -> None:
         require_names(self.imitation)
+        require_supported(self.imitation)
 
 
 @dataclass(kw_only=True)

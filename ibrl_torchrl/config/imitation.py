@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
-from ibrl_torchrl.config.setting import setting
+from ibrl_torchrl.config.setting import require, setting
+
+MLP = "mlp"
+POLICIES = (MLP, "gmm", "cvae", "flow", "diffusion")
 
 
 def _network() -> NetworkConfig:
@@ -13,8 +16,46 @@ def _network() -> NetworkConfig:
 
 
 @dataclass(kw_only=True)
+class GMMConfig:
+    """Mixture of Gaussians, policy gmm."""
+
+    components: int = setting(5, help="Gaussians; robomimic: 5.", at_least=1)
+    min_std: float = setting(
+        0.03, help="Lowest standard deviation.", above=0, at_most=1, unit="action units"
+    )
+
+
+@dataclass(kw_only=True)
+class CVAEConfig:
+    """Conditional variational autoencoder, policy cvae."""
+
+    latent_size: int = setting(8, help="Size of the latent vector z.", at_least=1)
+    kl_weight: float = setting(0.01, help="Weight of the KL term in the loss.", at_least=0)
+
+
+@dataclass(kw_only=True)
+class FlowConfig:
+    """Flow matching, policy flow."""
+
+    steps: int = setting(10, help="Integration steps (Euler) of an action.", at_least=1)
+
+
+@dataclass(kw_only=True)
+class DiffusionConfig:
+    """Diffusion, policy diffusion."""
+
+    steps: int = setting(20, help="Denoising steps of an action.", at_least=10)
+
+
+@dataclass(kw_only=True)
 class ImitationConfig:
     """Imitation policy: network, training by behaviour cloning, choice of a checkpoint."""
+
+    policy: str = setting(
+        MLP,
+        help="Kind of policy: one action of a state, or a distribution of actions.",
+        choices=POLICIES,
+    )
 
     path: str | None = setting(
         None, help="File of a trained policy; null: train one on the demonstrations."
@@ -23,6 +64,10 @@ class ImitationConfig:
         None, help="Image encoder, see configs/encoder; null: a policy of the state."
     )
     network: NetworkConfig = setting(_network, help="Policy network.")
+    gmm: GMMConfig = setting(GMMConfig, help="Mixture of Gaussians.")
+    cvae: CVAEConfig = setting(CVAEConfig, help="Conditional variational autoencoder.")
+    flow: FlowConfig = setting(FlowConfig, help="Flow matching.")
+    diffusion: DiffusionConfig = setting(DiffusionConfig, help="Diffusion.")
     steps: int = setting(1000, help="Optimiser steps (Adam).", at_least=1)
     batch_size: int = setting(256, help="Transitions in a batch.", at_least=1)
     lr: float = setting(1e-3, help="Learning rate.", above=0)
@@ -40,3 +85,23 @@ class ImitationConfig:
     top_k: int = setting(
         1, help="One of so many best weights is drawn at random; paper: 3.", at_least=1
     )
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the policy draws its actions."""
+        return self.policy != MLP
+
+
+def require_supported(imitation: dict[str, ImitationConfig]) -> None:
+    """Refuse combinations of policy and observation that no network supports.
+
+    Raises:
+        UsageError: names the first such policy and the remedy.
+    """
+    for name, config in imitation.items():
+        require(
+            config.encoder is None or config.policy != "diffusion",
+            f"imitation.{name}.policy",
+            config.policy,
+            f"flow, cvae, gmm or mlp with an encoder, or set imitation.{name}.encoder=null",
+        )

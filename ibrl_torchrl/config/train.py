@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig
-from ibrl_torchrl.config.imitation import ImitationConfig
+from ibrl_torchrl.config.imitation import MLP, ImitationConfig, require_supported
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.replay import ReplayConfig
 from ibrl_torchrl.config.setting import num_workers, require, setting
@@ -129,10 +129,19 @@ class TrainConfig(JobConfig):
 
     def __post_init__(self) -> None:
         require_names(self.imitation)
+        require_supported(self.imitation)
         for name, policies in self.algo.imitation_policies.items():
             for policy in policies:
                 if policy not in self.imitation:
                     raise unknown_name(f"imitation policy in {name}", policy, self.imitation)
+        for name, policy_config in self.imitation.items():
+            require(
+                not (self.replay.cache_proposals and policy_config.stochastic),
+                "replay.cache_proposals",
+                True,
+                f"false with imitation.{name}.policy={policy_config.policy}, whose actions are "
+                "samples",
+            )
         if self.algo.actor_init is not None:
             _require_same_network(
                 self.imitation[self.algo.actor_init],
@@ -165,6 +174,7 @@ def _require_same_network(policy: ImitationConfig, algo: AlgoConfig, name: str) 
     """Refuse an actor that cannot be initialised by the imitation policy's weights."""
     fields = ["hidden"] if algo.encoder is None else ["hidden", "head", "head_size"]
     reason = f"for algo.actor_init={algo.actor_init} initialises the actor"
+    require(policy.policy == MLP, f"{name}.policy", policy.policy, f"{MLP}, {reason}")
     for field in fields:
         value: Any = getattr(policy.network, field)
         expected = getattr(algo.actor, field)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModule
-from torch import nn
-from torchrl.objectives import BCLoss
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION
 
 REPORT_EVERY = 100  # steps
 
 
 def train_imitation(
     network: nn.Module,
-    observation_keys: Sequence[str],
+    loss: LossModule,
     transitions: TensorDictBase,
     *,
     steps: int,
@@ -29,13 +27,13 @@ def train_imitation(
     grad_clip: float | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train a deterministic policy in place by behaviour cloning (mean squared error, Adam).
+    """Train a policy in place on demonstrations (Adam).
 
     Args:
-        network: maps observations to an action [*, A]; in train mode during training (dropout),
-            left in eval mode.
-        observation_keys: inputs of the network.
-        transitions: demonstrations [N] with the observations and ``action``.
+        network: policy network; in train mode during training (dropout), left in eval mode.
+        loss: loss on the network's parameters, such as TorchRL's ``BCLoss``; its outputs
+            ``loss_*`` are summed.
+        transitions: demonstrations [N] with what the loss reads: the observations and ``action``.
         steps: optimiser steps.
         batch_size: transitions in a batch, drawn with replacement.
         lr: learning rate.
@@ -45,16 +43,12 @@ def train_imitation(
     Raises:
         UsageError: the loss is not finite.
     """
-    policy = TensorDictModule(network, in_keys=[*observation_keys], out_keys=[ACTION])
-    with warnings.catch_warnings():
-        # TorchRL 0.14's BCLoss does not declare a target that it never has.
-        warnings.filterwarnings("ignore", message="The name target_actor_network_params")
-        loss = BCLoss(policy, loss_function="l2")
     optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
     network.train()
     for step in range(1, steps + 1):
         batch = transitions[torch.randint(len(transitions), (batch_size,))]
-        value = loss(batch)["loss_bc"]
+        terms = loss(batch).items()
+        value = cast(Tensor, sum(term for name, term in terms if name.startswith("loss_")))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if grad_clip is not None:

@@ -12,6 +12,17 @@ from ibrl_torchrl.modules.fast_module import FastTensorDictModule
 from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy, tied_copy
 from ibrl_torchrl.modules.gates import AgreementGate, ConfidenceGate, Gate
 from ibrl_torchrl.modules.heads import FlattenHead, LinearHead, SpatialHead
+from ibrl_torchrl.modules.imitation import (
+    CVAEPolicy,
+    DiffusionPolicy,
+    FlowPolicy,
+    GaussianMixture,
+    GaussianMixturePolicy,
+    PixelFeatures,
+    StateFeatures,
+    StochasticPolicy,
+    is_stochastic,
+)
 from ibrl_torchrl.modules.normalize import Normalize
 from ibrl_torchrl.modules.proposers import ActorProposal, SampledProposals
 from ibrl_torchrl.modules.residual import ResidualActor
@@ -21,22 +32,28 @@ from ibrl_torchrl.modules.selector import ExecuteProposal, IBRLSelector
 __all__ = [
     "ActorProposal",
     "AgreementGate",
+    "CVAEPolicy",
     "CachedProposal",
     "CameraEncoder",
     "ConfidenceGate",
     "CriticEnsemble",
+    "DiffusionPolicy",
     "DrQConvolutions",
     "DrQCriticEnsemble",
     "ExecuteProposal",
     "FastTensorDictModule",
     "FeatureActor",
     "FlattenHead",
+    "FlowPolicy",
     "FrozenPolicy",
     "Gate",
+    "GaussianMixture",
+    "GaussianMixturePolicy",
     "GaussianNoise",
     "IBRLSelector",
     "LinearHead",
     "Normalize",
+    "PixelFeatures",
     "PixelPolicy",
     "ProposalChoice",
     "RandomShift",
@@ -52,6 +69,9 @@ __all__ = [
     "StateActor",
     "StateCritic",
     "StateCriticEnsemble",
+    "StateFeatures",
+    "StochasticPolicy",
     "ViT",
+    "is_stochastic",
     "tied_copy",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from ibrl_torchrl.modules.bounds import Bounds, require_bounds
 from ibrl_torchrl.modules.encoders import CameraEncoder
 from ibrl_torchrl.modules.heads import Head
 from ibrl_torchrl.modules.initialize import orthogonal_
+from ibrl_torchrl.modules.mlp import relu_mlp
 from ibrl_torchrl.modules.normalize import Normalize
 
 
@@ -110,7 +110,7 @@ class StateActor(nn.Module):
     ) -> None:
         super().__init__()
         self.normalize = normalize
-        self.mlp = _mlp(normalize.size, hidden, action_size, dropout, layer_norm=layer_norm)
+        self.mlp = relu_mlp(normalize.size, hidden, action_size, dropout, layer_norm=layer_norm)
         self.bounds = None if bounds is None else ActionBounds(*bounds, action_size)
 
     def forward(self, *observations: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class FeatureActor(nn.Module):
         super().__init__()
         self.head = head
         self.proprio = proprio
-        self.mlp = _mlp(head.size + proprio_size, hidden, action_size, dropout, layer_norm=True)
+        self.mlp = relu_mlp(head.size + proprio_size, hidden, action_size, dropout, layer_norm=True)
         self.bounds = None if bounds is None else ActionBounds(*bounds, action_size)
         if orthogonal:
             orthogonal_(self)
@@ -223,25 +223,3 @@ class PixelPolicy(nn.Module):
         num_cameras = len(self.encoder.networks)
         features = self.encoder(*observations[:num_cameras])
         return self.actor(features, *observations[num_cameras:])
-
-
-def _mlp(
-    in_features: int,
-    hidden: Sequence[int],
-    out_features: int,
-    dropout: float,
-    *,
-    layer_norm: bool,
-) -> nn.Sequential:
-    """MLP with dropout between layer norm and ReLU, as in the original code.
-
-    TorchRL's MLP places dropout before the norm, which then removes dropout's scale.
-    """
-    sizes = [in_features, *hidden]
-    layers: list[nn.Module] = []
-    for size, width in pairwise(sizes):
-        layers.append(nn.Linear(size, width))
-        layers += [nn.LayerNorm(width)] if layer_norm else []
-        layers += [nn.Dropout(dropout)] if dropout else []
-        layers.append(nn.ReLU())
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], out_features))

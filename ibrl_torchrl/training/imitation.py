@@ -18,8 +18,9 @@ from ibrl_torchrl.builders.imitation import (
     policy_path,
     save_policy,
 )
-from ibrl_torchrl.builders.networks import PolicyNetwork, build_policy, policy_keys
+from ibrl_torchrl.builders.networks import PolicyNetwork, policy_keys
 from ibrl_torchrl.builders.normalization import Normalizers
+from ibrl_torchrl.builders.policies import build_imitation_policy, imitation_loss
 from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.console import echo, progress_bar
@@ -92,12 +93,8 @@ def _trained(
     transitions = cast(
         TensorDict, torch.cat([episode.select(*keys, ACTION) for episode in episodes])
     )
-    network = build_policy(
-        config.network,
-        config.encoder,
-        normalizers,
-        env.observation_spec,
-        transitions[ACTION].shape[-1],
+    network = build_imitation_policy(
+        config, normalizers, env.observation_spec, transitions[ACTION].shape[-1]
     ).to(device)
     evaluated = execute(policy_module(tied_copy(network).eval(), config.encoder, name), name, 0)
     best = TopKWeights(config.top_k)
@@ -111,7 +108,7 @@ def _trained(
 
         train_imitation(
             network,
-            keys,
+            imitation_loss(network, config),
             transitions.to(device),
             steps=config.steps,
             batch_size=config.batch_size,

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
+from torchrl.objectives import BCLoss
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.imitation.train import TopKWeights, train_imitation
@@ -10,9 +12,8 @@ from ibrl_torchrl.modules import Normalize, StateActor
 
 
 def clone(network, transitions, steps=400, lr=3e-3, on_step=None):
-    train_imitation(
-        network, ["state"], transitions, steps=steps, batch_size=32, lr=lr, on_step=on_step
-    )
+    loss = BCLoss(TensorDictModule(network, ["state"], ["action"]), loss_function="l2")
+    train_imitation(network, loss, transitions, steps=steps, batch_size=32, lr=lr, on_step=on_step)
 
 
 def expert_data():

@@ -1,0 +1,157 @@
+"""Registry of imitation policies: network and loss of each kind, from settings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tensordict.nn import TensorDictModule
+from torchrl.data import Composite
+from torchrl.objectives import BCLoss, DiffusionBCLoss, LossModule
+
+from ibrl_torchrl.builders.networks import (
+    PolicyNetwork,
+    build_features,
+    build_policy,
+    policy_keys,
+)
+from ibrl_torchrl.builders.normalization import Normalizers
+from ibrl_torchrl.config.imitation import MLP, ImitationConfig
+from ibrl_torchrl.keys import ACTION
+from ibrl_torchrl.modules import (
+    CVAEPolicy,
+    DiffusionPolicy,
+    FlowPolicy,
+    GaussianMixturePolicy,
+    StochasticPolicy,
+)
+from ibrl_torchrl.objectives import CVAELoss, FlowMatchingLoss
+
+Loss = Callable[[PolicyNetwork, Sequence[str], ImitationConfig], LossModule]
+
+
+@dataclass(frozen=True)
+class PolicyKind:
+    """Kind of imitation policy.
+
+    Attributes:
+        network: class of the network, which takes features, the number of action dimensions and
+            ``settings``; None: the deterministic policy of states or of pixels.
+        loss: loss of a network, observation keys and settings.
+        settings: keyword arguments of the network.
+        shape: names of those that a file of weights is bound to.
+    """
+
+    network: Callable[..., StochasticPolicy] | None
+    loss: Loss
+    settings: Callable[[ImitationConfig], dict[str, Any]] = lambda config: {}
+    shape: tuple[str, ...] = ()
+
+
+def _module(network: PolicyNetwork, keys: Sequence[str]) -> TensorDictModule:
+    return TensorDictModule(network, in_keys=[*keys], out_keys=[ACTION])
+
+
+def _squared_error(
+    network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig
+) -> LossModule:
+    return BCLoss(_module(network, keys), loss_function="l2")
+
+
+def _log_likelihood(
+    network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig
+) -> LossModule:
+    return BCLoss(cast(GaussianMixturePolicy, network).probabilistic_actor(keys))
+
+
+def _variational(
+    network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig
+) -> LossModule:
+    return CVAELoss(_module(network, keys), kl_weight=config.cvae.kl_weight)
+
+
+def _flow_matching(
+    network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig
+) -> LossModule:
+    return FlowMatchingLoss(_module(network, keys))
+
+
+def _denoising(network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig) -> LossModule:
+    loss = DiffusionBCLoss(cast(DiffusionPolicy, network).actor)
+    loss.set_keys(observation=keys[0])
+    return loss
+
+
+# By the name in imitation.NAME.policy.
+POLICY_KINDS = {
+    MLP: PolicyKind(None, _squared_error),
+    "gmm": PolicyKind(
+        GaussianMixturePolicy,
+        _log_likelihood,
+        lambda config: {"components": config.gmm.components, "min_std": config.gmm.min_std},
+        ("components",),
+    ),
+    "cvae": PolicyKind(
+        CVAEPolicy,
+        _variational,
+        lambda config: {"latent_size": config.cvae.latent_size},
+        ("latent_size",),
+    ),
+    "flow": PolicyKind(FlowPolicy, _flow_matching, lambda config: {"steps": config.flow.steps}),
+    "diffusion": PolicyKind(
+        DiffusionPolicy,
+        _denoising,
+        lambda config: {"steps": config.diffusion.steps},
+        ("steps",),
+    ),
+}
+
+
+def build_imitation_policy(
+    config: ImitationConfig, normalizers: Normalizers, spec: Composite, action_size: int
+) -> PolicyNetwork:
+    """Network of an imitation policy.
+
+    Args:
+        config: settings of the policy.
+        normalizers: normalisation of observations by key; the network takes a copy.
+        spec: observations of the environment.
+        action_size: number of action dimensions A.
+    """
+    kind, network = POLICY_KINDS[config.policy], config.network
+    if kind.network is None:
+        return build_policy(network, config.encoder, normalizers, spec, action_size)
+    return kind.network(
+        build_features(network, config.encoder, normalizers, spec),
+        action_size,
+        hidden=network.hidden,
+        dropout=network.dropout,
+        layer_norm=config.encoder is not None,  # as in the deterministic policies
+        **kind.settings(config),
+    )
+
+
+def imitation_loss(network: PolicyNetwork, config: ImitationConfig) -> LossModule:
+    """Loss of an imitation policy, on the network's own parameters."""
+    with warnings.catch_warnings():
+        # TorchRL 0.14's BCLoss does not declare a target that it never has.
+        warnings.filterwarnings("ignore", message="The name target_actor_network_params")
+        return POLICY_KINDS[config.policy].loss(network, policy_keys(config.encoder), config)
+
+
+def shape_meta(config: ImitationConfig) -> dict[str, Any]:
+    """Kind and network settings that the weights of a policy belong to; empty for ``mlp``.
+
+    The deterministic policies' files hold none: names and shapes of their tensors suffice.
+    """
+    kind = POLICY_KINDS[config.policy]
+    if kind.network is None:
+        return {}
+    settings = kind.settings(config)
+    return {
+        "policy": config.policy,
+        "network.hidden": [*config.network.hidden],
+        **{f"{config.policy}.{name}": settings[name] for name in kind.shape},
+    }

@@ -1,0 +1,20 @@
+"""Imitation policies that represent a distribution of actions: mixture, CVAE, flow, diffusion."""
+
+from ibrl_torchrl.modules.imitation.base import StochasticPolicy, is_stochastic
+from ibrl_torchrl.modules.imitation.cvae import CVAEPolicy
+from ibrl_torchrl.modules.imitation.diffusion import DiffusionPolicy
+from ibrl_torchrl.modules.imitation.features import PixelFeatures, StateFeatures
+from ibrl_torchrl.modules.imitation.flow import FlowPolicy
+from ibrl_torchrl.modules.imitation.mixture import GaussianMixture, GaussianMixturePolicy
+
+__all__ = [
+    "CVAEPolicy",
+    "DiffusionPolicy",
+    "FlowPolicy",
+    "GaussianMixture",
+    "GaussianMixturePolicy",
+    "PixelFeatures",
+    "StateFeatures",
+    "StochasticPolicy",
+    "is_stochastic",
+]

@@ -1,0 +1,138 @@
+"""Imitation policies that draw actions: modes, samples, shapes, known numbers."""
+
+import pytest
+import torch
+from tensordict import TensorDict
+from torch import distributions
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from ibrl_torchrl.modules import (
+    CameraEncoder,
+    CVAEPolicy,
+    DiffusionPolicy,
+    FastTensorDictModule,
+    FlattenHead,
+    FlowPolicy,
+    FrozenPolicy,
+    GaussianMixture,
+    GaussianMixturePolicy,
+    Normalize,
+    PixelFeatures,
+    SampledProposals,
+    StateFeatures,
+    ViT,
+    is_stochastic,
+)
+
+A, S = 2, 3
+KINDS = [GaussianMixturePolicy, CVAEPolicy, FlowPolicy, DiffusionPolicy]
+kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+
+
+def policy_of(kind, **settings):
+    torch.manual_seed(0)
+    return kind(StateFeatures(Normalize.identity(S)), A, hidden=[16], **settings).eval()
+
+
+def deterministic():
+    return set_exploration_type(ExplorationType.DETERMINISTIC)
+
+
+@kinds
+@pytest.mark.parametrize("batch", [[], [5], [5, 4]])
+def test_actions_have_the_batch_shape_and_stay_in_bounds(kind, batch):
+    policy = policy_of(kind)
+    for parameter in policy.parameters():
+        parameter.data *= 20
+    for mode in ExplorationType.RANDOM, ExplorationType.DETERMINISTIC:
+        with set_exploration_type(mode), torch.no_grad():
+            action = policy(torch.randn(*batch, S))
+        assert action.shape == (*batch, A)
+        assert action.abs().max() <= 1
+
+
+@kinds
+def test_deterministic_actions_draw_nothing_and_random_ones_differ(kind):
+    policy, state = policy_of(kind), torch.randn(6, S)
+    with deterministic(), torch.no_grad():
+        before = torch.get_rng_state()
+        first, second = policy(state), policy(state)
+        assert torch.equal(first, second) and torch.equal(before, torch.get_rng_state())
+    for context in ExplorationType.RANDOM, None:
+        with set_exploration_type(context), torch.no_grad():
+            assert not torch.equal(policy(state), policy(state))
+
+
+@kinds
+def test_sampled_proposals_are_n_different_candidates(kind):
+    module = FastTensorDictModule(policy_of(kind), in_keys=["state"], out_keys=["bc_action"])
+    frozen = FrozenPolicy(module)
+    assert is_stochastic(frozen)
+    proposals = SampledProposals(frozen, 4)
+    batch = TensorDict(state=torch.randn(5, S), batch_size=[5])
+    with set_exploration_type(ExplorationType.RANDOM):
+        candidates = proposals(batch)["bc_action"]
+    assert candidates.shape == (5, 4, A)
+    for state in candidates:
+        assert len(state.unique(dim=0)) == 4
+    with deterministic():
+        assert proposals(batch)["bc_action"].shape == (5, 1, A)
+
+
+@pytest.mark.parametrize("kind", KINDS[:3], ids=lambda kind: kind.__name__)
+def test_policies_of_images_and_proprioception(kind):
+    encoder = CameraEncoder([ViT(32, depth=1, dim=16)], [(3, 32, 32)])
+    features = PixelFeatures(
+        encoder, FlattenHead(encoder.feature_shape), proprio=Normalize.identity(4), proprio_size=4
+    )
+    policy = kind(features, A, hidden=[8], layer_norm=True).eval()
+    images = torch.zeros(5, 6, 3, 32, 32, dtype=torch.uint8)
+    assert features.size == 16 * 16 + 4
+    assert policy(images, torch.zeros(5, 6, 4)).shape == (5, 6, A)
+
+
+def test_mixture_log_likelihood_and_mode():
+    logits, scale = torch.tensor([0.0, 1.0]), torch.tensor([[0.1, 0.2], [0.3, 0.4]])
+    loc = torch.tensor([[0.5, -0.5], [0.0, 0.25]])
+    mixture = GaussianMixture(logits, loc, scale)
+    value = torch.tensor([0.4, -0.1])
+    components = distributions.Normal(loc, scale).log_prob(value).sum(-1)
+    expected = torch.logsumexp(logits.log_softmax(0) + components, 0)
+    assert mixture.log_prob(value) == pytest.approx(expected.item(), abs=1e-5)
+    assert mixture.mode.tolist() == [0.0, 0.25]
+    batch = GaussianMixture(torch.stack([logits, -logits]), loc.expand(2, 2, 2), scale)
+    assert batch.mode.tolist() == [[0.0, 0.25], [0.5, -0.5]]
+
+
+def test_flow_integrates_the_velocity_by_eulers_method():
+    policy = policy_of(FlowPolicy, steps=2)
+    # dx/dt = 1 - x from 0 in two steps: 0 -> 0.5 -> 0.75.
+    policy.velocity.forward = lambda action, features, time: 1 - action
+    with deterministic():
+        assert policy(torch.zeros(S)).tolist() == [0.75, 0.75]
+    times = []
+    policy.velocity.forward = lambda action, features, time: times.append(time.item()) or action
+    policy(torch.zeros(S))
+    assert times == [0.0, 0.5]
+
+
+def test_cvae_decodes_zero_under_deterministic():
+    policy = policy_of(CVAEPolicy, latent_size=3)
+    state = torch.randn(4, S)
+    with deterministic(), torch.no_grad():
+        expected = policy.decode(policy.features(state), torch.zeros(4, 3))
+        assert torch.equal(policy(state), expected)
+
+
+def test_diffusion_schedule_ends_in_noise_and_normalises_states():
+    torch.manual_seed(0)
+    normalize = Normalize(torch.tensor([10.0, 0.0, 0.0]), torch.tensor([2.0, 1.0, 1.0]))
+    policy = DiffusionPolicy(StateFeatures(normalize), A, steps=20, hidden=[8]).eval()
+    schedule = policy.actor.module
+    assert schedule.betas[[0, -1]].tolist() == pytest.approx([0.005, 0.5])
+    assert schedule.alphas_cumprod[-1] < 0.005
+    score = schedule.score_network
+    state, action = torch.tensor([12.0, 1.0, -1.0]), torch.tensor([0.3, 0.4])
+    found = score(torch.cat([action, state, torch.tensor([5.0])]))
+    normalised = torch.tensor([1.0, 1.0, -1.0])
+    assert torch.allclose(found, score.denoiser(action, normalised, torch.tensor([0.25])))
