@@ -65,7 +65,10 @@ def test_deterministic_actions_draw_nothing_and_random_ones_differ(kind):
 
 @kinds
 def test_sampled_proposals_are_n_different_candidates(kind):
-    module = FastTensorDictModule(policy_of(kind), in_keys=["state"], out_keys=["bc_action"])
+    policy = policy_of(kind)
+    if kind is DiffusionPolicy:  # untrained, it ends at the bounds
+        policy.actor.module.score_network.denoiser.forward = lambda action, *_: action
+    module = FastTensorDictModule(policy, in_keys=["state"], out_keys=["bc_action"])
     frozen = FrozenPolicy(module)
     assert is_stochastic(frozen)
     proposals = SampledProposals(frozen, 4)
