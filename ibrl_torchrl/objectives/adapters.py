@@ -26,7 +26,7 @@ from torchrl.objectives import (
 )
 
 from ibrl_torchrl.modules.bounds import Bounds, clip
-from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
+from ibrl_torchrl.modules.critics.base import CriticEnsembleBase, candidate_inputs
 from ibrl_torchrl.modules.critics.separate import SeparateCritics
 from ibrl_torchrl.modules.critics.stacked import Reduction, StackedCritics, evaluate_stacked
 from ibrl_torchrl.modules.frozen import require_action_output, tied_copy
@@ -345,8 +345,13 @@ class DDPGAdapter(LossAdapter):
 
     def _values(self, tensordict: TensorDictBase, candidates: Tensor) -> Tensor:
         """Values by the target critic, [*, N, 1, 1]."""
+        critic, key = self.critic, self.action_key
+        observations = [name for name in critic.in_keys if name != key]
+        inputs = candidate_inputs(tensordict, observations, candidates, key)
         params = self.loss.target_value_network_params
-        return self._stacked_values(tensordict, candidates, params.unsqueeze(0))
+        with params.to_module(critic, preserve_module_state=False):
+            values = critic(inputs).get(self.loss.tensor_keys.state_action_value)
+        return values.unsqueeze(-2)
 
 
 def _target_action(loss: Any, tensordict: TensorDictBase) -> Tensor:

@@ -59,6 +59,17 @@ class CriticEnsembleBase(TensorDictModuleBase):
         return values
 
 
+def candidate_inputs(
+    tensordict: TensorDictBase,
+    observation_keys: Sequence[NestedKey],
+    candidates: Tensor,
+    action_key: NestedKey,
+) -> TensorDictBase:
+    """Observations [*], repeated for candidates float [*, N, A], with these as actions [*, N]."""
+    observations = tensordict.select(*observation_keys).unsqueeze(tensordict.ndim)
+    return observations.expand(candidates.shape[:-1]).copy().set(action_key, candidates)
+
+
 def require_action_key(in_keys: Sequence[NestedKey], action_key: NestedKey) -> None:
     """Check that a critic reads the action.
 

@@ -12,7 +12,11 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 
 from ibrl_torchrl.keys import ACTION, STATE_ACTION_VALUE
-from ibrl_torchrl.modules.critics.base import CriticEnsembleBase, require_action_key
+from ibrl_torchrl.modules.critics.base import (
+    CriticEnsembleBase,
+    candidate_inputs,
+    require_action_key,
+)
 
 
 class SeparateCritics(CriticEnsembleBase):
@@ -98,9 +102,7 @@ class SeparateCritics(CriticEnsembleBase):
         self, tensordict: TensorDictBase, candidates: Tensor, members: Tensor | None = None
     ) -> Tensor:
         """Values [*, N, E] of candidates [*, N, A]."""
-        batch = candidates.shape[:-1]
-        inputs = tensordict.select(*self.observation_keys).unsqueeze(tensordict.ndim).expand(batch)
-        inputs = inputs.copy().set(self.action_key, candidates)
+        inputs = candidate_inputs(tensordict, self.observation_keys, candidates, self.action_key)
         values = torch.cat(
             [critic(inputs.copy()).get(self._value_key) for critic in self.critics], -1
         )

@@ -11,7 +11,11 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 
 from ibrl_torchrl.keys import ACTION, STATE_ACTION_VALUE
-from ibrl_torchrl.modules.critics.base import CriticEnsembleBase, require_action_key
+from ibrl_torchrl.modules.critics.base import (
+    CriticEnsembleBase,
+    candidate_inputs,
+    require_action_key,
+)
 
 Reduction = Callable[[Tensor], Tensor]
 
@@ -41,10 +45,8 @@ def evaluate_stacked(
     Returns:
         Values float [*, N, E, V].
     """
-    batch = candidates.shape[:-1]
     observations = [key for key in network.in_keys if key != action_key]
-    inputs = tensordict.select(*observations).unsqueeze(tensordict.ndim).expand(batch)
-    inputs = inputs.copy().set(action_key, candidates)
+    inputs = candidate_inputs(tensordict, observations, candidates, action_key)
 
     def evaluate(member: TensorDictBase) -> Tensor:
         # preserve_module_state=False: plain tensors must not become trainable parameters.
