@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ibrl_torchrl.data.demos import load_demos, record_demos, save_demos
     from ibrl_torchrl.data.replay import (
         CacheProposals,
+        ChunkActions,
         ConstantReward,
         DeduplicateImages,
         EpisodeReplayBuffer,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
         AgreementGate,
         CachedProposal,
         CameraEncoder,
+        ChunkExecutor,
+        ChunkPrefix,
         ConfidenceGate,
         CriticEnsemble,
         CVAEPolicy,
@@ -85,6 +88,9 @@ __all__ = [
     "CacheProposals",
     "CachedProposal",
     "CameraEncoder",
+    "ChunkActions",
+    "ChunkExecutor",
+    "ChunkPrefix",
     "ConfidenceGate",
     "ConstantReward",
     "CriticEnsemble",

@@ -20,6 +20,28 @@ def observation_keys(episode: TensorDictBase) -> list[str]:
     return sorted(set(episode[NEXT].keys()) - _OUTCOMES)
 
 
+def action_chunks(actions: Tensor, size: int) -> Tensor:
+    """Chunk of the actions from each step of an episode on.
+
+    Past the end of the episode its last action is repeated, as TorchRL's ``ActionChunkTransform``
+    does.
+
+    Args:
+        actions: float [T, A].
+        size: number of actions h in a chunk.
+
+    Returns:
+        float [T, h A], ordered by step.
+
+    Example:
+        >>> action_chunks(torch.arange(3.0)[:, None], 2).tolist()
+        [[0.0, 1.0], [1.0, 2.0], [2.0, 2.0]]
+    """
+    length = len(actions)
+    window = torch.arange(length)[:, None] + torch.arange(size)
+    return actions[window.clamp(max=length - 1)].flatten(1)
+
+
 def pack_episode(
     episode: TensorDictBase,
     keys: Sequence[str] | None = None,

@@ -34,6 +34,8 @@ RL_ACTION = "rl_action"  # proposal of the RL actor, float32 [*, A] or [*, n, A]
 BC_ACTION = "bc_action"  # proposal of the frozen imitation policy named bc, float32 [*, A]
 PROPOSAL = "proposal"  # index of the chosen proposal; 0 is the RL actor, int64 [*]
 CHOSEN_VALUE = "chosen_value"  # value of the chosen proposal, float32 [*, 1]
+ACTION_CHUNK = "action_chunk"  # chosen actions of h steps, in order, float32 [*, h A]
+CHUNK_STEP = "chunk_step"  # index of the executed action in them, int64 [*, 1]
 PROPOSAL_VALUES = "proposal_values"  # value of each proposal, float32 [*, P]
 
 # Critics and replay

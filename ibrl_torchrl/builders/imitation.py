@@ -10,9 +10,11 @@ from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torch import nn
 from torchrl.envs import EnvBase
 
+from ibrl_torchrl.builders.chunks import execute_chunks
 from ibrl_torchrl.builders.networks import PolicyNetwork, policy_keys
 from ibrl_torchrl.builders.normalization import identity_normalizers
 from ibrl_torchrl.builders.policies import build_imitation_policy, shape_meta
+from ibrl_torchrl.config.chunk import ChunkConfig
 from ibrl_torchrl.config.imitation import MLP, ImitationConfig
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import TaskConfig
@@ -23,6 +25,8 @@ from ibrl_torchrl.runs.checkpoint import load_checkpoint, load_state, save_check
 from ibrl_torchrl.runs.names import IMITATION
 
 KIND = "imitation"
+# What a file holds that names neither.
+_UNSTORED: dict[str, Any] = {"policy": MLP, "chunk.size": 1}
 
 
 def policy_path(run_dir: Path, name: str) -> Path:
@@ -49,15 +53,19 @@ def frozen_policies(
     }
 
 
-def execute(policy: TensorDictModuleBase, name: str, index: int) -> TensorDictModuleBase:
+def execute(
+    policy: TensorDictModuleBase, name: str, index: int, chunk: ChunkConfig
+) -> TensorDictModuleBase:
     """Policy that executes its proposal.
 
     Args:
         policy: policy that writes the action of proposal ``name``.
         name: name of the proposal.
         index: index of the proposal, written as ``proposal``.
+        chunk: action chunk that it proposes.
     """
-    return TensorDictSequential(policy, ExecuteProposal(proposal_key(name), index))
+    proposal = TensorDictSequential(policy, ExecuteProposal(proposal_key(name), index))
+    return execute_chunks(proposal, chunk)
 
 
 def save_policy(
@@ -88,7 +96,7 @@ def load_policy(
         config,
         identity_normalizers(task, env),
         env.observation_spec,
-        env.action_spec.shape[-1],
+        env.action_spec.shape[-1] * config.chunk.size,
     )
     load_state(network, state["policy"], path)
     return network.eval()
@@ -123,8 +131,8 @@ def policy_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
 
 def _require_same_shape(path: Path, meta: dict[str, Any], config: ImitationConfig) -> None:
     """Refuse weights of another kind of policy or network, by the setting's name."""
-    for name, value in {"policy": MLP, **shape_meta(config)}.items():
-        stored = meta.get(name, MLP if name == "policy" else None)
+    for name, value in {**_UNSTORED, **shape_meta(config)}.items():
+        stored = meta.get(name, _UNSTORED.get(name))
         if stored != value:
             raise UsageError(
                 f"{path}: was trained with imitation.NAME.{name}={stored}, not {value}; "

@@ -142,15 +142,17 @@ def imitation_loss(network: PolicyNetwork, config: ImitationConfig) -> LossModul
 
 
 def shape_meta(config: ImitationConfig) -> dict[str, Any]:
-    """Kind and network settings that the weights of a policy belong to; empty for ``mlp``.
+    """Kind, network settings and action chunk that the weights of a policy belong to.
 
-    The deterministic policies' files hold none: names and shapes of their tensors suffice.
+    Empty for an ``mlp`` of single actions: names and shapes of its tensors suffice.
     """
     kind = POLICY_KINDS[config.policy]
+    chunk = {} if config.chunk.size == 1 else {"chunk.size": config.chunk.size}
     if kind.network is None:
-        return {}
+        return chunk
     settings = kind.settings(config)
     return {
+        **chunk,
         "policy": config.policy,
         "network.hidden": [*config.network.hidden],
         **{f"{config.policy}.{name}": settings[name] for name in kind.shape},

@@ -18,6 +18,7 @@ from ibrl_torchrl.config.replay import ReplayConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay import (
     CacheProposals,
+    ChunkActions,
     ConstantReward,
     DeduplicateImages,
     EpisodeReplayBuffer,
@@ -48,13 +49,21 @@ def stored_keys(
     return policy_keys(*policies, algo.encoder)
 
 
+def stored_actions(
+    config: ReplayConfig, algo: AlgoConfig, imitation: Iterable[ImitationConfig]
+) -> int:
+    """Number of actions that a transition holds: a chunk, and those that are cached of s and s'."""
+    cached = sum(policy.chunk.size for policy in imitation) if config.cache_proposals else 0
+    return algo.chunk.size + 2 * cached
+
+
 def replay_bytes(
     config: ReplayConfig,
     env: EnvBase,
     keys: Sequence[str],
     *,
     frame_stack: int = 1,
-    num_cached: int = 0,
+    num_actions: int = 1,
 ) -> int:
     """Bytes of a full replay buffer.
 
@@ -63,13 +72,13 @@ def replay_bytes(
         env: environment, for the shapes.
         keys: observation keys that it stores.
         frame_stack: images in an observation.
-        num_cached: number of policies whose actions it stores.
+        num_actions: number of actions in a transition, see :func:`stored_actions`.
     """
     spec = env.observation_spec
     images = [key for key in keys if spec[key].dtype == torch.uint8]
     frames = {key: (spec[key].shape[0] // frame_stack, *spec[key].shape[1:]) for key in images}
     floats = 2 * sum(spec[key].shape.numel() for key in keys if key not in images)
-    floats += env.action_spec.shape.numel() * (1 + 2 * num_cached)
+    floats += env.action_spec.shape.numel() * num_actions
     other = 4 * floats + 23  # reward, flags, steps_to_next_obs and TorchRL's index
     buffers = 2 if config.keep_successes else 1
     return buffers * image_replay_bytes(config.capacity, frames, other, frame_stack)
@@ -82,6 +91,7 @@ def build_replay(
     demos: Sequence[TensorDict],
     scratch_dir: Path,
     *,
+    chunk_size: int = 1,
     frame_stack: int = 1,
     policies: Iterable[FrozenPolicy] = (),
 ) -> Replay:
@@ -94,6 +104,7 @@ def build_replay(
         gamma: discount factor of n-step rewards.
         demos: initial episodes, TensorDicts [T].
         scratch_dir: folder of memory maps.
+        chunk_size: actions in the chunks that the loss reads.
         frame_stack: images in an observation.
         policies: imitation policies, whose actions are cached where the loss reads them.
     """
@@ -120,11 +131,13 @@ def build_replay(
         transforms.append(
             EpisodeToTransitions(
                 [*observations, *(policy.out_keys[0] for policy in cached)],
-                n_steps=config.n_steps,
+                n_steps=config.n_steps * chunk_size,
                 gamma=gamma,
                 time_limit_terminates=config.time_limit_terminates,
             )
         )
+        if chunk_size > 1:
+            transforms.append(ChunkActions(chunk_size))
         transforms += map(CacheProposals, cached)
         if reward is not None:
             transforms.append(ConstantReward(reward))
@@ -165,7 +178,7 @@ def require_replay_fits(
     run_dir: str,
     *,
     frame_stack: int = 1,
-    num_cached: int = 0,
+    num_actions: int = 1,
 ) -> None:
     """Print the size of the full replay and refuse one that does not fit, before allocation.
 
@@ -176,7 +189,7 @@ def require_replay_fits(
         raise UsageError(
             f"task.horizon={env.horizon} must be at least {SHORTEST_TRUNCATED} to learn from images"
         )
-    needed = replay_bytes(config, env, keys, frame_stack=frame_stack, num_cached=num_cached)
+    needed = replay_bytes(config, env, keys, frame_stack=frame_stack, num_actions=num_actions)
     on_disk = config.storage == "memmap"
     available = available_disk(run_dir) if on_disk else available_memory()
     echo(f"replay: {needed / 1e9:.2f} GB when full, {'on disk' if on_disk else 'in memory'}")

@@ -53,7 +53,7 @@ def _run(config: BCRunConfig) -> None:
         )
         names = [*networks]
         policies = {
-            name: execute(policy, name, names.index(name))
+            name: execute(policy, name, names.index(name), config.imitation[name].chunk)
             for name, policy in frozen_policies(networks, config.imitation).items()
         }
         seeds = range(config.eval.seed, config.eval.seed + config.eval.final_episodes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ibrl_torchrl.config.chunk import ChunkConfig, require_replan
 from ibrl_torchrl.config.networks import CriticConfig, EncoderConfig, NetworkConfig
 from ibrl_torchrl.config.setting import require, setting
 from ibrl_torchrl.keys import RL
@@ -157,10 +158,18 @@ class AlgoConfig:
     encoder: EncoderConfig | None = setting(
         None, help="Image encoder, see configs/encoder; null: learn from the state."
     )
+    chunk: ChunkConfig = setting(
+        ChunkConfig, help="Action chunk that critics value and the RL actor proposes."
+    )
     actor: NetworkConfig = setting(NetworkConfig, help="RL actor.")
     critic: CriticConfig = setting(CriticConfig, help="Critic ensemble.")
     actor_init: str | None = setting(
         None, help="Imitation policy whose weights initialise the actor (RFT); null: random."
+    )
+    actor_init_std: float = setting(
+        0.1,
+        help="Standard deviation, before tanh, of a stochastic actor that actor_init initialises.",
+        above=0.01,
     )
     residual: ResidualConfig | None = setting(
         None, help="RL actor that edits an imitation policy's action; null: acts by itself."
@@ -189,6 +198,7 @@ class AlgoConfig:
             self.loss.q_filter,
             "false unless algo.loss.bc_weight and algo.actor_init are set",
         )
+        require_replan(self.chunk, "algo.chunk")
         _require_supported(self)
         for use in ("acting", "bootstrap"):
             names = getattr(self.proposals, use).policies
@@ -224,7 +234,6 @@ def _require_supported(algo: AlgoConfig) -> None:
         reason = f"with algo.loss.algorithm={loss.algorithm}"
         require(algo.encoder is None, "algo.encoder", "an encoder", f"null {reason}")
         require(algo.residual is None, "algo.residual", "a base", f"null {reason}")
-        require(algo.actor_init is None, "algo.actor_init", algo.actor_init, f"null {reason}")
         require(loss.bc_weight == 0, "algo.loss.bc_weight", loss.bc_weight, f"0 {reason}")
         require(
             proposals.bootstrap.gate == "none" or loss.choose_by == "value",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ibrl_torchrl.config.chunk import ChunkConfig, require_replan
 from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
 from ibrl_torchrl.config.setting import require, setting
 
@@ -64,6 +65,7 @@ class ImitationConfig:
         None, help="Image encoder, see configs/encoder; null: a policy of the state."
     )
     network: NetworkConfig = setting(_network, help="Policy network.")
+    chunk: ChunkConfig = setting(ChunkConfig, help="Action chunk that the policy predicts.")
     gmm: GMMConfig = setting(GMMConfig, help="Mixture of Gaussians.")
     cvae: CVAEConfig = setting(CVAEConfig, help="Conditional variational autoencoder.")
     flow: FlowConfig = setting(FlowConfig, help="Flow matching.")
@@ -105,3 +107,4 @@ def require_supported(imitation: dict[str, ImitationConfig]) -> None:
             config.policy,
             f"flow, cvae, gmm or mlp with an encoder, or set imitation.{name}.encoder=null",
         )
+        require_replan(config.chunk, f"imitation.{name}.chunk")

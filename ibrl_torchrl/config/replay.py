@@ -16,7 +16,9 @@ class ReplayConfig:
     storage: str = setting(
         "memory", help="Storage: memory, or files of the run folder.", choices=("memory", "memmap")
     )
-    n_steps: int = setting(3, help="Steps of the n-step return; original code: 3.", at_least=1)
+    n_steps: int = setting(
+        3, help="Steps (of chunks: chunks) of the n-step return; original code: 3.", at_least=1
+    )
     time_limit_terminates: bool = setting(
         False, help="Treat the horizon as terminal, as the original code does."
     )

@@ -134,6 +134,7 @@ class TrainConfig(JobConfig):
             for policy in policies:
                 if policy not in self.imitation:
                     raise unknown_name(f"imitation policy in {name}", policy, self.imitation)
+        _require_chunks_reach(self.imitation, self.algo)
         for name, policy_config in self.imitation.items():
             require(
                 not (self.replay.cache_proposals and policy_config.stochastic),
@@ -170,11 +171,39 @@ def require_names(imitation: dict[str, ImitationConfig]) -> None:
         )
 
 
+def _require_chunks_reach(imitation: dict[str, ImitationConfig], algo: AlgoConfig) -> None:
+    """Refuse proposals of fewer actions than the critics value.
+
+    Raises:
+        UsageError: names the first such policy.
+    """
+    for setting_name, policies in algo.imitation_policies.items():
+        if setting_name == "algo.warmup.policy":
+            continue
+        for name in policies:
+            size = imitation[name].chunk.size
+            require(
+                size >= algo.chunk.size,
+                f"imitation.{name}.chunk.size",
+                size,
+                f"at least algo.chunk.size={algo.chunk.size}, as {setting_name} names {name}",
+            )
+
+
 def _require_same_network(policy: ImitationConfig, algo: AlgoConfig, name: str) -> None:
     """Refuse an actor that cannot be initialised by the imitation policy's weights."""
     fields = ["hidden"] if algo.encoder is None else ["hidden", "head", "head_size"]
     reason = f"for algo.actor_init={algo.actor_init} initialises the actor"
-    require(policy.policy == MLP, f"{name}.policy", policy.policy, f"{MLP}, {reason}")
+    kinds = (MLP, "cvae") if algo.encoder is None else (MLP,)
+    require(
+        policy.policy in kinds, f"{name}.policy", policy.policy, f"{' or '.join(kinds)}, {reason}"
+    )
+    require(
+        policy.chunk.size == algo.chunk.size,
+        f"{name}.chunk.size",
+        policy.chunk.size,
+        f"algo.chunk.size={algo.chunk.size}, {reason}",
+    )
     for field in fields:
         value: Any = getattr(policy.network, field)
         expected = getattr(algo.actor, field)

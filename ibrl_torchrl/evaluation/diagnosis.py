@@ -21,7 +21,15 @@ from ibrl_torchrl.data.demos.playback import reset_to_trajectory
 from ibrl_torchrl.data.demos.trajectories import DemoTrajectory
 from ibrl_torchrl.evaluation.evaluate import evaluate
 from ibrl_torchrl.evaluation.simulator import unwrapped
-from ibrl_torchrl.keys import ACTION, NEXT, PROPOSAL, PROPOSAL_VALUES, SUCCESS, proposal_key
+from ibrl_torchrl.keys import (
+    ACTION,
+    ACTION_CHUNK,
+    NEXT,
+    PROPOSAL,
+    PROPOSAL_VALUES,
+    SUCCESS,
+    proposal_key,
+)
 from ibrl_torchrl.rollouts.episode import MAX_STEPS
 
 ItemT = TypeVar("ItemT")
@@ -37,8 +45,8 @@ class ScoredStep:
         step: frames since the start of the episode.
         proposal: name of the executed proposal.
         values: minimum over all critics of each proposal's action, by its name.
-        distances: Euclidean distance of each imitation policy's action from the executed one, by
-            the policy's name.
+        distances: Euclidean distance of each imitation policy's action, or chunk, from the chosen
+            one at the last decision, by the policy's name.
         simulator_state: float64 [n], for :meth:`SparseRewardEnv.set_reset_state`.
     """
 
@@ -99,9 +107,9 @@ def score_episodes(
         steps: list[ScoredStep] = []
 
         def record_step(step: TensorDictBase, steps: list[ScoredStep] = steps) -> TensorDictBase:
+            chosen = step.get(ACTION_CHUNK, step[ACTION])
             distances = {
-                name: (step[proposal_key(name)] - step[ACTION]).norm().item()
-                for name in proposals[1:]
+                name: (step[proposal_key(name)] - chosen).norm().item() for name in proposals[1:]
             }
             steps.append(
                 ScoredStep(

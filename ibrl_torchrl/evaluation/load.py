@@ -64,6 +64,7 @@ def load_run(
         identity_normalizers(config.task, env),
         env,
         torch_device,
+        chunks={name: policy.chunk for name, policy in config.imitation.items()},
         cached_proposals=config.replay.cache_proposals,
     )
     load_state(agent.loss, state["loss"], path)

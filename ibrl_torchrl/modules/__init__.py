@@ -3,6 +3,7 @@
 from ibrl_torchrl.modules.actors import FeatureActor, PixelPolicy, StateActor
 from ibrl_torchrl.modules.augment import GaussianNoise, RandomShift
 from ibrl_torchrl.modules.choice import ProposalChoice
+from ibrl_torchrl.modules.chunks import ChunkExecutor, ChunkPrefix
 from ibrl_torchrl.modules.critics.pixels import DrQCriticEnsemble, SpatialCriticEnsemble
 from ibrl_torchrl.modules.critics.separate import SeparateCritics
 from ibrl_torchrl.modules.critics.stacked import StackedCritics
@@ -35,6 +36,8 @@ __all__ = [
     "CVAEPolicy",
     "CachedProposal",
     "CameraEncoder",
+    "ChunkExecutor",
+    "ChunkPrefix",
     "ConfidenceGate",
     "CriticEnsemble",
     "DiffusionPolicy",

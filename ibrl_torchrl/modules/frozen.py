@@ -12,6 +12,8 @@ from tensordict.utils import NestedKey
 from torch import nn
 from torchrl.modules import GRUModule, LSTMModule, MultiStepActorWrapper
 
+from ibrl_torchrl.modules.chunks import ChunkExecutor
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -89,7 +91,7 @@ def stateful_part(policy: nn.Module) -> str | None:
     """
     for module in policy.modules():
         recurrent = isinstance(module, nn.RNNBase | nn.RNNCellBase | LSTMModule | GRUModule)
-        if recurrent or isinstance(module, MultiStepActorWrapper):
+        if recurrent or isinstance(module, MultiStepActorWrapper | ChunkExecutor):
             return type(module).__name__
     return None
 

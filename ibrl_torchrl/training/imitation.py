@@ -24,6 +24,7 @@ from ibrl_torchrl.builders.policies import build_imitation_policy, imitation_los
 from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.console import echo, progress_bar
+from ibrl_torchrl.episodes import action_chunks
 from ibrl_torchrl.evaluation.evaluate import EvaluationJob
 from ibrl_torchrl.imitation.train import TopKWeights, train_imitation
 from ibrl_torchrl.keys import ACTION
@@ -90,13 +91,21 @@ def _trained(
 ) -> PolicyNetwork:
     """Train one policy, with a progress bar; with ``eval_every`` select among its weights."""
     keys = policy_keys(config.encoder)
+    chunk = config.chunk
     transitions = cast(
-        TensorDict, torch.cat([episode.select(*keys, ACTION) for episode in episodes])
+        TensorDict,
+        torch.cat(
+            [
+                episode.select(*keys).set(ACTION, action_chunks(episode[ACTION], chunk.size))
+                for episode in episodes
+            ]
+        ),
     )
     network = build_imitation_policy(
         config, normalizers, env.observation_spec, transitions[ACTION].shape[-1]
     ).to(device)
-    evaluated = execute(policy_module(tied_copy(network).eval(), config.encoder, name), name, 0)
+    module = policy_module(tied_copy(network).eval(), config.encoder, name)
+    evaluated = execute(module, name, 0, chunk)
     best = TopKWeights(config.top_k)
     with progress_bar(total=config.steps, desc=name, unit="step") as bar:
 

@@ -8,7 +8,7 @@ from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.builders.imitation import load_policies
 from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import observation_normalizers
-from ibrl_torchrl.builders.replay import require_replay_fits, stored_keys
+from ibrl_torchrl.builders.replay import require_replay_fits, stored_actions, stored_keys
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.runs.folder import open_run_folder
@@ -46,7 +46,7 @@ def run_pipeline(config: TrainConfig) -> None:
         stored_keys(config.replay, config.algo, policies.values()),
         config.run_dir,
         frame_stack=config.task.frame_stack,
-        num_cached=len(policies) if config.replay.cache_proposals else 0,
+        num_actions=stored_actions(config.replay, config.algo, policies.values()),
     )
     keys = policy_keys(*config.encoders)
     demos = load_configured_demos(config.demos, config.task, env, keys)

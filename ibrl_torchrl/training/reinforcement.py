@@ -60,6 +60,7 @@ def reinforce(
         normalizers,
         env,
         device,
+        chunks={name: policy.chunk for name, policy in config.imitation.items()},
         cached_proposals=config.replay.cache_proposals,
     )
     learner = Learner(
@@ -77,6 +78,7 @@ def reinforce(
         config.algo.loss.gamma,
         episodes,
         run_dir / "replay",
+        chunk_size=config.algo.chunk.size,
         frame_stack=config.task.frame_stack,
         policies=policies.values(),
     )

@@ -227,7 +227,7 @@ def test_the_size_of_a_full_replay_is_predicted(tmp_path):
     pool = replay.transform[0].nbytes
     rows_stored = replay.storage._storage
     stored = pool + sum(v.numel() * v.element_size() for v in rows_stored.values(True, True))
-    predicted = replay_bytes(built.replay, env, [IMAGE], num_cached=1)
+    predicted = replay_bytes(built.replay, env, [IMAGE], num_actions=3)
     assert stored <= predicted <= 1.01 * stored
     assert pool / 200 <= 1.1 * 3 * 32 * 32
 
@@ -236,7 +236,7 @@ def test_a_replay_that_does_not_fit_is_refused_with_the_number():
     built = config("replay.capacity=1000000000")
     env = build_env(built.task)
     with pytest.raises(UsageError, match=r"replay needs 34\d\d\.\d\d GB and .* GB are available"):
-        require_replay_fits(built.replay, env, [IMAGE], "none", num_cached=1)
+        require_replay_fits(built.replay, env, [IMAGE], "none", num_actions=3)
 
 
 def test_episodes_too_short_for_the_replay_are_refused_before_the_run(tmp_path):

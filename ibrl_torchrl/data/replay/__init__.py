@@ -2,6 +2,7 @@
 
 from ibrl_torchrl.data.replay.buffer import EpisodeReplayBuffer, Replay, episode_buffer
 from ibrl_torchrl.data.replay.cached_actions import CacheProposals
+from ibrl_torchrl.data.replay.chunks import ChunkActions
 from ibrl_torchrl.data.replay.images import DeduplicateImages
 from ibrl_torchrl.data.replay.mixing import MixedReplay, ReplayWithDemos
 from ibrl_torchrl.data.replay.prioritized import PortablePrioritizedSampler
@@ -9,6 +10,7 @@ from ibrl_torchrl.data.replay.transitions import ConstantReward, EpisodeToTransi
 
 __all__ = [
     "CacheProposals",
+    "ChunkActions",
     "ConstantReward",
     "DeduplicateImages",
     "EpisodeReplayBuffer",

@@ -1,0 +1,106 @@
+"""Trained networks of an agent, from settings."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torchrl.data import Composite, TensorSpec
+
+from ibrl_torchrl.builders.losses import Networks
+from ibrl_torchrl.builders.networks import (
+    build_encoder,
+    build_feature_actor,
+    build_feature_critics,
+    build_residual_actor,
+    build_separate_critics,
+    build_state_actor,
+    build_state_critics,
+    build_stochastic_actor,
+    policy_keys,
+    proprio_keys,
+)
+from ibrl_torchrl.builders.normalization import Normalizers
+from ibrl_torchrl.config.algo import AlgoConfig
+from ibrl_torchrl.config.networks import EncoderConfig
+from ibrl_torchrl.keys import ACTION, FEATURES, RL_ACTION, image_key, proposal_key
+from ibrl_torchrl.modules import CriticEnsemble, FastTensorDictModule
+
+
+def build_agent_networks(
+    algo: AlgoConfig,
+    normalizers: Normalizers,
+    spec: Composite,
+    action_spec: TensorSpec,
+    device: torch.device,
+) -> Networks:
+    """Encoder, actor and critics of an agent.
+
+    Args:
+        algo: settings of the algorithm.
+        normalizers: observation statistics; every network gets a copy.
+        spec: observations of the environment.
+        action_spec: space of what is chosen: an action, or a chunk of them.
+        device: device of the networks.
+    """
+    if algo.loss.algorithm != "td3":
+        networks = _separate_networks(algo, normalizers, action_spec)
+    elif algo.encoder is None:
+        networks = _state_networks(algo, normalizers, spec, action_spec.shape[-1])
+    else:
+        size = action_spec.shape[-1]
+        networks = _pixel_networks(algo, algo.encoder, normalizers, spec, size)
+    encoder, actor, critic = networks
+    moved = [each.to(device) for each in critic] if isinstance(critic, list) else critic.to(device)
+    return Networks(encoder and encoder.to(device), actor.to(device), moved)
+
+
+def _state_networks(
+    algo: AlgoConfig, normalizers: Normalizers, spec: Composite, action_size: int
+) -> Networks:
+    obs_keys = policy_keys(None)
+    if algo.residual is None:
+        actor: nn.Module = build_state_actor(algo.actor, normalizers, action_size)
+        actor_keys = obs_keys
+    else:
+        scale = algo.residual.scale
+        actor = build_residual_actor(algo.actor, normalizers, spec, action_size, scale)
+        actor_keys = [*obs_keys, proposal_key(algo.residual.base)]
+    critics = build_state_critics(algo.critic, normalizers, action_size)
+    return Networks(
+        None,
+        FastTensorDictModule(actor, in_keys=actor_keys, out_keys=[RL_ACTION]),
+        CriticEnsemble(critics, in_keys=[*obs_keys, ACTION]),
+    )
+
+
+def _separate_networks(
+    algo: AlgoConfig, normalizers: Normalizers, action_spec: TensorSpec
+) -> Networks:
+    """Stochastic actor and separate critics, as TorchRL's losses take them."""
+    outputs = algo.loss.quantiles if algo.loss.algorithm == "tqc" else 1
+    return Networks(
+        None,
+        build_stochastic_actor(algo.actor, normalizers, action_spec),
+        build_separate_critics(algo.critic, normalizers, action_spec.shape[-1], outputs),
+    )
+
+
+def _pixel_networks(
+    algo: AlgoConfig,
+    config: EncoderConfig,
+    normalizers: Normalizers,
+    spec: Composite,
+    action_size: int,
+) -> Networks:
+    encoder = build_encoder(config, spec)
+    shape = encoder.feature_shape
+    actor = build_feature_actor(algo.actor, config, shape, normalizers, action_size)
+    critics = build_feature_critics(algo.critic, config, shape, normalizers, action_size)
+    obs_keys = [FEATURES, *proprio_keys(config)]
+    return Networks(
+        FastTensorDictModule(
+            encoder, in_keys=[*map(image_key, config.cameras)], out_keys=[FEATURES]
+        ),
+        FastTensorDictModule(actor, in_keys=obs_keys, out_keys=[RL_ACTION]),
+        CriticEnsemble(critics, in_keys=[*obs_keys, ACTION]),
+    )
