@@ -106,11 +106,10 @@ def build_agent(
 
     def candidates_of(policies: Mapping[str, TensorDictModuleBase]) -> Candidates:
         size, action_size = algo.chunk.size, env.action_spec.shape[-1]
-        proposals = {
+        return {
             name: first_actions(policy, chunks[name].size, size, action_size)
-            for name, policy in policies.items()
+            for name, policy in _candidates(policies, choice).items()
         }
-        return _candidates(proposals, choice)
 
     candidates = candidates_of(imitation)
     cached = {name: CachedProposal(proposal_key(name)) for name in imitation}

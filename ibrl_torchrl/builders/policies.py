@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from tensordict.nn import TensorDictModule
+from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictSequential
 from torchrl.data import Composite
 from torchrl.objectives import BCLoss, DiffusionBCLoss, LossModule
 
@@ -19,7 +19,7 @@ from ibrl_torchrl.builders.networks import (
 )
 from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.config.imitation import MLP, ImitationConfig
-from ibrl_torchrl.keys import ACTION
+from ibrl_torchrl.keys import ACTION, FEATURES
 from ibrl_torchrl.modules import (
     CVAEPolicy,
     DiffusionPolicy,
@@ -29,7 +29,7 @@ from ibrl_torchrl.modules import (
 )
 from ibrl_torchrl.objectives import CVAELoss, FlowMatchingLoss
 
-Loss = Callable[[PolicyNetwork, Sequence[str], ImitationConfig], LossModule]
+Loss = Callable[[PolicyNetwork, Sequence[str], ImitationConfig], TensorDictModuleBase]
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,15 @@ def _flow_matching(
     return FlowMatchingLoss(_module(network, keys))
 
 
-def _denoising(network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig) -> LossModule:
-    loss = DiffusionBCLoss(cast(DiffusionPolicy, network).actor)
-    loss.set_keys(observation=keys[0])
-    return loss
+def _denoising(
+    network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig
+) -> TensorDictModuleBase:
+    policy = cast(DiffusionPolicy, network)
+    loss = DiffusionBCLoss(policy.actor)
+    loss.set_keys(observation=FEATURES)
+    # TorchRL's loss reads one vector.
+    features = TensorDictModule(policy.features, in_keys=[*keys], out_keys=[FEATURES])
+    return TensorDictSequential(features, loss)
 
 
 # By the name in imitation.NAME.policy.
@@ -133,8 +138,8 @@ def build_imitation_policy(
     )
 
 
-def imitation_loss(network: PolicyNetwork, config: ImitationConfig) -> LossModule:
-    """Loss of an imitation policy, on the network's own parameters."""
+def imitation_loss(network: PolicyNetwork, config: ImitationConfig) -> TensorDictModuleBase:
+    """Loss of an imitation policy, on the network's own parameters; writes ``loss_*``."""
     with warnings.catch_warnings():
         # TorchRL 0.14's BCLoss does not declare a target that it never has.
         warnings.filterwarnings("ignore", message="The name target_actor_network_params")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ibrl_torchrl.config.chunk import ChunkConfig, require_replan
 from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
-from ibrl_torchrl.config.setting import require, setting
+from ibrl_torchrl.config.setting import setting
 
 MLP = "mlp"
 POLICIES = (MLP, "gmm", "cvae", "flow", "diffusion")
@@ -95,16 +95,10 @@ class ImitationConfig:
 
 
 def require_supported(imitation: dict[str, ImitationConfig]) -> None:
-    """Refuse combinations of policy and observation that no network supports.
+    """Refuse action chunks that cannot be executed.
 
     Raises:
         UsageError: names the first such policy and the remedy.
     """
     for name, config in imitation.items():
-        require(
-            config.encoder is None or config.policy != "diffusion",
-            f"imitation.{name}.policy",
-            config.policy,
-            f"flow, cvae, gmm or mlp with an encoder, or set imitation.{name}.encoder=null",
-        )
         require_replan(config.chunk, f"imitation.{name}.chunk")

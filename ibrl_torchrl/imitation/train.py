@@ -8,8 +8,8 @@ from typing import cast
 
 import torch
 from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
-from torchrl.objectives import LossModule
 
 from ibrl_torchrl.errors import UsageError
 
@@ -18,7 +18,7 @@ REPORT_EVERY = 100  # steps
 
 def train_imitation(
     network: nn.Module,
-    loss: LossModule,
+    loss: TensorDictModuleBase,
     transitions: TensorDictBase,
     *,
     steps: int,

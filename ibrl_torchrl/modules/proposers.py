@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, exploration_type, set_exploration_type
 
 from ibrl_torchrl.modules.bounds import Bounds, clip
-from ibrl_torchrl.modules.frozen import require_action_output, stateful_part
+from ibrl_torchrl.modules.frozen import FrozenPolicy, require_action_output, stateful_part
+from ibrl_torchrl.modules.imitation.base import StochasticPolicy
 
 
 class SampledProposals(TensorDictModuleBase):
     """Set of N candidates of one policy, written under its action's key, float [*, N, A].
 
-    Without ``noise_std`` they are N independent samples of a stochastic policy. With it, they are
-    the policy's action followed by N - 1 copies with Gaussian noise, clipped to ``bounds``, for a
-    deterministic policy.
+    Without ``noise_std`` they are N independent samples of a stochastic policy; a
+    :class:`StochasticPolicy` encodes the observation once for all. With it, they are the policy's
+    action followed by N - 1 copies with Gaussian noise, clipped to ``bounds``, for a deterministic
+    policy.
 
     Under ``ExplorationType.DETERMINISTIC`` there is one candidate, the policy's mode or action, so
     that evaluations draw nothing.
@@ -64,6 +66,7 @@ class SampledProposals(TensorDictModuleBase):
                 "wrap it in FrozenPolicy"
             )
         self.policy = policy
+        self._network = _sampling_network(policy)
         self.num_samples = num_samples
         self.noise_std = noise_std
         self.bounds = bounds
@@ -74,6 +77,11 @@ class SampledProposals(TensorDictModuleBase):
         """Write the candidates, [*, N, A], or [*, 1, A] under ``DETERMINISTIC``."""
         random = exploration_type() in (None, ExplorationType.RANDOM)
         number = self.num_samples if random else 1
+        if random and self.noise_std is None and self._network is not None:
+            observations = [tensordict.get(key) for key in self.in_keys]
+            with torch.no_grad():
+                candidates = self._network.candidates(*observations, number=number)
+            return tensordict.set(self._key, candidates)
         inputs = tensordict.select(*self.in_keys).unsqueeze(tensordict.ndim)
         if self.noise_std is not None or number == 1:
             action = self.policy(inputs).get(self._key)
@@ -90,6 +98,13 @@ class SampledProposals(TensorDictModuleBase):
         copies = action.expand(*action.shape[:-2], number - 1, action.shape[-1])
         noisy = copies + torch.randn_like(copies) * (self.noise_std or 0.0)
         return torch.cat([action, clip(noisy, self.bounds)], -2)
+
+
+def _sampling_network(policy: TensorDictModuleBase) -> StochasticPolicy | None:
+    """Network of a frozen policy that can draw several actions at once."""
+    module = policy.policy if isinstance(policy, FrozenPolicy) else None
+    network = module.module if isinstance(module, TensorDictModule) else None
+    return network if isinstance(network, StochasticPolicy) else None
 
 
 class ActorProposal(TensorDictModuleBase):

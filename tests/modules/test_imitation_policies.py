@@ -127,15 +127,13 @@ def test_cvae_decodes_zero_under_deterministic():
         assert torch.equal(policy(state), expected)
 
 
-def test_diffusion_schedule_ends_in_noise_and_normalises_states():
+def test_diffusion_schedule_ends_in_noise_and_steps_are_fractions():
     torch.manual_seed(0)
-    normalize = Normalize(torch.tensor([10.0, 0.0, 0.0]), torch.tensor([2.0, 1.0, 1.0]))
-    policy = DiffusionPolicy(StateFeatures(normalize), A, steps=20, hidden=[8]).eval()
+    policy = DiffusionPolicy(StateFeatures(Normalize.identity(S)), A, steps=20, hidden=[8]).eval()
     schedule = policy.actor.module
     assert schedule.betas[[0, -1]].tolist() == pytest.approx([0.005, 0.5])
     assert schedule.alphas_cumprod[-1] < 0.005
     score = schedule.score_network
-    state, action = torch.tensor([12.0, 1.0, -1.0]), torch.tensor([0.3, 0.4])
-    found = score(torch.cat([action, state, torch.tensor([5.0])]))
-    normalised = torch.tensor([1.0, 1.0, -1.0])
-    assert torch.allclose(found, score.denoiser(action, normalised, torch.tensor([0.25])))
+    features, action = torch.tensor([1.0, 1.0, -1.0]), torch.tensor([0.3, 0.4])
+    found = score(torch.cat([action, features, torch.tensor([5.0])]))
+    assert torch.allclose(found, score.denoiser(action, features, torch.tensor([0.25])))

@@ -91,8 +91,8 @@ def test_mixture_loss_is_the_negative_log_likelihood():
 def losses():
     def diffusion(policy):
         loss = DiffusionBCLoss(policy.actor)
-        loss.set_keys(observation="state")
-        return loss
+        loss.set_keys(observation="features")
+        return lambda data: loss(data.copy().set("features", policy.features(data["state"])))
 
     return {
         GaussianMixturePolicy: lambda policy: BCLoss(policy.probabilistic_actor(["state"])),

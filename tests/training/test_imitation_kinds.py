@@ -55,17 +55,12 @@ def test_registry_has_the_kinds_of_the_settings():
     ("settings", "message"),
     [
         (
-            ["experiment=small_pixels", "imitation.bc.policy=diffusion"],
-            r"^imitation\.bc\.policy=diffusion must be flow, cvae, gmm or mlp with an encoder, or "
-            r"set imitation\.bc\.encoder=null$",
-        ),
-        (
             ["imitation.bc.policy=flow", "replay.cache_proposals=true"],
             r"^replay\.cache_proposals=True must be false with imitation\.bc\.policy=flow, ",
         ),
         (
             ["imitation.bc.policy=gmm", "algo=rft"],
-            r"^imitation\.bc\.policy=gmm must be mlp, for algo\.actor_init=bc initialises",
+            r"^imitation\.bc\.policy=gmm must be mlp or cvae, for algo\.actor_init=bc initialises",
         ),
         (
             ["imitation.bc.policy=act"],
@@ -102,7 +97,7 @@ def test_candidates_are_samples_of_stochastic_policies_and_noisy_copies_of_other
     ]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "diffusion"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_policies_of_images_learn_in_every_parameter(kind):
     torch.manual_seed(0)
     encoder = EncoderConfig(network="drq", cameras=["corner"], proprio=True)
@@ -115,9 +110,16 @@ def test_policies_of_images_learn_in_every_parameter(kind):
         action=torch.zeros(5, 2),
         batch_size=[5],
     )
-    sum(term for term in imitation_loss(network, policy)(batch).values()).backward()
+    terms = imitation_loss(network, policy)(batch.copy())
+    sum(term for name, term in terms.items() if name.startswith("loss_")).backward()
     missing = [name for name, value in network.named_parameters() if value.grad is None]
     assert not missing
+    # Candidates are drawn from one encoding of the image.
+    frozen = FrozenPolicy(policy_module(network, encoder, "bc"))
+    sizes = []
+    network.features.register_forward_hook(lambda _, inputs, out: sizes.append(out.shape[:-1]))
+    assert SampledProposals(frozen, 7)(batch)["bc_action"].shape == (5, 7, 2)
+    assert sizes == [(5,)]
 
 
 @pytest.fixture(scope="module")

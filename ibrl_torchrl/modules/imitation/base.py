@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, exploration_type
 
+from ibrl_torchrl.modules.imitation.features import Features
+
 
 class StochasticPolicy(nn.Module, ABC):
     """Base class of policy networks that represent a distribution of actions.
@@ -14,14 +16,21 @@ class StochasticPolicy(nn.Module, ABC):
     Under ``ExplorationType.RANDOM``, and without a context, the action is a sample; under
     ``DETERMINISTIC`` and other types it is one representative action, which draws nothing. Actions
     are clipped to [-1, 1]. A subclass implements ``act``.
+
+    Args:
+        features: observations as one vector.
     """
 
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.features = features
+
     @abstractmethod
-    def act(self, *observations: Tensor, sample: bool) -> Tensor:
-        """Map observations to actions, before clipping.
+    def act(self, features: Tensor, *, sample: bool) -> Tensor:
+        """Map features to actions, before clipping.
 
         Args:
-            observations: see ``forward``.
+            features: float [*, F].
             sample: draw; else return the representative action.
 
         Returns:
@@ -39,7 +48,21 @@ class StochasticPolicy(nn.Module, ABC):
             float [*, A] in [-1, 1].
         """
         sample = exploration_type() in (None, ExplorationType.RANDOM)
-        return self.act(*observations, sample=sample).clamp(-1, 1)
+        return self.act(self.features(*observations), sample=sample).clamp(-1, 1)
+
+    def candidates(self, *observations: Tensor, number: int) -> Tensor:
+        """Draw several actions; images are encoded once for all of them.
+
+        Args:
+            observations: see ``forward``.
+            number: number of actions N.
+
+        Returns:
+            float [*, N, A] in [-1, 1].
+        """
+        features = self.features(*observations).unsqueeze(-2)
+        features = features.expand(*features.shape[:-2], number, features.shape[-1])
+        return self.act(features, sample=True).clamp(-1, 1)
 
 
 def is_stochastic(policy: nn.Module) -> bool:

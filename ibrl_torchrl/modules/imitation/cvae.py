@@ -46,19 +46,17 @@ class CVAEPolicy(StochasticPolicy):
         dropout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(features)
         self.latent_size = latent_size
 
         def mlp(inputs: int, outputs: int) -> nn.Module:
             return relu_mlp(features.size + inputs, hidden, outputs, dropout, layer_norm=layer_norm)
 
-        self.features = features
         self.decoder = mlp(latent_size, action_size)
         self.posterior = mlp(action_size, 2 * latent_size)
 
-    def act(self, *observations: Tensor, sample: bool) -> Tensor:
+    def act(self, features: Tensor, *, sample: bool) -> Tensor:
         """Decoded action [*, A] of z drawn from N(0, I), or of z = 0."""
-        features = self.features(*observations)
         latent = features.new_zeros(*features.shape[:-1], self.latent_size)
         return self.decode(features, torch.randn_like(latent) if sample else latent)
 

@@ -45,17 +45,15 @@ class FlowPolicy(StochasticPolicy):
         dropout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(features)
         self.action_size = action_size
         self.steps = steps
-        self.features = features
         self.velocity = Denoiser(
             features.size, action_size, hidden=hidden, dropout=dropout, layer_norm=layer_norm
         )
 
-    def act(self, *observations: Tensor, sample: bool) -> Tensor:
+    def act(self, features: Tensor, *, sample: bool) -> Tensor:
         """End [*, A] of the path that starts at a draw from N(0, I), or at zero."""
-        features = self.features(*observations)
         action = features.new_zeros(*features.shape[:-1], self.action_size)
         if sample:
             action = torch.randn_like(action)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tensordict.nn import TensorDictModule
+from tensordict.nn import TensorDictModule, TensorDictSequential
 from tensordict.utils import NestedKey
 from torch import Tensor, distributions, nn
 from torch.nn.functional import softplus
 from torchrl.envs.utils import ExplorationType
 from torchrl.modules import ProbabilisticActor
 
+from ibrl_torchrl.keys import FEATURES
 from ibrl_torchrl.modules.imitation.base import StochasticPolicy
 from ibrl_torchrl.modules.imitation.features import Features
 from ibrl_torchrl.modules.mlp import relu_mlp
@@ -54,22 +55,19 @@ class GaussianMixture(distributions.MixtureSameFamily):
 
 
 class _MixtureNetwork(nn.Module):
-    """Parameters of the mixture: features, MLP; means in [-1, 1] by tanh."""
+    """Parameters of the mixture by an MLP; means in [-1, 1] by tanh."""
 
-    def __init__(
-        self, features: Features, action_size: int, components: int, min_std: float, mlp: nn.Module
-    ) -> None:
+    def __init__(self, action_size: int, components: int, min_std: float, mlp: nn.Module) -> None:
         super().__init__()
-        self.features = features
         self.mlp = mlp
         self.components = components
         self.action_size = action_size
         self.min_std = min_std
 
-    def forward(self, *observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map observations to logits [*, K], means and standard deviations [*, K, A]."""
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map features to logits [*, K], means and standard deviations [*, K, A]."""
         size = self.components * self.action_size
-        output = self.mlp(self.features(*observations))
+        output = self.mlp(features)
         logits, loc, scale = output.split([self.components, size, size], -1)
         shape = (self.components, self.action_size)
         std = softplus(scale).unflatten(-1, shape) + self.min_std
@@ -112,14 +110,14 @@ class GaussianMixturePolicy(StochasticPolicy):
         dropout: float = 0.0,
         layer_norm: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(features)
         outputs = components * (1 + 2 * action_size)
         mlp = relu_mlp(features.size, hidden, outputs, dropout, layer_norm=layer_norm)
-        self.mixture = _MixtureNetwork(features, action_size, components, min_std, mlp)
+        self.mixture = _MixtureNetwork(action_size, components, min_std, mlp)
 
-    def act(self, *observations: Tensor, sample: bool) -> Tensor:
+    def act(self, features: Tensor, *, sample: bool) -> Tensor:
         """Sample of the mixture, or its mode, float [*, A]."""
-        mixture = GaussianMixture(*self.mixture(*observations))
+        mixture = GaussianMixture(*self.mixture(features))
         return mixture.sample() if sample else mixture.mode
 
     def probabilistic_actor(
@@ -132,7 +130,10 @@ class GaussianMixturePolicy(StochasticPolicy):
             action_key: key of the action; default ``"action"``.
         """
         return ProbabilisticActor(
-            TensorDictModule(self.mixture, in_keys=[*in_keys], out_keys=[*PARAMETERS]),
+            TensorDictSequential(
+                TensorDictModule(self.features, in_keys=[*in_keys], out_keys=[FEATURES]),
+                TensorDictModule(self.mixture, in_keys=[FEATURES], out_keys=[*PARAMETERS]),
+            ),
             in_keys=[*PARAMETERS],
             out_keys=[action_key],
             distribution_class=GaussianMixture,
