@@ -91,11 +91,12 @@ def build_replay(
     demos: Sequence[TensorDict],
     scratch_dir: Path,
     *,
+    demos_in_replay: bool = True,
     chunk_size: int = 1,
     frame_stack: int = 1,
     policies: Iterable[FrozenPolicy] = (),
 ) -> Replay:
-    """Replay that holds the demonstrations and gives what a loss reads of a batch.
+    """Replay that gives what a loss reads of a batch, and at first holds the demonstrations.
 
     Args:
         config: settings.
@@ -104,6 +105,7 @@ def build_replay(
         gamma: discount factor of n-step rewards.
         demos: initial episodes, TensorDicts [T].
         scratch_dir: folder of memory maps.
+        demos_in_replay: hold the demonstrations; false: at first it is empty.
         chunk_size: actions in the chunks that the loss reads.
         frame_stack: images in an observation.
         policies: imitation policies, whose actions are cached where the loss reads them.
@@ -158,6 +160,8 @@ def build_replay(
             filled.extend(episode)
         return filled
 
+    if not demos_in_replay:
+        return buffer("online", config.online_reward)
     filled = demonstrations("demos")
     replay: EpisodeReplayBuffer | MixedReplay = filled
     if config.offline_fraction is not None:

@@ -148,6 +148,9 @@ class WarmupConfig:
 
     policy: str = setting("bc", help="Imitation policy that acts, or uniform (random actions).")
     episodes: int = setting(40, help="Episodes; paper: 40 or 50.", at_least=0)
+    updates: bool = setting(
+        False, help="Learn during the warm-up, too: its frames earn rounds of updates."
+    )
 
 
 @dataclass(kw_only=True)

@@ -68,3 +68,12 @@ class DemosConfig:
     filter_key: str | None = setting(
         None, help="List of episodes in the file, such as train; null: all."
     )
+
+
+@dataclass(kw_only=True)
+class ReplayedDemosConfig(DemosConfig):
+    """Demonstrations of a run, which reinforcement learning may use beside imitation."""
+
+    in_replay: bool = setting(
+        True, help="Learn from them by RL, too; false: they train imitation policies alone."
+    )

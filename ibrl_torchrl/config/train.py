@@ -10,7 +10,7 @@ from ibrl_torchrl.config.imitation import MLP, ImitationConfig, require_supporte
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.replay import ReplayConfig
 from ibrl_torchrl.config.setting import num_workers, require, setting
-from ibrl_torchrl.config.task import DemosConfig, TaskConfig
+from ibrl_torchrl.config.task import ReplayedDemosConfig, TaskConfig
 from ibrl_torchrl.errors import unknown_name
 from ibrl_torchrl.keys import EXPLORE, HYBRID, RL, WARMUP
 
@@ -117,7 +117,7 @@ class TrainConfig(JobConfig):
         choices=("default", "reduce-overhead"),
     )
     task: TaskConfig = setting(TaskConfig, help="Task.")
-    demos: DemosConfig = setting(DemosConfig, help="Demonstrations.")
+    demos: ReplayedDemosConfig = setting(ReplayedDemosConfig, help="Demonstrations.")
     imitation: dict[str, ImitationConfig] = setting(
         default_imitation, help="Imitation policies by name."
     )
@@ -135,6 +135,7 @@ class TrainConfig(JobConfig):
                 if policy not in self.imitation:
                     raise unknown_name(f"imitation policy in {name}", policy, self.imitation)
         _require_chunks_reach(self.imitation, self.algo)
+        _require_replay_has_data(self)
         for name, policy_config in self.imitation.items():
             require(
                 not (self.replay.cache_proposals and policy_config.stochastic),
@@ -169,6 +170,29 @@ def require_names(imitation: dict[str, ImitationConfig]) -> None:
             name,
             f"an identifier other than {', '.join(RESERVED_NAMES)}",
         )
+
+
+def _require_replay_has_data(config: TrainConfig) -> None:
+    """Refuse a replay without demonstrations where something reads them, or nothing fills it.
+
+    Raises:
+        UsageError: names the first such setting.
+    """
+    reason = "while demos.in_replay=false"
+    if config.demos.in_replay:
+        return
+    require(
+        config.replay.offline_fraction is None,
+        "replay.offline_fraction",
+        config.replay.offline_fraction,
+        f"null {reason}",
+    )
+    require(
+        config.algo.loss.bc_weight == 0,
+        "algo.loss.bc_weight",
+        config.algo.loss.bc_weight,
+        f"0 {reason}",
+    )
 
 
 def _require_chunks_reach(imitation: dict[str, ImitationConfig], algo: AlgoConfig) -> None:

@@ -23,7 +23,10 @@ RECENT = 20  # training episodes in a moving average
 
 @dataclass
 class Counters:
-    """Progress of a run; frames are environment steps after action repeat."""
+    """Progress of a run; frames are environment steps after action repeat.
+
+    ``warmup_frames`` are those without updates.
+    """
 
     frames: int = 0
     warmup_frames: int = 0
@@ -56,12 +59,13 @@ def train(
     proposals: Sequence[str],
     device: torch.device,
     on_episode: Callable[[dict[str, float]], None],
+    warmup_updates: bool = False,
 ) -> None:
     """Train until ``total_frames`` environment steps have been collected.
 
     After each episode the learner runs as many rounds as its frames allow: one for every
-    ``frames_per_round`` frames after the warm-up, exactly, for any episode lengths and any number
-    of workers.
+    ``frames_per_round`` frames, exactly, for any episode lengths and any number of workers. Frames
+    of the warm-up count with ``warmup_updates``.
 
     Args:
         episodes: infinite iterator of training episodes.
@@ -74,6 +78,7 @@ def train(
         device: device of the batches.
         on_episode: function called after each episode and its rounds with its metrics and with the
             means of the metrics of all updates.
+        warmup_updates: learn during the warm-up, too; default False.
 
     Raises:
         NotFinite: an episode or a metric has a value that is NaN or inf.
@@ -87,7 +92,7 @@ def train(
         counters.frames += len(episode)
         counters.episodes += 1
         counters.successes.append(bool(episode[NEXT, SUCCESS].any()))
-        if is_warmup:
+        if is_warmup and not warmup_updates:
             counters.warmup_frames = counters.frames
         metrics = _episode_metrics(episode, proposals)
         clock.charge("other")

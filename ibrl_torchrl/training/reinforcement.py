@@ -78,6 +78,7 @@ def reinforce(
         config.algo.loss.gamma,
         episodes,
         run_dir / "replay",
+        demos_in_replay=config.demos.in_replay,
         chunk_size=config.algo.chunk.size,
         frame_stack=config.task.frame_stack,
         policies=policies.values(),
@@ -146,6 +147,7 @@ def _train(
                 proposals=agent.proposals,
                 device=device,
                 on_episode=on_episode,
+                warmup_updates=config.algo.warmup.updates,
             )
         except NotFinite:
             state.save_networks(FAILED, counters.frames, agent.loss.state_dict())

@@ -137,6 +137,10 @@ def test_replay_holds_demonstrations_after_construction(tmp_path):
     batch_keys = agent().loss.in_keys
     replay = build_replay(REPLAY, batch_keys, GAMMA, demos, tmp_path)
     assert len(replay) == 10
+    empty = build_replay(REPLAY, batch_keys, GAMMA, demos, tmp_path, demos_in_replay=False)
+    assert len(empty) == 0
+    empty.extend(demos[0])
+    assert len(empty) == 4 and (empty[:]["action"] == replay[:4]["action"]).all()
     mixed_config = replace(REPLAY, offline_fraction=0.5)
     mixed = build_replay(mixed_config, batch_keys, GAMMA, demos, tmp_path)
     assert (len(mixed.demos), len(mixed.online)) == (10, 0)

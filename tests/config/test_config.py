@@ -104,7 +104,7 @@ def test_every_experiment_serves_the_smaller_commands(experiment):
     train = composed(f"experiment={experiment}")
     assert (bc.task, bc.imitation) == (train.task, train.imitation)
     demos = parse(DemosRunConfig, compose.composed("demos", [overrides[0], "out=x"]))
-    assert demos.demos == train.demos
+    assert vars(demos.demos).items() <= vars(train.demos).items()
 
 
 def test_a_setting_that_no_command_has_is_refused():
@@ -149,6 +149,18 @@ def test_parts_of_states_that_experiments_name_exist(experiment):
 def test_values_out_of_range_are_named(override, message):
     with pytest.raises(UsageError, match=message):
         composed(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("replay.offline_fraction=0.5", r"replay\.offline_fraction=0\.5 must be null while"),
+        ("algo=rft", r"algo\.loss\.bc_weight=\S+ must be 0 while demos\.in_replay=false"),
+    ],
+)
+def test_an_empty_replay_is_refused_where_demonstrations_are_read(override, message):
+    with pytest.raises(UsageError, match=message):
+        composed("demos.in_replay=false", override)
 
 
 def test_unknown_and_missing_settings_are_named():

@@ -49,6 +49,7 @@ def run(
     learner=None,
     num_workers=1,
     overlap=False,
+    warmup_updates=False,
 ):
     """Train on episodes of these lengths; returns counters, replay, log and learner."""
     replay, log, counters = EpisodeList(), [], Counters()
@@ -65,6 +66,7 @@ def run(
         proposals=["rl", "bc"],
         device=torch.device("cpu"),
         on_episode=lambda metrics: log.append((counters.frames, counters.rounds, metrics)),
+        warmup_updates=warmup_updates,
     )
     return counters, replay, log, learner
 
@@ -81,6 +83,14 @@ def test_rounds_follow_the_frames_after_the_warmup(lengths, frames_per_round, nu
     for frames, rounds, _ in log:
         assert rounds == max(0, frames - warmup) // frames_per_round
     assert learner.rounds == counters.rounds == (counters.frames - warmup) // frames_per_round
+
+
+@pytest.mark.parametrize("lengths", [(1,), (3,), (25, 4)])
+def test_frames_of_the_warmup_may_earn_updates(lengths):
+    counters, _, log, learner = run(lengths, warmup_updates=True)
+    assert all(rounds == frames // 2 for frames, rounds, _ in log)
+    assert learner.rounds == counters.frames // 2
+    assert counters.warmup_frames == 0
 
 
 @pytest.mark.parametrize("lengths", [(1,), (1, 7, 2), (25, 4)])
