@@ -83,14 +83,16 @@ def _settings(command: Command, word: str) -> list[str]:
     """Settings ``NAME=``; after the ``=`` its choices, or the options of a group."""
     name = word.split("=")[0]
     if "=" in word:
-        values = options(name) if name in command.groups else _choices(command, name)
+        setting = command.aliases.get(name, name)
+        values = options(name) if name in command.groups else _choices(command, setting)
         return [f"{name}={value}" for value in values]
     settings = [
         f"{group.path(setting)}="
         for group in groups_of(command.schema)
         for setting in group.settings
     ]
-    return [*(f"{group}=" for group in command.groups), *settings, "--help"]
+    short = [f"{name}=" for name in (*command.groups, *command.aliases)]
+    return [*short, *settings, "--help"]
 
 
 def _choices(command: Command, name: str) -> Sequence[str]:

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import warnings
+from collections.abc import Mapping
 from itertools import takewhile
 
 from ibrl_torchrl.errors import UsageError, unknown_name
@@ -124,8 +125,8 @@ def _run(name: str, arguments: list[str]) -> None:
 
 
 def _overrides(name: str, arguments: list[str]) -> list[str]:
-    """Overrides for the short forms ``eval RUN``, ``--video``, ``--video=FILE`` and
-    ``bench ... -- total_frames=20000``."""
+    """Overrides for the short forms ``eval RUN``, ``bc policy=gmm``, ``--video``,
+    ``--video=FILE`` and ``bench ... -- total_frames=20000``."""
     from ibrl_torchrl.config.commands import COMMANDS
     from ibrl_torchrl.config.compose import quoted
 
@@ -143,7 +144,13 @@ def _overrides(name: str, arguments: list[str]) -> list[str]:
     elif names:
         rest_of = [f"{command.argument}={quoted(names[0])}", *rest_of[1:]]
     videos = (f"video={quoted(flag[2])}" if flag[2] else "video=true" for flag in flags)
-    return [*rest_of, *videos]
+    return [*(_full_name(override, command.aliases) for override in rest_of), *videos]
+
+
+def _full_name(override: str, aliases: Mapping[str, str]) -> str:
+    """The override with the full name of its setting in place of an alias."""
+    name, equals, value = override.partition("=")
+    return f"{aliases.get(name, name)}{equals}{value}"
 
 
 def _discard_output() -> None:

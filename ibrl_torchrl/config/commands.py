@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ibrl_torchrl.config.imitation import ImitationConfig, require_supported
@@ -182,6 +183,7 @@ class Command:
         argument: setting that may be given first and without its name.
         many: whether that is a list of all names that come first.
         rest: setting that takes everything after ``--``.
+        aliases: short names of settings, with the settings' full names.
     """
 
     name: str
@@ -194,6 +196,7 @@ class Command:
     argument: str | None = None
     many: bool = False
     rest: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config_name(self) -> str:
@@ -277,8 +280,12 @@ _COMMANDS = (
         "bc",
         "",
         "train and evaluate imitation policies alone",
-        (("ibrl bc task=metaworld/assembly", "use it with: ibrl train imitation.bc.path=..."),),
+        (
+            ("ibrl bc task=metaworld/assembly", "use it with: ibrl train imitation.bc.path=..."),
+            ("ibrl bc policy=gmm", "another kind of policy"),
+        ),
         groups=("task", "experiment"),
+        aliases={"policy": "imitation.bc.policy"},
     ),
     Command(
         "demos",

@@ -120,6 +120,8 @@ def settings_markdown() -> str:
         lines += [f"## `{title}`", "", f"{_sentence(command.summary)}", ""]
         if command.groups:
             lines += [*(f"- {line}" for line in _group_options(command)), ""]
+        if command.aliases:
+            lines += [*(f"- {line}" for line in _alias_lines(command)), ""]
         for group in groups_of(command.schema):
             if not group.settings:
                 continue
@@ -149,6 +151,13 @@ def _introduction(command: Command, width: int) -> Iterator[str]:
             yield from textwrap.wrap(
                 line.replace("=` ", "=").replace("`", ""), width, subsequent_indent="  "
             )
+    for line in _alias_lines(command):
+        yield from textwrap.wrap(line.replace("`", ""), width, subsequent_indent="  ")
+
+
+def _alias_lines(command: Command) -> Iterator[str]:
+    for alias, setting in command.aliases.items():
+        yield f"`{alias}=...` is short for `{setting}=...`"
 
 
 def _group_options(command: Command) -> Iterator[str]:

@@ -124,6 +124,18 @@ def test_demos_bc_and_train_share_files(ibrl, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_bc_takes_the_kind_of_policy_by_its_short_name(ibrl, box_close_demos, tmp_path):
+    run, demos = tmp_path / "bc", f"demos.path={box_close_demos}"
+    tiny = ["imitation.bc.network.hidden=[16]", "imitation.bc.steps=5", "eval.final_episodes=1"]
+    code, _, error = ibrl("bc", "policy=gmm", f"run_dir={run}", demos, *tiny, "task.horizon=60")
+    assert code == 0, error
+    assert "policy: gmm" in (run / "config.yaml").read_text()
+    code, _, error = ibrl("bc", "policy=gm", f"run_dir={tmp_path / 'no'}")
+    assert code == 2 and error.startswith("error: imitation.bc.policy=gm must be one of mlp, gmm")
+    code, _, error = ibrl("train", "policy=gmm", f"run_dir={tmp_path / 'no'}")
+    assert code == 2 and "unknown setting 'policy'" in error
+
+
 @pytest.mark.slow
 def test_variants_of_the_algorithm_run(ibrl, tmp_path):
     for number, variant in enumerate(

@@ -47,6 +47,13 @@ def test_help_of_a_command_has_its_groups_alone():
     assert "replay" not in command_help(COMMANDS["bc"], width=100)
 
 
+def test_help_and_reference_name_the_setting_behind_a_short_one():
+    line = "policy=... is short for imitation.bc.policy=..."
+    assert line in command_help(COMMANDS["bc"], width=100)
+    assert line not in command_help(COMMANDS["train"], width=100)
+    assert "- `policy=...` is short for `imitation.bc.policy=...`" in settings_markdown()
+
+
 def test_the_program_help_lists_every_command():
     for command in COMMANDS.values():
         assert f"ibrl {command.name}" in program_help() and command.summary in program_help()
@@ -84,6 +91,9 @@ def test_the_reference_has_every_setting_of_every_command():
         (["eval", "checkpoint=b"], ["checkpoint=best.pt"]),
         (["demos", "render", "render_quality=f"], ["render_quality=fast", "render_quality=full"]),
         (["train", "seed="], []),
+        (["bc", "pol"], ["policy="]),
+        (["bc", "policy=gm"], ["policy=gmm"]),
+        (["train", "policy=gm"], []),
     ],
 )
 def test_completions(words, expected):
