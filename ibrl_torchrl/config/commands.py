@@ -36,7 +36,7 @@ class BCRunConfig(JobConfig):
 
     def __post_init__(self) -> None:
         require_names(self.imitation)
-        require_supported(self.imitation)
+        require_supported(self.imitation, self.demos.episodes)
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ibrl_torchrl.config.chunk import ChunkConfig, require_replan
 from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
-from ibrl_torchrl.config.setting import setting
+from ibrl_torchrl.config.setting import require, setting
 
 MLP = "mlp"
 POLICIES = (MLP, "gmm", "cvae", "flow", "diffusion")
@@ -76,6 +76,26 @@ class ImitationConfig:
     grad_clip: float | None = setting(
         None, help="Bound of the gradient's norm; null: none.", above=0
     )
+    ema: float | None = setting(
+        None,
+        help="Decay of a moving average of the weights, taken in their place, such as 0.999; "
+        "null: none.",
+        above=0,
+        below=1,
+    )
+    validation_fraction: float = setting(
+        0.0,
+        help="Fraction of the demonstrations that is held out, and whose loss selects the "
+        "weights; 0: none, take the last.",
+        at_least=0,
+        below=1,
+    )
+    validate_every: int = setting(100, help="Steps between validations.", at_least=1, unit="steps")
+    patience: int | None = setting(
+        None,
+        help="Validations in a row without improvement that end the training; null: never.",
+        at_least=1,
+    )
     eval_every: int | None = setting(
         None,
         help="Steps between evaluations that select weights; null: take the last.",
@@ -94,11 +114,43 @@ class ImitationConfig:
         return self.policy != MLP
 
 
-def require_supported(imitation: dict[str, ImitationConfig]) -> None:
-    """Refuse action chunks that cannot be executed.
+def require_supported(imitation: dict[str, ImitationConfig], num_demos: int) -> None:
+    """Refuse combinations of an imitation policy's settings that exclude each other.
+
+    Args:
+        imitation: settings by name.
+        num_demos: number of demonstrations.
 
     Raises:
-        UsageError: names the first such policy and the remedy.
+        UsageError: names the first such setting and the remedy.
     """
     for name, config in imitation.items():
         require_replan(config.chunk, f"imitation.{name}.chunk")
+        _require_validation(config, f"imitation.{name}", num_demos)
+
+
+def _require_validation(config: ImitationConfig, name: str, num_demos: int) -> None:
+    """Refuse a split that leaves a side empty, and selection by two measures."""
+    fraction = config.validation_fraction
+    if fraction == 0:
+        require(
+            config.patience is None,
+            f"{name}.patience",
+            config.patience,
+            f"null unless {name}.validation_fraction is above 0",
+        )
+        return
+    require(
+        # The number is rounded to the nearest, see imitation/validation.py.
+        config.path is not None or 0.5 <= num_demos * fraction < num_demos - 0.5,
+        f"{name}.validation_fraction",
+        fraction,
+        f"0, or hold out at least one of demos.episodes={num_demos} and leave one to train on",
+    )
+    require(
+        config.eval_every is None,
+        f"{name}.eval_every",
+        config.eval_every,
+        f"null, for with {name}.validation_fraction={fraction:g} the validation loss selects the "
+        "weights",
+    )

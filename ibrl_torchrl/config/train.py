@@ -129,7 +129,7 @@ class TrainConfig(JobConfig):
 
     def __post_init__(self) -> None:
         require_names(self.imitation)
-        require_supported(self.imitation)
+        require_supported(self.imitation, self.demos.episodes)
         for name, policies in self.algo.imitation_policies.items():
             for policy in policies:
                 if policy not in self.imitation:

@@ -1,1 +1,1 @@
-"""Imitation policies and their training."""
+"""Training of imitation policies: loss, moving average, validation, best weights."""

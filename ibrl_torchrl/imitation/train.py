@@ -1,8 +1,7 @@
-"""Behaviour cloning and selection of weights."""
+"""Behaviour cloning."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import cast
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from ibrl_torchrl.errors import UsageError
 
-REPORT_EVERY = 100  # steps
+CHECK_EVERY = 100  # steps
 
 
 def train_imitation(
@@ -25,7 +24,7 @@ def train_imitation(
     batch_size: int,
     lr: float,
     grad_clip: float | None = None,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: Callable[[int, Tensor], bool | None] | None = None,
 ) -> None:
     """Train a policy in place on demonstrations (Adam).
 
@@ -38,52 +37,30 @@ def train_imitation(
         batch_size: transitions in a batch, drawn with replacement.
         lr: learning rate.
         grad_clip: bound of the gradient's norm; None (default): none.
-        on_step: called with the step and the loss every ``REPORT_EVERY`` steps and at the end.
+        on_step: called after every step with its number, from 1, and its loss, a scalar without
+            gradients; training ends where it returns True. None (default): nothing.
 
     Raises:
-        UsageError: the loss is not finite.
+        UsageError: the loss is not finite, checked every ``CHECK_EVERY`` steps and at the last.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
     network.train()
     for step in range(1, steps + 1):
         batch = transitions[torch.randint(len(transitions), (batch_size,))]
-        terms = loss(batch).items()
-        value = cast(Tensor, sum(term for name, term in terms if name.startswith("loss_")))
+        value = total_loss(loss, batch)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if grad_clip is not None:
             nn.utils.clip_grad_norm_(network.parameters(), grad_clip)
         optimizer.step()
-        if step % REPORT_EVERY == 0 or step == steps:
-            if not torch.isfinite(value):
-                raise UsageError(f"lr={lr}: the imitation loss became {value.item()}; lower it")
-            if on_step is not None:
-                on_step(step, value.item())
+        if (step % CHECK_EVERY == 0 or step == steps) and not torch.isfinite(value):
+            raise UsageError(f"lr={lr}: the imitation loss became {value.item()}; lower it")
+        if on_step is not None and on_step(step, value.detach()):
+            break
     network.eval()
 
 
-class TopKWeights:
-    """Best weights of a network during its training.
-
-    Args:
-        k: number of weights that are kept.
-    """
-
-    def __init__(self, k: int) -> None:
-        self._k = k
-        self._best: list[tuple[float, int, dict[str, torch.Tensor]]] = []
-
-    def update(self, network: nn.Module, step: int, score: float) -> None:
-        """Keep a copy of the weights if they are among the best; later ones win a tie."""
-        self._best.append((score, step, copy.deepcopy(network.state_dict())))
-        self._best = sorted(self._best, key=lambda item: item[:2], reverse=True)[: self._k]
-
-    def load_random(self, network: nn.Module) -> tuple[int, float]:
-        """Load one of the best weights, drawn at random (paper, appendix E).
-
-        Returns:
-            Its step and its score.
-        """
-        score, step, weights = self._best[int(torch.randint(len(self._best), ()))]
-        network.load_state_dict(weights)
-        return step, score
+def total_loss(loss: TensorDictModuleBase, batch: TensorDictBase) -> Tensor:
+    """Sum of a loss module's outputs ``loss_*``, a scalar."""
+    terms = loss(batch).items()
+    return cast(Tensor, sum(term for name, term in terms if name.startswith("loss_")))

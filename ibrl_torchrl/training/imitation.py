@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
 from torchrl.envs import EnvBase
+from tqdm import tqdm
 
 from ibrl_torchrl.builders.imitation import (
     execute,
@@ -23,15 +25,22 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.policies import build_imitation_policy, imitation_loss
 from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.task import TaskConfig
-from ibrl_torchrl.console import echo, progress_bar
+from ibrl_torchrl.console import progress_bar
 from ibrl_torchrl.episodes import action_chunks
-from ibrl_torchrl.evaluation.evaluate import EvaluationJob
-from ibrl_torchrl.imitation.train import TopKWeights, train_imitation
+from ibrl_torchrl.imitation.train import train_imitation
+from ibrl_torchrl.imitation.validation import ValidationLoss, hold_out
+from ibrl_torchrl.imitation.weights import weights_of
 from ibrl_torchrl.keys import ACTION
 from ibrl_torchrl.modules import tied_copy
-from ibrl_torchrl.rollouts.episode import LocalRollouts
+from ibrl_torchrl.training.selection import (
+    BestSuccess,
+    LastWeights,
+    LowestValidationLoss,
+    WeightSelection,
+)
 
 PolicyNetworks = dict[str, PolicyNetwork]
+REPORT_EVERY = 100  # steps
 
 
 def load_configured_policies(
@@ -89,53 +98,84 @@ def _trained(
     env: EnvBase,
     device: torch.device,
 ) -> PolicyNetwork:
-    """Train one policy, with a progress bar; with ``eval_every`` select among its weights."""
-    keys = policy_keys(config.encoder)
-    chunk = config.chunk
-    transitions = cast(
-        TensorDict,
-        torch.cat(
-            [
-                episode.select(*keys).set(ACTION, action_chunks(episode[ACTION], chunk.size))
-                for episode in episodes
-            ]
-        ),
-    )
+    """Train one policy, with a progress bar, and select among its weights."""
+    training, held_out = hold_out(episodes, config.validation_fraction)
+    transitions = _transitions(training, config).to(device)
     network = build_imitation_policy(
         config, normalizers, env.observation_spec, transitions[ACTION].shape[-1]
     ).to(device)
-    module = policy_module(tied_copy(network).eval(), config.encoder, name)
-    evaluated = execute(module, name, 0, chunk)
-    best = TopKWeights(config.top_k)
+    loss = imitation_loss(network, config)
+    weights = weights_of(network, config.ema)
     with progress_bar(total=config.steps, desc=name, unit="step") as bar:
+        progress = _Progress(bar)
+        selection = _selection(name, config, network, loss, held_out, env, progress)
 
-        def on_step(step: int, loss: float) -> None:
-            bar.update(step - bar.n)
-            bar.set_postfix(loss=f"{loss:.2e}")
-            if config.eval_every and (step % config.eval_every == 0 or step == config.steps):
-                best.update(network, step, _success_rate(name, evaluated, config, env, step))
+        def on_step(step: int, loss: Tensor) -> bool:
+            weights.update()
+            is_last = step == config.steps
+            if step % REPORT_EVERY == 0 or is_last:
+                progress(step, loss=loss.item())
+            if step % selection.every == 0 or is_last:
+                with weights.applied():
+                    return selection.evaluate(step)
+            return False
 
         train_imitation(
             network,
-            imitation_loss(network, config),
-            transitions.to(device),
+            loss,
+            transitions,
             steps=config.steps,
             batch_size=config.batch_size,
             lr=config.lr,
             grad_clip=config.grad_clip,
             on_step=on_step,
         )
-    if config.eval_every:
-        step, score = best.load_random(network)
-        echo(f"{name} step {step:>7}  selected, success {score:.2f}")
+    weights.load()
+    selection.load()
     return network
 
 
-def _success_rate(
-    name: str, policy: TensorDictModuleBase, config: ImitationConfig, env: EnvBase, step: int
-) -> float:
-    seeds = range(config.eval_seed, config.eval_seed + config.eval_episodes)
-    job = EvaluationJob(LocalRollouts(env, {name: policy}), [name], seeds, [name])
-    rate = job.results()[name].success_rate
-    echo(f"{name} step {step:>7}  success {rate:.2f} of {config.eval_episodes}")
-    return rate
+def _selection(
+    name: str,
+    config: ImitationConfig,
+    network: PolicyNetwork,
+    loss: TensorDictModuleBase,
+    held_out: Sequence[TensorDict],
+    env: EnvBase,
+    progress: _Progress,
+) -> WeightSelection:
+    """Selection by validation loss, by success, or of the last weights."""
+    if held_out:
+        transitions = _transitions(held_out, config).to(next(network.parameters()).device)
+        validation = ValidationLoss(network, loss, transitions, config.batch_size)
+        return LowestValidationLoss(
+            name, network, validation, config, lambda step, loss: progress(step, validation=loss)
+        )
+    if config.eval_every is not None:
+        module = policy_module(tied_copy(network).eval(), config.encoder, name)
+        policy = execute(module, name, 0, config.chunk)
+        return BestSuccess(name, network, policy, config, env, config.eval_every)
+    return LastWeights(config.steps)
+
+
+def _transitions(episodes: Sequence[TensorDict], config: ImitationConfig) -> TensorDict:
+    """Observations and chunks of actions of all steps, [N]."""
+    keys = policy_keys(config.encoder)
+    rows = [
+        episode.select(*keys).set(ACTION, action_chunks(episode[ACTION], config.chunk.size))
+        for episode in episodes
+    ]
+    return cast(TensorDict, torch.cat(rows))
+
+
+class _Progress:
+    """Progress bar with the latest value of each loss."""
+
+    def __init__(self, bar: tqdm[Any]) -> None:
+        self._bar = bar
+        self._losses: dict[str, str] = {}
+
+    def __call__(self, step: int, **losses: float) -> None:
+        self._losses |= {name: f"{loss:.2e}" for name, loss in losses.items()}
+        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix(self._losses)

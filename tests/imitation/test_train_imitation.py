@@ -1,4 +1,4 @@
-"""Behaviour cloning and selection of weights."""
+"""Behaviour cloning."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tensordict.nn import TensorDictModule
 from torchrl.objectives import BCLoss
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.imitation.train import TopKWeights, train_imitation
+from ibrl_torchrl.imitation.train import train_imitation
 from ibrl_torchrl.modules import Normalize, StateActor
 
 
@@ -35,11 +35,25 @@ def test_train_imitation_fits_demonstrated_actions():
 def test_train_imitation_dropout_is_on_during_training_and_off_afterwards():
     network = StateActor(Normalize.identity(3), 2, hidden=[8], dropout=0.5).eval()
     modes = []
-    clone(
-        network, expert_data(), 250, on_step=lambda step, _: modes.append((step, network.training))
-    )
-    assert modes == [(100, True), (200, True), (250, True)]
+    clone(network, expert_data(), 3, on_step=lambda step, _: modes.append((step, network.training)))
+    assert modes == [(1, True), (2, True), (3, True)]
     assert not any(module.training for module in network.modules())
+
+
+def test_train_imitation_passes_the_loss_and_ends_where_it_is_told_to():
+    torch.manual_seed(0)
+    network = StateActor(Normalize.identity(3), 2, hidden=[8], dropout=0.0)
+    data, losses = expert_data()[:1], []
+    before = (network(data["state"]) - data["action"]).square().mean().item()
+
+    def on_step(step, loss):
+        assert not loss.requires_grad
+        losses.append(loss.item())
+        return step == 2
+
+    clone(network, data, 5, on_step=on_step)
+    assert len(losses) == 2 and losses[0] == pytest.approx(before, rel=1e-5)
+    assert losses[1] < losses[0] and not network.training
 
 
 def test_train_imitation_refuses_loss_that_is_not_finite():
@@ -48,14 +62,3 @@ def test_train_imitation_refuses_loss_that_is_not_finite():
     network = StateActor(Normalize.identity(3), 2, hidden=[8])
     with pytest.raises(UsageError, match=r"^lr=0\.5: the imitation loss became nan"):
         clone(network, data, 3, lr=0.5)
-
-
-def test_top_k_weights_copies_the_best_and_loads_one_at_random():
-    network = torch.nn.Linear(1, 1)
-    best = TopKWeights(2)
-    for step, score in [(1, 0.2), (2, 0.9), (3, 0.5), (4, 0.5)]:
-        torch.nn.init.constant_(network.weight, step)
-        best.update(network, step, score)
-    torch.manual_seed(0)
-    loaded = {(*best.load_random(network), network.weight.item()) for _ in range(30)}
-    assert loaded == {(2, 0.9, 2.0), (4, 0.5, 4.0)}  # the later step wins a tie
