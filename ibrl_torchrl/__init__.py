@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ibrl_torchrl.experts import scripted_expert
     from ibrl_torchrl.modules import (
         ActorProposal,
+        ACTPolicy,
         AgreementGate,
         CachedProposal,
         CameraEncoder,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ACTPolicy",
     "ActorProposal",
     "AgreementGate",
     "BCRegularizedTD3Loss",

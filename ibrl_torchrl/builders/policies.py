@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, cast
 
 from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictSequential
+from torch import nn
 from torchrl.data import Composite
-from torchrl.objectives import BCLoss, DiffusionBCLoss, LossModule
+from torchrl.objectives import ACTLoss, BCLoss, DiffusionBCLoss, LossModule
 
 from ibrl_torchrl.builders.networks import (
     PolicyNetwork,
@@ -21,6 +23,7 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.config.imitation import MLP, ImitationConfig
 from ibrl_torchrl.keys import ACTION, FEATURES
 from ibrl_torchrl.modules import (
+    ACTPolicy,
     CVAEPolicy,
     DiffusionPolicy,
     FlowPolicy,
@@ -41,12 +44,12 @@ class PolicyKind:
             ``settings``; None: the deterministic policy of states or of pixels.
         loss: loss of a network, observation keys and settings.
         settings: keyword arguments of the network.
-        shape: names of those that a file of weights is bound to.
+        shape: names of settings that a file of weights is bound to, such as ``"gmm.components"``.
     """
 
     network: Callable[..., StochasticPolicy] | None
     loss: Loss
-    settings: Callable[[ImitationConfig], dict[str, Any]] = lambda config: {}
+    settings: Callable[[ImitationConfig], dict[str, Any]]
     shape: tuple[str, ...] = ()
 
 
@@ -89,27 +92,80 @@ def _denoising(
     return TensorDictSequential(features, loss)
 
 
+def _chunk_reconstruction(
+    network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig
+) -> TensorDictModuleBase:
+    policy, loss_keys = cast(ACTPolicy, network), ACTLoss.default_keys
+    model = TensorDictModule(
+        policy.model,
+        in_keys=["observation", "action_chunk"],
+        out_keys=[loss_keys.action_pred, loss_keys.mu, loss_keys.log_var],
+    )
+    loss = ACTLoss(model, kl_weight=config.act.kl_weight)
+    loss.set_keys(observation=FEATURES)
+    loss.select_out_keys("loss_act")  # the others are its terms
+    size = policy.model.action_dim
+    return TensorDictSequential(
+        TensorDictModule(policy.features, in_keys=[*keys], out_keys=[FEATURES]),
+        TensorDictModule(
+            nn.Unflatten(-1, (-1, size)), in_keys=[ACTION], out_keys=[loss_keys.action_chunk]
+        ),
+        loss,
+    )
+
+
+def _mlp(config: ImitationConfig) -> dict[str, Any]:
+    """Arguments of an MLP, as in the deterministic policies."""
+    return {
+        "hidden": config.network.hidden,
+        "dropout": config.network.dropout,
+        "layer_norm": config.encoder is not None,
+    }
+
+
 # By the name in imitation.NAME.policy.
 POLICY_KINDS = {
-    MLP: PolicyKind(None, _squared_error),
+    MLP: PolicyKind(None, _squared_error, _mlp),
     "gmm": PolicyKind(
         GaussianMixturePolicy,
         _log_likelihood,
-        lambda config: {"components": config.gmm.components, "min_std": config.gmm.min_std},
-        ("components",),
+        lambda config: {
+            **_mlp(config),
+            "components": config.gmm.components,
+            "min_std": config.gmm.min_std,
+        },
+        ("network.hidden", "gmm.components"),
     ),
     "cvae": PolicyKind(
         CVAEPolicy,
         _variational,
-        lambda config: {"latent_size": config.cvae.latent_size},
-        ("latent_size",),
+        lambda config: {**_mlp(config), "latent_size": config.cvae.latent_size},
+        ("network.hidden", "cvae.latent_size"),
     ),
-    "flow": PolicyKind(FlowPolicy, _flow_matching, lambda config: {"steps": config.flow.steps}),
+    "flow": PolicyKind(
+        FlowPolicy,
+        _flow_matching,
+        lambda config: {**_mlp(config), "steps": config.flow.steps},
+        ("network.hidden",),
+    ),
     "diffusion": PolicyKind(
         DiffusionPolicy,
         _denoising,
-        lambda config: {"steps": config.diffusion.steps},
-        ("steps",),
+        lambda config: {**_mlp(config), "steps": config.diffusion.steps},
+        ("network.hidden", "diffusion.steps"),
+    ),
+    "act": PolicyKind(
+        ACTPolicy,
+        _chunk_reconstruction,
+        lambda config: {
+            "chunk_size": config.chunk.size,
+            "dropout": config.network.dropout,
+            "width": config.act.width,
+            "layers": config.act.layers,
+            "heads": config.act.heads,
+            "latent_size": config.act.latent_size,
+        },
+        ("act.width", "act.layers", "act.heads", "act.latent_size"),
     ),
 }
 
@@ -123,7 +179,7 @@ def build_imitation_policy(
         config: settings of the policy.
         normalizers: normalisation of observations by key; the network takes a copy.
         spec: observations of the environment.
-        action_size: number of action dimensions A.
+        action_size: numbers of a flat chunk of actions.
     """
     kind, network = POLICY_KINDS[config.policy], config.network
     if kind.network is None:
@@ -131,9 +187,6 @@ def build_imitation_policy(
     return kind.network(
         build_features(network, config.encoder, normalizers, spec),
         action_size,
-        hidden=network.hidden,
-        dropout=network.dropout,
-        layer_norm=config.encoder is not None,  # as in the deterministic policies
         **kind.settings(config),
     )
 
@@ -155,10 +208,5 @@ def shape_meta(config: ImitationConfig) -> dict[str, Any]:
     chunk = {} if config.chunk.size == 1 else {"chunk.size": config.chunk.size}
     if kind.network is None:
         return chunk
-    settings = kind.settings(config)
-    return {
-        **chunk,
-        "policy": config.policy,
-        "network.hidden": [*config.network.hidden],
-        **{f"{config.policy}.{name}": settings[name] for name in kind.shape},
-    }
+    shape = {name: attrgetter(name)(config) for name in kind.shape}
+    return {**chunk, "policy": config.policy, **shape}

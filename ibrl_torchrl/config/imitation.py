@@ -9,7 +9,7 @@ from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
 from ibrl_torchrl.config.setting import require, setting
 
 MLP = "mlp"
-POLICIES = (MLP, "gmm", "cvae", "flow", "diffusion")
+POLICIES = (MLP, "gmm", "cvae", "flow", "diffusion", "act")
 
 
 def _network() -> NetworkConfig:
@@ -49,6 +49,17 @@ class DiffusionConfig:
 
 
 @dataclass(kw_only=True)
+class ACTConfig:
+    """Action chunking transformer, policy act."""
+
+    width: int = setting(64, help="Size of the tokens; original: 512.", at_least=2)
+    layers: int = setting(1, help="Layers of encoder and decoder; original: 4 and 7.", at_least=1)
+    heads: int = setting(4, help="Attention heads; original: 8.", at_least=1)
+    latent_size: int = setting(8, help="Size of the latent vector z; original: 32.", at_least=1)
+    kl_weight: float = setting(10.0, help="Weight of the KL term; original: 10.", at_least=0)
+
+
+@dataclass(kw_only=True)
 class ImitationConfig:
     """Imitation policy: network, training by behaviour cloning, choice of a checkpoint."""
 
@@ -70,6 +81,7 @@ class ImitationConfig:
     cvae: CVAEConfig = setting(CVAEConfig, help="Conditional variational autoencoder.")
     flow: FlowConfig = setting(FlowConfig, help="Flow matching.")
     diffusion: DiffusionConfig = setting(DiffusionConfig, help="Diffusion.")
+    act: ACTConfig = setting(ACTConfig, help="Action chunking transformer.")
     steps: int = setting(1000, help="Optimiser steps (Adam).", at_least=1)
     batch_size: int = setting(256, help="Transitions in a batch.", at_least=1)
     lr: float = setting(1e-3, help="Learning rate.", above=0)
@@ -126,6 +138,7 @@ def require_supported(imitation: dict[str, ImitationConfig], num_demos: int) -> 
     """
     for name, config in imitation.items():
         require_replan(config.chunk, f"imitation.{name}.chunk")
+        _require_heads(config.act, f"imitation.{name}.act")
         _require_validation(config, f"imitation.{name}", num_demos)
 
 
@@ -153,4 +166,14 @@ def _require_validation(config: ImitationConfig, name: str, num_demos: int) -> N
         config.eval_every,
         f"null, for with {name}.validation_fraction={fraction:g} the validation loss selects the "
         "weights",
+    )
+
+
+def _require_heads(config: ACTConfig, name: str) -> None:
+    """Refuse tokens that the attention heads cannot share."""
+    require(
+        config.width % config.heads == 0 and config.width % 2 == 0,
+        f"{name}.width",
+        config.width,
+        f"even and a multiple of {name}.heads={config.heads}",
     )

@@ -14,6 +14,7 @@ from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy, tied_copy
 from ibrl_torchrl.modules.gates import AgreementGate, ConfidenceGate, Gate
 from ibrl_torchrl.modules.heads import FlattenHead, LinearHead, SpatialHead
 from ibrl_torchrl.modules.imitation import (
+    ACTPolicy,
     CVAEPolicy,
     DiffusionPolicy,
     FlowPolicy,
@@ -31,6 +32,7 @@ from ibrl_torchrl.modules.scoring import ScoreProposals
 from ibrl_torchrl.modules.selector import ExecuteProposal, IBRLSelector
 
 __all__ = [
+    "ACTPolicy",
     "ActorProposal",
     "AgreementGate",
     "CVAEPolicy",

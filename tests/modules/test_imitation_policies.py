@@ -7,6 +7,7 @@ from torch import distributions
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.modules import (
+    ACTPolicy,
     CameraEncoder,
     CVAEPolicy,
     DiffusionPolicy,
@@ -25,13 +26,15 @@ from ibrl_torchrl.modules import (
 )
 
 A, S = 2, 3
-KINDS = [GaussianMixturePolicy, CVAEPolicy, FlowPolicy, DiffusionPolicy]
+KINDS = [GaussianMixturePolicy, CVAEPolicy, FlowPolicy, DiffusionPolicy, ACTPolicy]
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 
-def policy_of(kind, **settings):
+def policy_of(kind, features=None, **settings):
     torch.manual_seed(0)
-    return kind(StateFeatures(Normalize.identity(S)), A, hidden=[16], **settings).eval()
+    size = {"width": 16} if kind is ACTPolicy else {"hidden": [16]}
+    features = features or StateFeatures(Normalize.identity(S))
+    return kind(features, A, **{**size, **settings}).eval()
 
 
 def deterministic():
@@ -82,13 +85,14 @@ def test_sampled_proposals_are_n_different_candidates(kind):
         assert proposals(batch)["bc_action"].shape == (5, 1, A)
 
 
-@pytest.mark.parametrize("kind", KINDS[:3], ids=lambda kind: kind.__name__)
+@kinds
 def test_policies_of_images_and_proprioception(kind):
     encoder = CameraEncoder([ViT(32, depth=1, dim=16)], [(3, 32, 32)])
     features = PixelFeatures(
         encoder, FlattenHead(encoder.feature_shape), proprio=Normalize.identity(4), proprio_size=4
     )
-    policy = kind(features, A, hidden=[8], layer_norm=True).eval()
+    settings = {} if kind is ACTPolicy else {"layer_norm": True}
+    policy = policy_of(kind, features, **settings)
     images = torch.zeros(5, 6, 3, 32, 32, dtype=torch.uint8)
     assert features.size == 16 * 16 + 4
     assert policy(images, torch.zeros(5, 6, 4)).shape == (5, 6, A)
@@ -137,3 +141,29 @@ def test_diffusion_schedule_ends_in_noise_and_steps_are_fractions():
     features, action = torch.tensor([1.0, 1.0, -1.0]), torch.tensor([0.3, 0.4])
     found = score(torch.cat([action, features, torch.tensor([5.0])]))
     assert torch.allclose(found, score.denoiser(action, features, torch.tensor([0.25])))
+
+
+def test_act_decodes_zero_under_deterministic_as_torchrls_model_does():
+    policy = policy_of(ACTPolicy, chunk_size=2, layers=2)
+    state = torch.randn(4, 5, S)
+    with deterministic(), torch.no_grad():
+        chunk, mean, _ = policy.model(state)
+        assert chunk.shape == (4, 5, 2, A // 2) and not mean.any()
+        assert torch.allclose(policy(state), chunk.flatten(-2).clamp(-1, 1), atol=1e-6)
+        latent = torch.randn(4, 5, policy.model.latent_dim)
+        decoded = policy.decode(state, latent)
+        assert torch.allclose(decoded[2, 3], policy.decode(state[2, 3], latent[2, 3]), atol=1e-6)
+        assert not torch.allclose(decoded, chunk.flatten(-2), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 10}, r"^width must be even and a multiple of heads=4, got 10$"),
+        ({"width": 3, "heads": 1}, r"^width must be even and a multiple of heads=1, got 3$"),
+        ({"chunk_size": 3}, r"^action_size must be a multiple of chunk_size=3, got 2$"),
+    ],
+)
+def test_act_refuses_sizes_that_do_not_divide(settings, message):
+    with pytest.raises(ValueError, match=message):
+        policy_of(ACTPolicy, **settings)

@@ -4,13 +4,17 @@ import math
 
 import pytest
 import torch
+import torchrl.modules.models.act
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.objectives import BCLoss, DiffusionBCLoss
 
+from ibrl_torchrl.builders.policies import imitation_loss
+from ibrl_torchrl.config.imitation import ACTConfig, ImitationConfig
 from ibrl_torchrl.imitation.train import train_imitation
 from ibrl_torchrl.modules import (
+    ACTPolicy,
     CVAEPolicy,
     DiffusionPolicy,
     FlowPolicy,
@@ -33,7 +37,13 @@ def batch(size=2):
 
 
 def network(kind, **settings):
-    return kind(StateFeatures(Normalize.identity(1)), 2, hidden=[8], **settings)
+    size = {"width": 8} if kind is ACTPolicy else {"hidden": [8]}
+    return kind(StateFeatures(Normalize.identity(1)), 2, **{**size, **settings})
+
+
+def act_loss(policy, kl_weight=0.01):
+    config = ImitationConfig(policy="act", act=ACTConfig(kl_weight=kl_weight))
+    return imitation_loss(policy, config)
 
 
 def test_flow_matching_target():
@@ -88,6 +98,21 @@ def test_mixture_loss_is_the_negative_log_likelihood():
     assert loss.item() == pytest.approx(nll, rel=1e-5)
 
 
+def test_act_loss_is_the_absolute_error_of_the_flat_chunk_and_the_kl(monkeypatch):
+    monkeypatch.setattr(torchrl.modules.models.act, "_reparameterise", lambda mean, _: mean)
+    torch.manual_seed(0)
+    policy = network(ACTPolicy, chunk_size=2).eval()
+    action = torch.tensor([[0.1, -0.2], [0.3, 0.9], [0.0, 0.5]])
+    data = TensorDict(state=torch.randn(3, 1), action=action, batch_size=[3])
+    _, mean, log_var = policy.model(data["state"], action.unflatten(-1, (2, 1)))
+    error = (policy.decode(data["state"], mean) - action).abs().mean()
+    kl = standard_normal_kl(mean, log_var).mean()
+    found = act_loss(policy, kl_weight=0.1)(data.clone())
+    assert kl.item() > 0.1
+    assert [*found.keys()] == ["loss_act"]
+    assert found["loss_act"].item() == pytest.approx((error + 0.1 * kl).item(), rel=1e-5)
+
+
 def losses():
     def diffusion(policy):
         loss = DiffusionBCLoss(policy.actor)
@@ -99,6 +124,7 @@ def losses():
         CVAEPolicy: lambda policy: CVAELoss(module(policy)),
         FlowPolicy: lambda policy: FlowMatchingLoss(module(policy)),
         DiffusionPolicy: diffusion,
+        ACTPolicy: lambda policy: lambda data: act_loss(policy)(data.copy()),
     }
 
 
@@ -128,7 +154,7 @@ def fit(policy, loss, steps=600, lr=5e-3):
 @pytest.mark.parametrize("kind", losses(), ids=lambda kind: kind.__name__)
 def test_samples_are_near_both_modes(kind):
     torch.manual_seed(0)
-    policy = kind(StateFeatures(Normalize.identity(1)), 2, hidden=[32, 32])
+    policy = network(kind, **({"width": 32} if kind is ACTPolicy else {"hidden": [32, 32]}))
     longer = {"steps": 2000, "lr": 2e-3} if kind is DiffusionPolicy else {}
     action = fit(policy, losses()[kind](policy), **longer)
     near = [((action - sign * 0.6).abs() < 0.2).all(-1).float().mean() for sign in (1, -1)]

@@ -20,7 +20,7 @@ from ibrl_torchrl.builders.policies import (
     shape_meta,
 )
 from ibrl_torchrl.config.compose import composed
-from ibrl_torchrl.config.imitation import POLICIES, ImitationConfig
+from ibrl_torchrl.config.imitation import POLICIES, ACTConfig, ImitationConfig
 from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
@@ -63,8 +63,13 @@ def test_registry_has_the_kinds_of_the_settings():
             r"^imitation\.bc\.policy=gmm must be mlp or cvae, for algo\.actor_init=bc initialises",
         ),
         (
-            ["imitation.bc.policy=act"],
-            r"^imitation\.bc\.policy=act must be one of mlp, gmm, cvae, flow, diffusion$",
+            ["imitation.bc.policy=vae"],
+            r"^imitation\.bc\.policy=vae must be one of mlp, gmm, cvae, flow, diffusion, act$",
+        ),
+        (
+            ["imitation.bc.act.width=30"],
+            r"^imitation\.bc\.act\.width=30 must be even and a multiple of "
+            r"imitation\.bc\.act\.heads=4$",
         ),
         (
             ["imitation.bc.diffusion.steps=5"],
@@ -172,6 +177,8 @@ def test_policies_are_loaded_exactly_by_name_and_refused_by_kind_and_shape(bc_di
         with pytest.raises(UsageError, match=message):
             load_policies(bc_dir, settings, config.task, env)
 
+    act = ACTConfig(heads=2)
+    refused("act", r"act\.pt: was trained with imitation\.NAME\.act\.heads=4, not 2", act=act)
     refused("gmm", r"gmm\.pt: was trained with imitation\.NAME\.network\.hidden=\[16\], not \[256")
     network = config.imitation["bc"].network
     different = ImitationConfig(policy="gmm", network=network)

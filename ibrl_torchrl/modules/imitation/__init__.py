@@ -1,5 +1,6 @@
-"""Imitation policies that represent a distribution of actions: mixture, CVAE, flow, diffusion."""
+"""Imitation policies that represent a distribution of actions: mixture, CVAE, flow, ..."""
 
+from ibrl_torchrl.modules.imitation.act import ACTPolicy
 from ibrl_torchrl.modules.imitation.base import StochasticPolicy, is_stochastic
 from ibrl_torchrl.modules.imitation.cvae import CVAEPolicy
 from ibrl_torchrl.modules.imitation.diffusion import DiffusionPolicy
@@ -8,6 +9,7 @@ from ibrl_torchrl.modules.imitation.flow import FlowPolicy
 from ibrl_torchrl.modules.imitation.mixture import GaussianMixture, GaussianMixturePolicy
 
 __all__ = [
+    "ACTPolicy",
     "CVAEPolicy",
     "DiffusionPolicy",
     "FlowPolicy",
