@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from ibrl_torchrl.files import open_in_place
 
 
 def progress_bar(items: Iterable[Any] | None = None, **settings: Any) -> tqdm[Any]:
@@ -34,14 +37,19 @@ def redirect_output(file: Path | None) -> Iterator[None]:
 
     Args:
         file: file; None changes nothing.
+
+    Raises:
+        UsageError: the file is a link or cannot be written.
     """
     if file is None:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+    opened = io.TextIOWrapper(open_in_place(file, "ab"), write_through=True)
+    with opened as log, redirect_stdout(log), redirect_stderr(log):
         try:
             yield
         except BaseException as error:
-            print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
+            with suppress(OSError):  # a full disk, which is the error itself
+                print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
             raise

@@ -1,4 +1,4 @@
-"""Atomic writes: a file has its new content completely, or is unchanged."""
+"""Files that are written atomically or in place, never through links; full disks as one line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import csv
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from ibrl_torchrl.errors import UsageError
 
@@ -33,22 +34,89 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.touch()
+        temporary.unlink(missing_ok=True)  # of a killed process, or a link
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise UsageError(f"{path}: cannot write here ({error.strerror})") from error
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with full_disk_reported(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_reported(path: Path) -> Iterator[None]:
+    """Context manager that reports a full disk, or a reached quota, in one line.
+
+    Args:
+        path: file or folder that the block writes.
+
+    Raises:
+        UsageError: there is no space left.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
         raise UsageError(
-            f"{path}: cannot be written ({error.strerror}); free some space"
+            f"{path}: cannot be written ({os.strerror(error.errno)}); free some space"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def open_in_place(path: Path, mode: str) -> BinaryIO:
+    """Open a file that is written in place, unbuffered, and never through a link.
+
+    Args:
+        path: file to write; created unless the mode is ``"r+b"``.
+        mode: ``"wb"``, ``"ab"`` or ``"r+b"``.
+
+    Raises:
+        UsageError: the file is a link, has another name (a hard link), is no regular file, or
+            cannot be written; nothing is changed.
+    """
+    if path.is_symlink():  # also refused by the system call below, with another message
+        raise UsageError(f"{path}: is a link, which is not followed; move it away")
+    try:
+        return cast(BinaryIO, open(path, mode, buffering=0, opener=_open_regular))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """File descriptor of a regular file with one name; nothing is truncated before the check."""
+    # Without O_NONBLOCK a named pipe would wait for a reader.
+    descriptor = os.open(path, flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise UsageError(
+            f"{path}: is not a regular file, or has a second name (a hard link); move it away"
+        )
+    if flags & os.O_TRUNC:
+        os.ftruncate(descriptor, 0)
+    return descriptor
+
+
+def reserve(path: Path, size: int) -> None:
+    """Reserve disk space for a file, which is extended to at least ``size`` bytes.
+
+    A write to a memory map for which the disk has no space ends the process (SIGBUS).
+
+    Args:
+        path: file to create or extend; its content is kept.
+        size: bytes from the start of the file.
+
+    Raises:
+        UsageError: the disk is full.
+    """
+    if size > 0 and hasattr(os, "posix_fallocate"):  # not on macOS
+        with full_disk_reported(path), path.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[object]]) -> None:

@@ -18,6 +18,7 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.files import open_in_place
 from ibrl_torchrl.runs.folder import is_finished, lock_folder
 from ibrl_torchrl.runs.names import DEMOS, LOG, TRAIN
 from ibrl_torchrl.runs.tables import read_rows
@@ -160,7 +161,7 @@ def _sweep(
     if config.launcher == "joblib":
         launcher.append(f"hydra.launcher.n_jobs={config.jobs}")
     program = [sys.executable, "-m", "ibrl_torchrl", command, "--multirun"]
-    with (root / "bench.log").open("a") as log:
+    with open_in_place(root / "bench.log", "ab") as log:
         process = subprocess.Popen([*program, *launcher, *overrides], stdout=log, stderr=log)
         unit = "frame" if command == "train" else "policy"
         with progress_bar(total=total, desc=title, unit=unit) as bar:

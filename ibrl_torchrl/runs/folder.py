@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,27 +12,21 @@ from omegaconf import OmegaConf
 
 from ibrl_torchrl.console import echo, redirect_output
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.files import atomic_path
-from ibrl_torchrl.runs.names import (
-    BEST,
-    CHECKPOINT,
-    CONFIG,
-    DEMOS,
-    EPISODES,
-    EVAL,
-    EVALUATION,
-    IMITATION,
-    LOG,
-    PREVIOUS,
-    TRAIN,
+from ibrl_torchrl.files import atomic_path, full_disk_reported, open_in_place
+from ibrl_torchrl.runs.manifest import (
+    EPISODE_FILES,
+    LEFTOVERS,
+    REPLAY_FILES,
+    RESULTS,
+    mark,
+    remove,
+    require_no_foreign_files,
+    require_no_links,
 )
+from ibrl_torchrl.runs.names import CHECKPOINT, CONFIG, EVALUATION, LOCK, LOG, PREVIOUS
+from ibrl_torchrl.runs.plain import read_yaml
 from ibrl_torchrl.runs.provenance import append_resumption, write_provenance
 from ibrl_torchrl.runs.tables import flatten_settings
-
-_LOCK = ".lock"
-# Removed when an unfinished run without a checkpoint is started again.
-_REMOVED_FILES = (DEMOS, CHECKPOINT, PREVIOUS, BEST, TRAIN, EVAL)
-_REMOVED_FOLDERS = (EPISODES, IMITATION)
 
 # Settings of a call of the program, which may differ when a run is resumed.
 CALL_SETTINGS = ("run_dir", "resume", "if_exists", "quiet")
@@ -42,6 +35,11 @@ CALL_SETTINGS = ("run_dir", "resume", "if_exists", "quiet")
 def is_finished(path: str | Path) -> bool:
     """Whether a folder holds a finished run."""
     return (Path(path) / EVALUATION).is_file()
+
+
+def has_checkpoint(path: str | Path) -> bool:
+    """Whether a folder holds the last checkpoint of a run, or the one before it."""
+    return any((Path(path) / name).exists() for name in (CHECKPOINT, PREVIOUS))
 
 
 @contextmanager
@@ -53,39 +51,59 @@ def open_run_folder(
     ``config.yaml`` holds the resolved configuration; ``run.json`` the command line, package
     versions, commit and start time of the run and of every resumption.
 
+    A folder that this program has not made is never cleaned, nor is anything in it replaced. Links
+    inside the folder are refused, and a full disk in the block is reported in one line.
+
     Args:
         path: path of the folder.
         config: dataclass of settings.
         if_exists: ``"refuse"`` (default); or ``"resume"``, which resumes an unfinished run from its
-            checkpoint, or, without one, removes its files and starts it again.
+            last checkpoint, or the one before it; or, if it has not come to a checkpoint yet,
+            removes its files and starts it again.
 
     Yields:
         The run folder.
 
     Raises:
-        UsageError: the folder holds a run already, or one with other settings or package versions;
-            it is locked by another process; or it cannot be written to.
+        UsageError: the folder holds a run already, or one with other settings or package versions,
+            or one whose checkpoints are missing; it holds files of a run's names that are not of a
+            run, or links; it is locked by another process; or it cannot be written to.
     """
     path = Path(path)
-    exists = (path / CONFIG).exists()
-    if exists and (if_exists == "refuse" or is_finished(path)):
-        raise UsageError(f"{path}: holds a run already; choose another run_dir=")
-    with lock_folder(path):
-        for leftover in path.rglob(".*.tmp"):  # of a killed process
-            leftover.unlink()
-        is_resumed = exists and (path / CHECKPOINT).exists()
+    _require_available(path, if_exists)  # before the lock leaves a file there
+    with lock_folder(path), full_disk_reported(path):
+        _require_available(path, if_exists)  # no other process has started a run meanwhile
+        mark(path)
+        remove(path, (*LEFTOVERS, *REPLAY_FILES))
+        is_resumed = (path / CONFIG).exists() and has_checkpoint(path)
         if is_resumed:
             _require_same(path, read_config(path), _plain(config))
             append_resumption(path)
         else:
-            for name in _REMOVED_FILES:
-                (path / name).unlink(missing_ok=True)
-            for name in _REMOVED_FOLDERS:
-                shutil.rmtree(path / name, ignore_errors=True)
+            _require_never_saved(path)
+            remove(path, RESULTS)
             with atomic_path(path / CONFIG) as temporary:
                 OmegaConf.save(OmegaConf.structured(config), temporary)
             write_provenance(path)
         yield RunFolder(path, is_resumed)
+
+
+def _require_available(path: Path, if_exists: str) -> None:
+    """Refuse a folder that a run may not be started or resumed in."""
+    if (path / CONFIG).exists() and (if_exists == "refuse" or is_finished(path)):
+        raise UsageError(f"{path}: holds a run already; choose another run_dir=")
+    require_no_links(path)
+    require_no_foreign_files(path)
+
+
+def _require_never_saved(path: Path) -> None:
+    """Refuse to start a run again that had a checkpoint: its episodes would be removed."""
+    later = [file for file in path.glob(EPISODE_FILES) if int(file.stem) > 0]
+    if later:  # the second file of episodes is written after the first checkpoint
+        raise UsageError(
+            f"{path}: has episodes, but neither {CHECKPOINT} nor {PREVIOUS}; restore one of them "
+            "or choose another run_dir="
+        )
 
 
 class RunFolder(NamedTuple):
@@ -107,13 +125,13 @@ def lock_folder(path: Path) -> Iterator[None]:
     The operating system releases the lock of a process that dies.
 
     Raises:
-        UsageError: the folder cannot be created, or is locked by another process.
+        UsageError: the folder cannot be created or written to, or is locked by another process.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{path}: cannot create the folder ({error.strerror})") from error
-    with (path / _LOCK).open("a") as file:
+    with open_in_place(path / LOCK, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -169,15 +187,11 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """Read a run's configuration as plain values.
 
     Raises:
-        UsageError: the path is not a run folder, or its configuration cannot be read.
+        UsageError: the path is not a run folder, has links under a run's names, or its
+            configuration cannot be read or is no plain data.
     """
     file = Path(path) / CONFIG
     if not file.is_file():
         raise UsageError(f"{path}: not a run folder (it has no {CONFIG})")
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(file))
-    except Exception as error:
-        raise UsageError(f"{file}: cannot be read as a configuration") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{file}: cannot be read as a configuration")
-    return cast(dict[str, Any], content)
+    require_no_links(Path(path))
+    return read_yaml(file)

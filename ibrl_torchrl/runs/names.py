@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+MARKER = ".ibrl-run"  # marks a folder as one that this program made
+LOCK = ".lock"
 CONFIG = "config.yaml"
 PROVENANCE = "run.json"
 LOG = "log.txt"
 DEMOS = "demos.hdf5"  # scripted demonstrations
 IMITATION = "imitation"
 EPISODES = "episodes"
+REPLAY = "replay"  # memory maps
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint-previous.pt"
 BEST = "best.pt"
@@ -17,3 +20,6 @@ EVAL = "eval.csv"
 EVALUATION = "evaluation.csv"
 DIAGNOSIS_STEPS = "diagnosis_steps.csv"
 DIAGNOSIS_ROLLOUTS = "diagnosis_rollouts.csv"
+CURVE = "curve.png"
+TIMING = "timing.json"
+VIDEO = "video.mp4"

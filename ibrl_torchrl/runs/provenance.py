@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import subprocess
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import write_json
 from ibrl_torchrl.runs.names import PROVENANCE
+from ibrl_torchrl.runs.plain import read_json
 
 PACKAGES = (
     *("ibrl_torchrl", "torch", "torchrl", "tensordict"),
@@ -75,10 +75,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file cannot be read.
     """
-    try:
-        return dict(json.loads((path / PROVENANCE).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{path / PROVENANCE}: cannot be read") from error
+    return read_json(path / PROVENANCE)
 
 
 def _environment() -> dict[str, Any]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import RL
+from ibrl_torchrl.runs.manifest import require_no_links
 from ibrl_torchrl.runs.names import CONFIG, EVAL, EVALUATION, PROVENANCE
+from ibrl_torchrl.runs.plain import read_json, read_yaml
 from ibrl_torchrl.runs.tables import flatten_settings, frames_column, read_rows, share_column
 
 
@@ -161,18 +160,19 @@ def read_run(path: Path) -> Run:
     """Read a run folder; the run may be unfinished.
 
     Raises:
-        UsageError: it is not a run folder, a file in it is damaged, or it was written by version
-            0.1.
+        UsageError: it is not a run folder, a file in it is damaged or a link, or it was written by
+            version 0.1.
     """
+    require_no_links(path)
     try:
-        config = yaml.safe_load((path / CONFIG).read_text())
+        config = read_yaml(path / CONFIG)
         if "frames" in config and "total_frames" not in config:
             raise UsageError(
                 f"{path}: was written by version 0.1, whose settings and tables have other names; "
                 "run it again"
             )
         file = path / PROVENANCE
-        provenance = json.loads(file.read_text()) if file.is_file() else {}
+        provenance = read_json(file) if file.is_file() else {}
         settings = Run(path, config, provenance, {}, {})
         _require_settings(settings)
         return Run(
@@ -182,7 +182,7 @@ def read_run(path: Path) -> Run:
             _read_curves(path / EVAL, settings.proposals),
             _read_final(path / EVALUATION, settings.proposals),
         )
-    except (AttributeError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:100]
         raise UsageError(f"{path}: is not a readable run folder ({reason})") from error
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.files import full_disk_reported, open_in_place
 
 DIAGNOSIS_ROLLOUT_COLUMNS = ("policy", "source", "episode", "step", "success", "error")
 
@@ -108,33 +112,60 @@ class CsvTable:
         columns: header. A row may omit columns; unknown ones raise ValueError.
         size: bytes of an existing file to keep, as :meth:`sync` returned them; later rows are
             removed. None (default) starts a new file.
+
+    Raises:
+        UsageError: the file is a link, is shorter than ``size``, or cannot be written.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], *, size: int | None = None) -> None:
-        self._file = path.open("w" if size is None else "r+", newline="")
-        self._writer = csv.DictWriter(self._file, columns)
+        self._path = path
+        self._row = io.StringIO(newline="")
+        self._writer = csv.DictWriter(self._row, columns)
+        if size is not None and not (path.is_file() and path.stat().st_size >= size):
+            raise UsageError(
+                f"{path}: is shorter than at the last checkpoint; restore it or start the run again"
+            )
+        # Unbuffered: what a full disk has refused is not tried again on close.
+        self._file = open_in_place(path, "wb" if size is None else "r+b")
         if size is None:
             self._writer.writeheader()
+            self._append()
         else:
             self._file.truncate(size)
             self._file.seek(size)
-        self._file.flush()
 
     def sync(self) -> int:
-        """Flush all rows to disk; returns the file's size in bytes."""
-        os.fsync(self._file.fileno())
+        """Flush all rows to disk; returns the file's size in bytes.
+
+        Raises:
+            UsageError: the disk is full.
+        """
+        with full_disk_reported(self._path):
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def write(self, row: Mapping[str, object]) -> None:
-        """Append one row and flush it; floats have six significant digits."""
+        """Append one row; floats have six significant digits.
+
+        Raises:
+            UsageError: the disk is full.
+        """
         self._writer.writerow(
             {
                 column: f"{value:.6g}" if isinstance(value, float) else value
                 for column, value in row.items()
             }
         )
-        self._file.flush()
+        self._append()
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _append(self) -> None:
+        content = self._row.getvalue().encode()
+        self._row.seek(0)
+        self._row.truncate()
+        with full_disk_reported(self._path):
+            while content:
+                content = content[self._file.write(content) :]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -13,8 +12,7 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.runs.folder import CALL_SETTINGS, is_finished, read_config
-from ibrl_torchrl.runs.names import CHECKPOINT
+from ibrl_torchrl.runs.folder import CALL_SETTINGS, has_checkpoint, is_finished, read_config
 from ibrl_torchrl.runs.tables import flatten_settings
 
 
@@ -37,7 +35,7 @@ def resumed_settings(call: TrainConfig) -> TrainConfig:
                 f"resume={run}: was started with {key}={values.get(key)}, this call has {value}; a "
                 "run keeps its settings"
             )
-    if not is_finished(run) and not (Path(run) / CHECKPOINT).exists():
+    if not is_finished(run) and not has_checkpoint(run):
         echo(f"{run}: has no checkpoint yet; it starts again")
     return replace(original, run_dir=run, if_exists="resume", quiet=call.quiet)
 

@@ -47,6 +47,15 @@ def test_page_loads_nothing(report):
     assert page.count("<svg") == 7 and 'src="data:video/mp4;base64,dmlkZW8="' in page
 
 
+def test_video_that_is_a_link_is_not_embedded(tmp_path):
+    run = write_run(tmp_path / "run")
+    (tmp_path / "key").write_text("secret")
+    (run / "video.mp4").symlink_to(tmp_path / "key")
+    with pytest.raises(UsageError, match=r"video\.mp4: is a link, which is not followed"):
+        write_report(find_runs([run]), tmp_path / "out", "")
+    assert not (tmp_path / "out").exists()
+
+
 def test_page_notes_limits_and_escapes_names(report):
     page = (report / "index.html").read_text()
     assert "ibrl, seed 4, is unfinished" in page

@@ -1,6 +1,7 @@
 """Checkpoints: round trip, atomic writes, damaged files, other origins."""
 
 import errno
+import os
 import pickle
 import random
 import zipfile
@@ -43,6 +44,17 @@ def test_save_checkpoint_keeps_the_old_file_on_a_full_disk(saved, monkeypatch):
         save_checkpoint(saved, "bc", {}, {})
     assert saved.read_bytes() == before
     assert [*saved.parent.iterdir()] == [saved]
+
+
+def test_save_checkpoint_writes_through_no_link(saved, tmp_path):
+    """Neither through a link of its name nor through one of its temporary file."""
+    (victim := tmp_path / "victim").write_text("mine")
+    saved.unlink()
+    for link in (saved, saved.with_name(f".{saved.name}.{os.getpid()}.tmp")):
+        link.symlink_to(victim)
+    save_checkpoint(saved, "bc", {}, {})
+    assert victim.read_text() == "mine"
+    assert saved.is_file() and not saved.is_symlink()
 
 
 def test_load_checkpoint_executes_no_pickled_code(tmp_path):

@@ -1,7 +1,12 @@
 """CSV tables: columns, rows, resuming."""
 
+import resource
+import signal
+from pathlib import Path
+
 import pytest
 
+from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.runs.tables import (
     CsvTable,
     diagnosis_step_columns,
@@ -58,3 +63,42 @@ def test_resumed_csv_table_removes_rows_after_its_saved_size(tmp_path):
     table.write({"a": 3})
     table.close()
     assert read_rows(tmp_path / "t.csv") == [{"a": "1"}, {"a": "3"}]
+
+
+def test_resumed_csv_table_that_is_shorter_than_saved_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    for path in (tmp_path / "t.csv", tmp_path / "missing.csv"):
+        with pytest.raises(UsageError, match="is shorter than at the last checkpoint"):
+            CsvTable(path, ["a"], size=100)
+    assert (tmp_path / "t.csv").read_text() == "a\n1\n"
+
+
+@pytest.mark.parametrize("size", [None, 2])
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_csv_table_does_not_write_through_links(tmp_path, link, size):
+    (victim := tmp_path / "victim").write_text("mine")
+    link(tmp_path / "t.csv", victim)
+    with pytest.raises(UsageError, match=r"is a link|a hard link"):
+        CsvTable(tmp_path / "t.csv", ["a"], size=size)
+    assert victim.read_text() == "mine"
+
+
+def test_full_disk_leaves_whole_rows_and_one_line(tmp_path):
+    """The system refuses files beyond a size, as a full disk does."""
+    table = CsvTable(tmp_path / "t.csv", ["a"])
+    table.write({"a": 1})
+    size = table.sync()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+    try:
+        with pytest.raises(UsageError, match=r"t\.csv: cannot be written \(.*\); free some space"):
+            table.write({"a": 100 * "x"})
+        table.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    table = CsvTable(tmp_path / "t.csv", ["a"], size=size)
+    table.write({"a": 2})
+    table.close()
+    assert read_rows(tmp_path / "t.csv") == [{"a": "1"}, {"a": "2"}]

@@ -53,7 +53,9 @@ def write_run(
     """
     path.mkdir(parents=True)
     proposals = ["rl", *imitation]
-    choice = {"policies": proposals if method.startswith("ibrl") else ["rl"], "select": "greedy"}
+    acting = proposals if method.startswith("ibrl") else ["rl"]
+    # Lists of their own, as in a run's file: YAML would write one list twice as an alias.
+    choice, bootstrap = ({"policies": [*acting], "select": "greedy"} for _ in range(2))
     config = {
         "seed": seed,
         "total_frames": total_frames,
@@ -65,7 +67,11 @@ def write_run(
         "eval": {"every": eval_every, "seed": 100, "final_episodes": 10},
         "algo": {
             "name": method,
-            "proposals": {"select": "greedy", "acting": choice, "bootstrap": {**choice}},
+            "proposals": {
+                "select": "greedy",
+                "acting": choice,
+                "bootstrap": bootstrap,
+            },
             "update": {"lr": 3e-4, **(update or {})},
         },
     }

@@ -18,6 +18,7 @@ from types import ModuleType
 from tqdm import tqdm
 
 from ibrl_torchrl.errors import UsageError, require_extra, unknown_name
+from ibrl_torchrl.files import open_in_place
 
 REPOSITORY = "robomimic/robomimic_datasets"
 # Pinned because files have been replaced without renaming, last on 2025-04-13.
@@ -96,8 +97,8 @@ def download_dataset(name: str, out: Path) -> Path:
 
     Raises:
         UsageError: the name is unknown; ``out`` is another file; the hub cannot be reached or has
-            no such file (a second call resumes a partial download); the hub's file differs from
-            ``DATASETS``; or huggingface_hub is not installed.
+            no such file (a second call resumes a partial download); the partial download is a link;
+            the hub's file differs from ``DATASETS``; or huggingface_hub is not installed.
     """
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
@@ -174,7 +175,7 @@ def _size_and_hash(
 
 def _download(hub: ModuleType, url: str, partial: Path, size: int) -> None:
     """Append missing content; reconnect while each connection transfers data."""
-    partial.touch()
+    open_in_place(partial, "ab").close()  # created; a link would lead to another file
     initial = partial.stat().st_size
     with tqdm(total=size, initial=initial, unit="B", unit_scale=True, disable=None) as bar:
         while (offset := partial.stat().st_size) < size:
@@ -199,9 +200,12 @@ def _append(hub: ModuleType, url: str, partial: Path, offset: int, bar: tqdm) ->
             offset = 0  # a server without range requests sends the whole file
         bar.n = offset
         # Chunks of the transport's size: an interrupted larger chunk would be lost.
-        with partial.open("ab" if offset else "wb") as file:
+        with open_in_place(partial, "ab" if offset else "wb") as opened:
             for chunk in response.iter_bytes():
-                file.write(chunk)
+                # Unbuffered: a full disk may take a part of it.
+                remaining = memoryview(chunk)
+                while remaining:
+                    remaining = remaining[opened.write(remaining) :]
                 bar.update(len(chunk))
 
 

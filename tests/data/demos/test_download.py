@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from time import sleep
 
@@ -163,6 +164,15 @@ def test_complete_partial_file_is_verified_without_request(hub, out):
     out.with_name(f".lift.hdf5.{SHA256[:12]}.part").write_bytes(CONTENT)
     assert download_dataset("lift", out).read_bytes() == CONTENT
     assert hub.gets() == []
+
+
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_partial_download_that_is_a_link_is_refused(hub, out, link):
+    out.parent.mkdir()
+    (victim := out.with_name("victim")).write_bytes(b"mine")
+    link(out.with_name(f".lift.hdf5.{SHA256[:12]}.part"), victim)
+    assert re.search("is a link, which is not followed|a hard link", error_of(out))
+    assert victim.read_bytes() == b"mine" and not out.exists()
 
 
 def test_partial_download_of_another_file_is_not_resumed(hub, out, monkeypatch):
