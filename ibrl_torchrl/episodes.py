@@ -8,7 +8,8 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from ibrl_torchrl.keys import DONE, NEXT, REWARD, SUCCESS, TERMINATED, TRUNCATED
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.keys import ACTION, DONE, NEXT, REWARD, SUCCESS, TERMINATED, TRUNCATED
 
 _OUTCOMES = {REWARD, DONE, TERMINATED, TRUNCATED, SUCCESS}
 # Prefixes of the keys of a packed episode.
@@ -18,6 +19,32 @@ _OBSERVATION, _ROOT, _NEXT = "observation/", "root/", "next/"
 def observation_keys(episode: TensorDictBase) -> list[str]:
     """Sorted keys of an episode's observations, without ``success``, an outcome of a step."""
     return sorted(set(episode[NEXT].keys()) - _OUTCOMES)
+
+
+def require_same_shapes(episode: TensorDictBase, example: TensorDictBase, where: object) -> None:
+    """Refuse an episode whose steps have other shapes or dtypes than those of another one.
+
+    Args:
+        episode: TensorDict [T] in TorchRL's layout.
+        example: likewise; its observations, actions and rewards are compared.
+        where: file of the episode, for the message.
+
+    Raises:
+        UsageError: names the first difference.
+    """
+    keys = observation_keys(example)
+    for key in [ACTION, (NEXT, REWARD), *keys, *((NEXT, key) for key in keys)]:
+        values, expected = episode.get(key, None), example[key]
+        if values is None or (values.shape[1:], values.dtype) != (
+            expected.shape[1:],
+            expected.dtype,
+        ):
+            name = key if isinstance(key, str) else ".".join(key)
+            found = "none" if values is None else f"{values.dtype} {[*values.shape[1:]]}"
+            raise UsageError(
+                f"{where}: {name} of a step is {found}, of a demonstration "
+                f"{expected.dtype} {[*expected.shape[1:]]}; start the run again"
+            )
 
 
 def action_chunks(actions: Tensor, size: int) -> Tensor:

@@ -16,6 +16,24 @@ class UsageError(Exception):
     """
 
 
+def brief(value: object, length: int = 100) -> str:
+    """Text of a value for a message: one line of printable characters, cut where it is long.
+
+    Args:
+        value: value, such as the content of a file of unknown origin.
+        length: characters at most, default 100.
+
+    Example:
+        >>> from ibrl_torchrl.errors import brief
+        >>> brief("two\\nlines"), brief([1] * 1000, length=10)
+        ('two lines', '[1, 1, 1, ...')
+    """
+    text = value if isinstance(value, str) else str(value)
+    line = " ".join(text[: 4 * length + 100].split())
+    line = "".join(char if char.isprintable() else "?" for char in line)
+    return line if len(line) <= length else f"{line[:length]}..."
+
+
 def require_extra(module: str, extra: str) -> ModuleType:
     """Import an optional dependency.
 

@@ -22,6 +22,7 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import proposal_key
 from ibrl_torchrl.modules import ExecuteProposal, FastTensorDictModule, FrozenPolicy
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, load_state, save_checkpoint
+from ibrl_torchrl.runs.contents import entry
 from ibrl_torchrl.runs.names import IMITATION
 
 KIND = "imitation"
@@ -98,7 +99,7 @@ def load_policy(
         env.observation_spec,
         env.action_spec.shape[-1] * config.chunk.size,
     )
-    load_state(network, state["policy"], path)
+    load_state(network, entry(state, "policy", dict, path), path)
     return network.eval()
 
 

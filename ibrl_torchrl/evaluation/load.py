@@ -14,6 +14,7 @@ from ibrl_torchrl.builders.normalization import identity_normalizers
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.runs.checkpoint import KIND, load_checkpoint, load_state
+from ibrl_torchrl.runs.contents import entry
 from ibrl_torchrl.runs.folder import read_config
 from ibrl_torchrl.runs.names import CHECKPOINT
 from ibrl_torchrl.runtime import setup_process
@@ -67,5 +68,5 @@ def load_run(
         chunks={name: policy.chunk for name, policy in config.imitation.items()},
         cached_proposals=config.replay.cache_proposals,
     )
-    load_state(agent.loss, state["loss"], path)
-    return LoadedRun(config, env, agent, meta["frames"])
+    load_state(agent.loss, entry(state, "loss", dict, path), path)
+    return LoadedRun(config, env, agent, entry(meta, "frames", int, path))

@@ -16,6 +16,7 @@ from torch import Tensor
 from ibrl_torchrl.episodes import pack_episode, unpack_episode
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, save_checkpoint
+from ibrl_torchrl.runs.contents import entry, require_packed_episode
 
 _KIND = "episodes"
 
@@ -71,21 +72,25 @@ class EpisodeLog:
             Episodes, TensorDicts [T], with stacked observations.
 
         Raises:
-            UsageError: a file is missing or damaged.
+            UsageError: a file is missing or damaged, or an episode has NaN or inf.
         """
         for path in sorted(self._folder.glob("*.pt")):
             if self._num_written >= count:
                 path.unlink()
                 continue
             meta, state = load_checkpoint(path, _KIND, {})
-            if meta["first"] != self._num_written:
+            first, num_episodes = entry(meta, "first", int, path), entry(meta, "count", int, path)
+            if first != self._num_written:
                 raise UsageError(
                     f"{self._folder}: holds no episode {self._num_written}, which precedes "
                     f"{path.name}; start the run again"
                 )
-            for index in range(meta["count"]):
+            if not 0 < num_episodes <= len(state):
+                raise UsageError(f"{path}: holds {len(state)} episodes, not {num_episodes}")
+            for index in range(num_episodes):
+                require_packed_episode(state.get(str(index)), f"{path}: episode {index}")
                 yield unpack_episode(state[str(index)], **self._stacks)
-            self._num_written += meta["count"]
+            self._num_written += num_episodes
         if self._num_written != count:
             raise UsageError(
                 f"{self._folder}: holds {self._num_written} episodes, the checkpoint was written "

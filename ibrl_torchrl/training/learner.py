@@ -13,7 +13,8 @@ from torchrl.objectives import LossModule
 
 from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.objectives import LossTerm, PartialSoftUpdate
-from ibrl_torchrl.runs.checkpoint import load_state
+from ibrl_torchrl.runs.checkpoint import load_state, require_state
+from ibrl_torchrl.runs.contents import entry, require_adam_state
 from ibrl_torchrl.runs.tables import share_column
 
 _CHOICE = "next_proposal"  # metric of a term: index of the proposal that each target chose
@@ -107,6 +108,21 @@ class Learner:
         optimizers = {name: each.state_dict() for name, each in self.optimizers.items()}
         return {"loss": self.loss.state_dict(), "optimizers": optimizers}
 
+    def require_fits(self, state: Mapping[str, Any], path: Path) -> None:
+        """Refuse a state of other networks or optimisers, without loading it.
+
+        Args:
+            state: state of a learner.
+            path: file of the state, for messages.
+
+        Raises:
+            UsageError: names the first difference.
+        """
+        require_state(self.loss, entry(state, "loss", dict, path), path)
+        optimizers = entry(state, "optimizers", dict, path)
+        for name, optimizer in self.optimizers.items():
+            require_adam_state(entry(optimizers, name, dict, path), optimizer, name, path)
+
     def load_state_dict(self, state: Mapping[str, Any], path: Path) -> None:
         """Load what ``state_dict`` returned.
 
@@ -115,8 +131,9 @@ class Learner:
             path: file of the state, for messages.
 
         Raises:
-            UsageError: it is of other networks.
+            UsageError: see :meth:`require_fits`; nothing is loaded.
         """
+        self.require_fits(state, path)
         load_state(self.loss, state["loss"], path)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])

@@ -92,7 +92,18 @@ def reinforce(
     workers = config.collector.workers or 0
     rollouts = build_rollouts(workers, config.task, env, agent.rollout_policies)
     with closing(rollouts):
-        _train(config, run_dir, agent, learner, replay, log, rollouts, device, checkpoint)
+        _train(
+            config,
+            run_dir,
+            agent,
+            learner,
+            replay,
+            log,
+            rollouts,
+            device,
+            checkpoint,
+            example=episodes[0],
+        )
 
 
 def _train(
@@ -105,6 +116,8 @@ def _train(
     rollouts: Rollouts,
     device: torch.device,
     checkpoint: Checkpoint | None,
+    *,
+    example: TensorDict,
 ) -> None:
     counters = Counters() if checkpoint is None else checkpoint.counters
     collector = EpisodeCollector(
@@ -115,7 +128,11 @@ def _train(
         num_completed=counters.episodes,
         in_flight=() if checkpoint is None else checkpoint.in_flight,
     )
-    state = TrainingState(run_dir, config.task.label, learner, replay, log, collector, counters)
+    state = TrainingState(
+        run_dir, config.task.label, learner, replay, log, collector, counters, example
+    )
+    if checkpoint is not None:  # before the tables are cut to its lengths
+        state.require_fits(checkpoint)
     logger = RunLogger(
         config,
         state,

@@ -9,18 +9,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from torchrl.checkpoint import GlobalRNGState
 
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay.buffer import Replay
-from ibrl_torchrl.episodes import pack_episode, unpack_episode
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.episodes import pack_episode, require_same_shapes, unpack_episode
+from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.files import atomic_path
 from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.runs.checkpoint import KIND, load_checkpoint, save_checkpoint
+from ibrl_torchrl.runs.contents import (
+    entry,
+    number,
+    require_packed_episode,
+    require_random_state,
+)
 from ibrl_torchrl.runs.episode_log import EpisodeLog
-from ibrl_torchrl.runs.names import CHECKPOINT, PREVIOUS
+from ibrl_torchrl.runs.names import CHECKPOINT, EPISODES, EVAL, PREVIOUS, TRAIN
 from ibrl_torchrl.training.learner import Learner
 from ibrl_torchrl.training.loop import Counters
 
@@ -61,6 +67,7 @@ class TrainingState:
         log: log of completed episodes.
         collector: collector, with the episodes in flight.
         counters: progress.
+        example: demonstration, whose shapes every episode has.
     """
 
     run_dir: Path
@@ -70,6 +77,7 @@ class TrainingState:
     log: EpisodeLog
     collector: EpisodeCollector
     counters: Counters
+    example: TensorDictBase
 
     def save(self, logger: LoggerState) -> None:
         """Write a checkpoint; the last one is kept as the previous one.
@@ -100,11 +108,32 @@ class TrainingState:
         meta = {"task": self.task, "frames": frames}
         save_checkpoint(self.run_dir / name, KIND, meta, {"loss": networks})
 
+    def require_fits(self, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint that does not fit this run, before anything of it is applied.
+
+        Raises:
+            UsageError: names the first difference in networks, optimisers, random states, episodes
+                in flight or tables.
+        """
+        self.learner.require_fits(checkpoint.state, checkpoint.path)
+        require_random_state(entry(checkpoint.state, "random", dict, checkpoint.path), checkpoint)
+        entry(checkpoint.state, "samplers", dict, checkpoint.path)
+        for episode in checkpoint.in_flight:
+            require_same_shapes(episode, self.example, checkpoint)
+        sizes = {TRAIN: checkpoint.logger.train_size, EVAL: checkpoint.logger.eval_size}
+        for name, size in sizes.items():
+            file = self.run_dir / name
+            if size is not None and (not file.is_file() or file.stat().st_size < size):
+                raise UsageError(
+                    f"{file}: is shorter than the {size} bytes that it had at the checkpoint; "
+                    "start the run again"
+                )
+
     def restore(self, checkpoint: Checkpoint, *, refill: bool) -> None:
         """Load a checkpoint; random states are restored last, so call this last.
 
         Args:
-            checkpoint: checkpoint of this run.
+            checkpoint: checkpoint of this run, which :meth:`require_fits` has accepted.
             refill: fill the replay from the log, for a run that continues to learn.
 
         Raises:
@@ -113,9 +142,18 @@ class TrainingState:
         self.learner.load_state_dict(checkpoint.state, checkpoint.path)
         if refill:
             for episode in self.log.read(self.counters.episodes):
+                require_same_shapes(episode, self.example, self.run_dir / EPISODES)
                 self.replay.extend(episode)
-            self.replay.load_sampler_state_dict(checkpoint.state["samplers"])
+            self._load_samplers(checkpoint)
         GlobalRNGState().load_state_dict(checkpoint.state["random"])
+
+    def _load_samplers(self, checkpoint: Checkpoint) -> None:
+        try:
+            self.replay.load_sampler_state_dict(checkpoint.state["samplers"])
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{checkpoint}: holds invalid priorities ({brief(error)}); start the run again"
+            ) from error
 
     def remove_temporary(self) -> None:
         """Remove what only an interrupted run needs."""
@@ -141,6 +179,9 @@ class Checkpoint:
     logger: LoggerState
     state: dict[str, Any]
 
+    def __str__(self) -> str:
+        return str(self.path)
+
 
 def read_checkpoint(run_dir: Path, task: str) -> Checkpoint:
     """Read the last checkpoint of a run, or the previous one where that is damaged.
@@ -157,15 +198,58 @@ def read_checkpoint(run_dir: Path, task: str) -> Checkpoint:
             raise
         echo(f"warning: {error}; resuming from {path.name}")
         meta, state = load_checkpoint(path, KIND, {"task": task})
-    try:
-        in_flight = state["in_flight"]
-        episodes = [unpack_episode(in_flight[str(i)]) for i in range(len(in_flight))]
-        counters, logger = Counters(**meta["counters"]), LoggerState(**meta["logger"])
-    except (KeyError, TypeError) as error:
+    in_flight = entry(state, "in_flight", dict, path)
+    for index in range(len(in_flight)):
+        require_packed_episode(in_flight.get(str(index)), f"{path}: in_flight.{index}")
+    episodes = [unpack_episode(in_flight[str(index)]) for index in range(len(in_flight))]
+    counters = _counters(entry(meta, "counters", dict, path), path)
+    return Checkpoint(path, counters, episodes, _logger_state(meta, path), state)
+
+
+def _counters(stored: dict[str, Any], path: Path) -> Counters:
+    """Progress of a checkpoint.
+
+    Raises:
+        UsageError: a number is missing, negative, or does not fit the others.
+    """
+    successes = entry(stored, "successes", list, path)
+    seconds = entry(stored, "seconds", dict, path)
+    counters = Counters(
+        frames=entry(stored, "frames", int, path),
+        warmup_frames=entry(stored, "warmup_frames", int, path),
+        episodes=entry(stored, "episodes", int, path),
+        rounds=entry(stored, "rounds", int, path),
+        successes=successes,
+        seconds={name: number(seconds, name, path) for name in Counters().seconds},
+    )
+    if (
+        not 0 <= counters.warmup_frames <= counters.frames
+        or not 0 <= counters.rounds <= counters.frames
+        or counters.episodes != len(successes)
+        or not all(isinstance(success, bool) for success in successes)
+    ):
         raise UsageError(
-            f"{path}: was written by another version of this program; start the run again"
-        ) from error
-    return Checkpoint(path, counters, episodes, logger, state)
+            f"{path}: counts {counters.frames} frames, {counters.warmup_frames} of warm-up, "
+            f"{counters.rounds} rounds and {counters.episodes} episodes, which do not fit; start "
+            "the run again"
+        )
+    return counters
+
+
+def _logger_state(meta: dict[str, Any], path: Path) -> LoggerState:
+    """State of the logger of a checkpoint.
+
+    Raises:
+        UsageError: a number is missing or out of range.
+    """
+    stored = entry(meta, "logger", dict, path)
+    train_size = stored.get("train_size")
+    return LoggerState(
+        train_size=None if train_size is None else int(number(stored, "train_size", path)),
+        eval_size=int(number(stored, "eval_size", path)),
+        best=number(stored, "best", path, low=-1, high=1),
+        **{name: number(stored, name, path) for name in ("wall", "evaluating", "saving")},
+    )
 
 
 def _link(path: Path, name: Path) -> None:

@@ -77,7 +77,32 @@ class PortablePrioritizedSampler(PrioritizedSampler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` returned, of a sampler of the same capacity."""
-        self._sum_tree.values.copy_(state_dict["sum"])
-        self._min_tree.values.copy_(state_dict["min"])
-        self._max_priority = state_dict["max"]
+        """Load what :meth:`state_dict` returned, of a sampler of the same capacity.
+
+        Raises:
+            ValueError: the capacity differs, or a priority is negative or not finite; nothing is
+                loaded.
+        """
+        total, minimum, maximum = (state_dict[name] for name in ("sum", "min", "max"))
+        for values in (total, minimum):
+            if values.shape != self._sum_tree.values.shape or values.dtype != self.dtype:
+                raise ValueError(f"priorities of {[*values.shape]} transitions, {values.dtype}")
+            if bool((values < 0).any()) or bool(values.isnan().any()):
+                raise ValueError("a priority is negative or NaN")
+        if not bool(total.isfinite().all()):
+            raise ValueError("a priority is infinite")
+        _require_maximum(maximum, self._max_capacity)
+        self._sum_tree.values.copy_(total)
+        self._min_tree.values.copy_(minimum)
+        self._max_priority = maximum
+
+
+def _require_maximum(maximum: Any, capacity: int) -> None:
+    """Refuse what is not TorchRL's pair of highest priority and its index, or None."""
+    if maximum is None:
+        return
+    value, index = (None if part is None else float(part) for part in maximum)
+    if value is not None and not 0 <= value < float("inf"):
+        raise ValueError(f"the highest priority is {value}")
+    if index is not None and not 0 <= index < capacity:
+        raise ValueError(f"the highest priority is of transition {index} of {capacity}")
