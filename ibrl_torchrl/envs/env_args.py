@@ -8,11 +8,90 @@ robomimic's number of it), ``env_kwargs`` (arguments of the simulator); files of
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 ROBOSUITE = 1  # robomimic's EnvType of robosuite
+
+
+_MAX_ENV_ARGS = 1 << 20  # characters; robomimic's have some 2000
+# Limits of numbers: a control step of robosuite has 500 / control_freq steps of the simulator.
+_LIMITS: dict[str, tuple[float, float]] = {
+    "action_repeat": (1, 1000),
+    "control_freq": (1, 500),
+    "horizon": (1, 10**7),
+    "image_size": (1, 4096),
+}
+
+
+def parse_env_args(text: str) -> dict[str, Any]:
+    """Parse and check the environment metadata of a file of unknown origin.
+
+    Args:
+        text: JSON object.
+
+    Raises:
+        ValueError: it is no JSON object, a part of it is of another type, or a number is out of the
+            limits within which a simulator answers in finite time.
+    """
+    if len(text) > _MAX_ENV_ARGS:
+        raise ValueError(f"has {len(text)} characters, at most {_MAX_ENV_ARGS} are read")
+    try:
+        env_args = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON ({error})") from error
+    if not isinstance(env_args, dict):
+        raise ValueError("is not a JSON object")
+    for name, kinds in (("env_name", str), ("env_version", str), ("type", (str, int))):
+        _require_type(env_args, name, kinds)
+    for name in ("env_kwargs", "ibrl_torchrl", "state_parts"):
+        _require_type(env_args, name, dict)
+        _require_limits(env_args.get(name) or {})
+    for name, size in (env_args.get("state_parts") or {}).items():
+        if type(size) is not int or not 0 <= size <= 10**6:
+            raise ValueError(f"has state_parts.{name}={size}, must be a size")
+    _require_robosuite(env_args.get("env_kwargs") or {})
+    return env_args
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"has {name}, which is no number")
+
+
+def _require_type(values: Mapping[str, Any], name: str, kinds: type | tuple[type, ...]) -> None:
+    value = values.get(name)
+    if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+        raise ValueError(f"has {name} of type {type(value).__name__}")
+
+
+def _require_limits(values: Mapping[str, Any]) -> None:
+    for name, (low, high) in _LIMITS.items():
+        value = values.get(name, low)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not low <= value <= high:
+            raise ValueError(f"has {name}={value}, must be a number from {low:g} to {high:g}")
+    for name in ("action_repeat", "horizon", "image_size"):
+        if not isinstance(values.get(name, 1), int):
+            raise ValueError(f"has {name}={values[name]}, must be an integer")
+    cameras = values.get("cameras", [])
+    if not isinstance(cameras, list) or not all(isinstance(each, str) for each in cameras):
+        raise ValueError(f"has cameras={cameras}, must be a list of names")
+
+
+def _require_robosuite(values: Mapping[str, Any]) -> None:
+    """Refuse robots and controllers of other types than robosuite has."""
+    robots = values.get("robots", "")
+    names = [robots] if isinstance(robots, str) else robots
+    if not isinstance(names, list) or len(names) > 4 or not all(isinstance(n, str) for n in names):
+        raise ValueError("has robots, must be one to four names")
+    controllers = values.get("controller_configs") or {}
+    for config in controllers if isinstance(controllers, list) else [controllers]:
+        parts = config.get("body_parts", {}) if isinstance(config, dict) else None
+        if not isinstance(parts, dict) or not isinstance(parts.get("right") or {}, dict):
+            raise ValueError("has controller_configs, must be an object or a list of objects")
 
 
 def is_before_1_5(env_args: Mapping[str, Any]) -> bool:

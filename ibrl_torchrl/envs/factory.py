@@ -9,7 +9,7 @@ from ibrl_torchrl.envs.base import SparseRewardEnv
 from ibrl_torchrl.envs.env_args import ROBOSUITE, robosuite_settings
 from ibrl_torchrl.envs.metaworld import MetaWorldEnv
 from ibrl_torchrl.envs.robosuite import RobosuiteEnv
-from ibrl_torchrl.errors import UsageError, unknown_name
+from ibrl_torchrl.errors import UsageError, brief, unknown_name
 
 # Simulators are imported when the first environment of a suite is created.
 SUITES: dict[str, Callable[..., SparseRewardEnv]] = {
@@ -71,7 +71,10 @@ def make_env_like(
         return make_env(
             str(suite), str(task), seed=seed, **{**settings, **wrapper_kwargs, **kwargs}
         )
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
-        # Simulators raise various types for invalid arguments.
-        reason = " ".join(str(error).split())
-        raise UsageError(f"cannot create {task} from the metadata of the file: {reason}") from error
+    except UsageError:
+        raise
+    except Exception as error:  # simulators raise various types for invalid arguments
+        reason = brief(error, 200) or type(error).__name__
+        raise UsageError(
+            f"cannot create {brief(task)} from the metadata of the file: {reason}"
+        ) from error

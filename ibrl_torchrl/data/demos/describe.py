@@ -6,14 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from ibrl_torchrl.data.demos.hdf5 import (
     data_group,
+    episode_group,
     episode_names,
     filter_keys,
     open_demos,
     read_actions,
     read_env_args,
+    read_success,
 )
+from ibrl_torchrl.data.demos.nodes import get_node
+from ibrl_torchrl.errors import brief
 
 
 @dataclass(frozen=True)
@@ -59,28 +65,38 @@ def describe_demos(path: str | Path, filter_key: str | None = None) -> DemoDescr
     with open_demos(path) as file:
         data = data_group(file, path)
         names = episode_names(file, path, filter_key)
-        groups = [data[name] for name in names]
-        actions = [
-            read_actions(group, f"{path}: {name}")
-            for name, group in zip(names, groups, strict=True)
-        ]
+        groups = [episode_group(file, path, name) for name in names]
+        wheres = [f"{path}: {name}" for name in names]
+        actions = [read_actions(group, where) for group, where in zip(groups, wheres, strict=True)]
         return DemoDescription(
             env_args=read_env_args(data, path),
             episodes=names,
             lengths=[len(array) for array in actions],
-            successes=sum(bool(group["rewards"][()].max() == 1) for group in groups)
-            if all("rewards" in group for group in groups)
+            successes=sum(
+                read_success(group, where, len(array))
+                for group, where, array in zip(groups, wheres, actions, strict=True)
+            )
+            if all(get_node(group, "rewards") is not None for group in groups)
             else None,
             action_size=actions[0].shape[1],
             action_range=(
                 min(float(array.min()) for array in actions),
                 max(float(array.max()) for array in actions),
             ),
-            observations={
-                key: f"{list(array.shape[1:])} {array.dtype}"
-                for key, array in groups[0].get("obs", {}).items()
-            },
+            observations=_shapes(get_node(groups[0], "obs")),
             filters=filter_keys(file),
-            has_states=all("states" in group for group in groups),
+            has_states=all(get_node(group, "states") is not None for group in groups),
             has_models=all("model_file" in group.attrs for group in groups),
         )
+
+
+def _shapes(observations: h5py.Group | h5py.Dataset | None) -> dict[str, str]:
+    """Shape of a step and dtype of each array of a group."""
+    if not isinstance(observations, h5py.Group):
+        return {}
+    nodes = {brief(key): get_node(observations, key) for key in observations}
+    return {
+        key: f"{list(node.shape[1:])} {brief(node.dtype)}"
+        for key, node in nodes.items()
+        if isinstance(node, h5py.Dataset) and node.shape is not None
+    }

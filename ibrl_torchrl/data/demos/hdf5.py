@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +11,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ibrl_torchrl.data.demos.nodes import get_node, read_array, read_names, read_text
 from ibrl_torchrl.data.demos.robomimic import join_parts, stored_parts
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.envs.env_args import parse_env_args
+from ibrl_torchrl.errors import UsageError, brief
+
+# h5py raises any of these for a damaged file, depending on the damaged byte.
+_DAMAGES = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError),
+    *(RuntimeError, TypeError, ValueError),
+)
 
 
 @contextmanager
@@ -27,16 +34,15 @@ def open_demos(path: Path) -> Iterator[h5py.File]:
         The open file.
 
     Raises:
-        UsageError: the file is missing or damaged.
+        UsageError: the file is missing or damaged, or refers to other files.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; check the path or record demonstrations first")
     try:
-        with h5py.File(path) as file:
+        with h5py.File(path, locking="best-effort") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        # h5py raises any of these for a damaged file, depending on the damaged byte.
-        reason = " ".join(str(error).split())
+    except _DAMAGES as error:
+        reason = brief(error, 200) or type(error).__name__
         raise UsageError(
             f"{path}: not a readable HDF5 file, copy or record it again ({reason})"
         ) from error
@@ -48,7 +54,7 @@ def data_group(file: h5py.File, path: Path) -> h5py.Group:
     Raises:
         UsageError: there is none.
     """
-    data = file.get("data")
+    data = get_node(file, "data")
     if not isinstance(data, h5py.Group):
         raise UsageError(
             f"{path}: no group 'data', found {_names(file)}; this is not robomimic's layout"
@@ -60,15 +66,24 @@ def read_env_args(data: h5py.Group, path: Path) -> dict[str, Any]:
     """Read robomimic's description of the environment; empty if the file has none.
 
     Raises:
-        UsageError: the attribute is not a JSON object.
+        UsageError: the attribute is not a JSON object, or a value in it is out of range.
     """
     try:
-        env_args = json.loads(data.attrs.get("env_args", "{}"))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: the attribute env_args is not JSON ({error}); fix it") from error
-    if not isinstance(env_args, dict):
-        raise UsageError(f"{path}: the attribute env_args is not a JSON object; fix it")
-    return env_args
+        return parse_env_args(read_text(data.attrs, "env_args") or "{}")
+    except (LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: the attribute env_args {brief(error)}; fix it") from error
+
+
+def episode_group(file: h5py.File, path: Path, name: str) -> h5py.Group:
+    """Return the group of an episode.
+
+    Raises:
+        UsageError: there is none.
+    """
+    group = get_node(data_group(file, path), name)
+    if not isinstance(group, h5py.Group):
+        raise UsageError(f"{path}: {name} is no episode")
+    return group
 
 
 def episode_names(file: h5py.File, path: Path, filter_key: str | None = None) -> list[str]:
@@ -80,27 +95,33 @@ def episode_names(file: h5py.File, path: Path, filter_key: str | None = None) ->
     data = data_group(file, path)
     # HDF5 lists demo_10 before demo_2.
     names = [name for name in data if re.fullmatch(r"demo_\d+", name)]
-    names = [name for name in names if isinstance(data[name], h5py.Group)]
+    names = [name for name in names if isinstance(get_node(data, name), h5py.Group)]
     if not names:
         raise UsageError(f"{path}: no episodes demo_0, demo_1, ..., found {_names(data)}")
     if filter_key is not None:
         filters = filter_keys(file)
         if filter_key not in filters:
-            known = ", ".join(filters) or "none"
+            known = brief(", ".join(filters)) or "none"
             raise UsageError(f"{path}: no filter key {filter_key!r}; the file has {known}")
         missing = sorted(set(filters[filter_key]) - set(names))
         if missing:
-            raise UsageError(f"{path}: mask/{filter_key} names {missing[0]}, which does not exist")
+            raise UsageError(
+                f"{path}: mask/{filter_key} names {brief(missing[0])}, which does not exist"
+            )
         names = filters[filter_key]
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 
 def filter_keys(file: h5py.File) -> dict[str, list[str]]:
-    """Return the episode names of each filter key, such as ``"train"``."""
-    masks = file.get("mask")
+    """Return the episode names of each filter key, such as ``"train"``.
+
+    Raises:
+        ValueError: a filter key is not a list of names.
+    """
+    masks = get_node(file, "mask")
     if not isinstance(masks, h5py.Group):
         return {}
-    return {key: [name.decode() for name in masks[key][()]] for key in masks}
+    return {key: read_names(get_node(masks, key), f"mask/{key}") for key in masks}
 
 
 def stored_observations(group: h5py.Group, where: str) -> list[str]:
@@ -109,7 +130,7 @@ def stored_observations(group: h5py.Group, where: str) -> list[str]:
     Raises:
         UsageError: there are none.
     """
-    observations = group.get("obs")
+    observations = get_node(group, "obs")
     if not isinstance(observations, h5py.Group) or not len(observations):
         raise UsageError(
             f"{where}: no observations under 'obs', found {_names(group)}; "
@@ -188,6 +209,15 @@ def read_rewards(group: h5py.Group, where: str, length: int) -> np.ndarray:
     return rewards
 
 
+def read_success(group: h5py.Group, where: str, length: int) -> bool:
+    """Whether an episode reaches a reward of 1; its rewards may be dense.
+
+    Raises:
+        UsageError: rewards are missing or invalid.
+    """
+    return bool(_read(group, "rewards", where, length).max() == 1)
+
+
 def read_states(group: h5py.Group, where: str, length: int) -> np.ndarray:
     """Read the simulator states [T, n] of an episode, float64.
 
@@ -208,18 +238,18 @@ def _read(
     dtype: type = np.float32,
 ) -> np.ndarray:
     """Read one array of an episode as ``dtype`` or uint8; ``length``: required number of steps."""
-    node = group.get(key)
+    node = get_node(group, key)
     if not isinstance(node, h5py.Dataset):
         parent = key.rpartition("/")[0]
         raise UsageError(
-            f"{where}: no {key!r}, found {_names(group.get(parent) if parent else group)}"
+            f"{where}: no {key!r}, found {_names(get_node(group, parent) if parent else group)}"
         )
     if node.dtype.kind not in "fiub":
         raise UsageError(f"{where}: {key} must be numeric, found dtype {node.dtype}")
     if node.ndim == 0 or (length is not None and len(node) != length):
         expected = "one entry per step" if length is None else f"{length} steps as actions have"
         raise UsageError(f"{where}: {key} has shape {list(node.shape)}, expected {expected}")
-    array = node[()]
+    array = read_array(node)
     if array.dtype == np.uint8:
         return array
     with np.errstate(over="ignore"):  # values beyond float32 become inf, refused below
@@ -234,4 +264,4 @@ def _read(
 
 
 def _names(group: h5py.Group | None) -> str:
-    return (", ".join(group) if isinstance(group, h5py.Group) else "") or "nothing"
+    return (brief(", ".join(group)) if isinstance(group, h5py.Group) else "") or "nothing"

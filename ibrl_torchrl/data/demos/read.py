@@ -14,6 +14,7 @@ from tensordict import TensorDict
 from ibrl_torchrl.data.demos.dataset import Demos
 from ibrl_torchrl.data.demos.hdf5 import (
     data_group,
+    episode_group,
     episode_names,
     open_demos,
     read_actions,
@@ -22,6 +23,7 @@ from ibrl_torchrl.data.demos.hdf5 import (
     read_rewards,
     stored_observations,
 )
+from ibrl_torchrl.data.demos.nodes import get_node
 from ibrl_torchrl.data.demos.robomimic import observation_names
 from ibrl_torchrl.episodes import observation_keys, stack_frames
 from ibrl_torchrl.errors import UsageError
@@ -73,13 +75,13 @@ def load_demos(
         raise ValueError(f"max_episodes must be at least 1, found {max_episodes}; use None for all")
     path = Path(path)
     with open_demos(path) as file:
-        data = data_group(file, path)
-        env_args = read_env_args(data, path)
+        env_args = read_env_args(data_group(file, path), path)
         episodes: list[TensorDict] = []
         for name in episode_names(file, path, filter_key)[:max_episodes]:
             where = f"{path}: {name}"
-            keys = keys or observation_names(stored_observations(data[name], where))
-            episode = _read_episode(data[name], keys, env_args, where)
+            group = episode_group(file, path, name)
+            keys = keys or observation_names(stored_observations(group, where))
+            episode = _read_episode(group, keys, env_args, where)
             stack_frames(episode, frame_stack, state_stack)
             if episodes:
                 _check_same_shapes(episode, episodes[0], where)
@@ -107,7 +109,8 @@ def _read_episode(
     stored = {
         key
         for key, values in observations.items()
-        if "next_obs" in group and (values.dtype != np.uint8 or f"next_obs/{key}" in group)
+        if get_node(group, "next_obs") is not None
+        and (values.dtype != np.uint8 or get_node(group, f"next_obs/{key}") is not None)
     }
     next_observations = {
         key: read("next_obs", key) if key in stored else np.concatenate([values[1:], values[-1:]])

@@ -11,6 +11,7 @@ import numpy as np
 
 from ibrl_torchrl.data.demos.hdf5 import (
     data_group,
+    episode_group,
     episode_names,
     open_demos,
     read_actions,
@@ -19,6 +20,7 @@ from ibrl_torchrl.data.demos.hdf5 import (
     read_rewards,
     read_states,
 )
+from ibrl_torchrl.data.demos.nodes import get_node, read_text
 from ibrl_torchrl.data.demos.robomimic import stored_parts
 from ibrl_torchrl.keys import STATE
 
@@ -64,21 +66,23 @@ def read_trajectories(
     with open_demos(path) as file:
         env_args = read_env_args(data_group(file, path), path)
         for name in episode_names(file, path, filter_key)[:max_episodes]:
-            where, group = f"{path}: {name}", file["data"][name]
+            where, group = f"{path}: {name}", episode_group(file, path, name)
             actions = read_actions(group, where)
             length = len(actions)
             yield DemoTrajectory(
                 name,
                 actions,
                 read_states(group, where, length),
-                read_rewards(group, where, length) if "rewards" in group else None,
+                read_rewards(group, where, length)
+                if get_node(group, "rewards") is not None
+                else None,
                 read_observation(group, "obs", STATE, env_args, where, length)
                 if _has_state(group)
                 else None,
-                group.attrs.get("model_file"),
+                read_text(group.attrs, "model_file"),
             )
 
 
 def _has_state(group: h5py.Group) -> bool:
-    stored = [*group.get("obs", ())]
+    stored = [*(get_node(group, "obs") or ())]
     return STATE in stored or stored_parts(STATE, stored) != [STATE]
