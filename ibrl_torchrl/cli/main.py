@@ -164,6 +164,10 @@ def _print_error(error: UsageError) -> int:
 
 
 def _silence_libraries() -> None:
-    """Keep progress readable: errors alone of TorchRL and of Gymnasium's wrappers."""
-    logging.getLogger("torchrl").setLevel(logging.ERROR)
+    """Keep progress readable: errors alone of TorchRL and of Gymnasium's wrappers.
+
+    TorchRL sets the level of its logger when it is imported, here and in workers, by a variable.
+    """
+    os.environ.setdefault("RL_LOGGING_LEVEL", "ERROR")
+    logging.getLogger("torchrl").setLevel(os.environ["RL_LOGGING_LEVEL"])
     warnings.filterwarnings("ignore", module=r"torchrl\..*|gymnasium\..*")

@@ -56,6 +56,16 @@ def test_train_leaves_a_complete_run_folder(run_dir):
     assert int(train[-1]["rounds"]) == learning // 20
 
 
+def test_log_txt_holds_the_programs_own_lines(tmp_path):
+    """In a process of its own: TorchRL sets the level of its logger when it is first imported."""
+    run = tmp_path / "run"
+    program = [sys.executable, "-m", "ibrl_torchrl", "train", f"run_dir={run}", "quiet=true"]
+    done = subprocess.run([*program, *TINY], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout == done.stderr == ""
+    log = (run / "log.txt").read_text()
+    assert "run folder" in log and "[INFO]" not in log and "\x1b" not in log
+
+
 @pytest.mark.slow
 def test_one_seed_gives_one_run_with_and_without_workers(ibrl, run_dir, tmp_path):
     again = tmp_path / "again"
