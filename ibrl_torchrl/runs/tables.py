@@ -12,6 +12,8 @@ from typing import Any, Literal
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import full_disk_reported, open_in_place
 
+RECENT = 20  # training episodes in a moving average
+RECENT_SUCCESS = f"success_last_{RECENT}_episodes"
 DIAGNOSIS_ROLLOUT_COLUMNS = ("policy", "source", "episode", "step", "success", "error")
 
 
@@ -46,7 +48,8 @@ def train_columns(
         metrics: scalars that the loss reports, such as ``"loss_qvalue"``.
     """
     return [
-        *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames"),
+        *("frames", "episodes", "rounds", "wall_s", "episode_success", RECENT_SUCCESS),
+        "episode_frames",
         *(share_column("acting", name) for name in acting),
         *metrics,
         *(share_column("target", name) for name in target),
@@ -111,7 +114,8 @@ class CsvTable:
         path: file to write.
         columns: header. A row may omit columns; unknown ones raise ValueError.
         size: bytes of an existing file to keep, as :meth:`sync` returned them; later rows are
-            removed. None (default) starts a new file.
+            removed, and columns that its header lacks are left out, so that every row fits the
+            header. None (default) starts a new file.
 
     Raises:
         UsageError: the file is a link, is shorter than ``size``, or cannot be written.
@@ -119,14 +123,16 @@ class CsvTable:
 
     def __init__(self, path: Path, columns: Sequence[str], *, size: int | None = None) -> None:
         self._path = path
-        self._row = io.StringIO(newline="")
-        self._writer = csv.DictWriter(self._row, columns)
         if size is not None and not (path.is_file() and path.stat().st_size >= size):
             raise UsageError(
                 f"{path}: is shorter than at the last checkpoint; restore it or start the run again"
             )
         # Unbuffered: what a full disk has refused is not tried again on close.
         self._file = open_in_place(path, "wb" if size is None else "r+b")
+        header = [*columns] if size is None else _header(self._file.readline())
+        self._omitted = {*columns} - {*header}
+        self._row = io.StringIO(newline="")
+        self._writer = csv.DictWriter(self._row, header)
         if size is None:
             self._writer.writeheader()
             self._append()
@@ -154,6 +160,7 @@ class CsvTable:
             {
                 column: f"{value:.6g}" if isinstance(value, float) else value
                 for column, value in row.items()
+                if column not in self._omitted
             }
         )
         self._append()
@@ -169,3 +176,7 @@ class CsvTable:
         with full_disk_reported(self._path):
             while content:
                 content = content[self._file.write(content) :]
+
+
+def _header(line: bytes) -> list[str]:
+    return next(csv.reader([line.decode()]), [])

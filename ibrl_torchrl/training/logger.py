@@ -16,11 +16,12 @@ from ibrl_torchrl.files import write_json
 from ibrl_torchrl.keys import HYBRID, RL
 from ibrl_torchrl.reports.figures import run_figure, save_png
 from ibrl_torchrl.rollouts.episode import Rollouts
-from ibrl_torchrl.runs.names import BEST, EVAL, EVALUATION, TRAIN
+from ibrl_torchrl.runs.names import BEST, CURVE, EVAL, EVALUATION, SUMMARY, TIMING, TRAIN
 from ibrl_torchrl.runs.reader import read_run
 from ibrl_torchrl.runs.tables import CsvTable, eval_columns, share_column, train_columns
 from ibrl_torchrl.runs.trackers import make_trackers
 from ibrl_torchrl.training.state import LoggerState, TrainingState
+from ibrl_torchrl.training.summary import run_summary
 
 
 class _PendingEvaluation(NamedTuple):
@@ -94,7 +95,8 @@ class RunLogger:
             self._log_training(metrics)
         if self._pending is not None and self._pending.job.is_done():
             self._log_evaluation(self._pending)
-        if self._is_due(self._config.eval.every):
+        is_last = self._counters.frames >= self._config.total_frames  # `finish` evaluates
+        if self._is_due(self._config.eval.every) and not is_last:
             self._submit_evaluation((HYBRID, RL), self._config.eval.episodes)
         if self._is_due(self._config.checkpoint_every):
             self.checkpoint()
@@ -116,26 +118,32 @@ class RunLogger:
         self._logger_state.saving += time.perf_counter() - start
 
     def finish(self) -> None:
-        """Save the final checkpoint, evaluate all policies, draw the curve, write the timing."""
+        """Save the final checkpoint, evaluate all policies, write results, print them last."""
         self.checkpoint()
         policies = (HYBRID, RL, *self._config.imitation)
-        results = self.evaluate(policies, self._config.eval.final_episodes)
+        pending = self._submit_evaluation(policies, self._config.eval.final_episodes)
+        results = self._log_evaluation(pending, is_printed=False)
         timing = self._counters.seconds | {
             "evaluate": self._logger_state.evaluating,
             "checkpoint": self._logger_state.saving,
             "wall": self._wall,
         }
-        write_json(self._run_dir / "timing.json", timing)
-        save_png(run_figure(read_run(self._run_dir)), self._run_dir / "curve.png")
+        write_json(self._run_dir / TIMING, timing)
+        run = read_run(self._run_dir)
+        save_png(run_figure(run), self._run_dir / CURVE)
+        write_json(
+            self._run_dir / SUMMARY, run_summary(run, results, self._counters, seconds=self._wall)
+        )
         write_evaluation(
             self._run_dir / EVALUATION, self._counters.frames, results, self._proposals
         )
         self._state.remove_temporary()
+        self.close()  # first: Weights & Biases prints a page when it is closed
         echo(format_table(results))
         echo(f"{self._wall / 60:.1f} minutes; results in {self._run_dir}")
 
     def close(self) -> None:
-        """Close bar, tables and trackers."""
+        """Close bar, tables and trackers; closing them again does nothing."""
         self._bar.close()
         self._train.close()
         self._eval.close()
@@ -164,7 +172,9 @@ class RunLogger:
         self._logger_state.evaluating += time.perf_counter() - start
         return self._pending
 
-    def _log_evaluation(self, pending: _PendingEvaluation) -> dict[str, Evaluation]:
+    def _log_evaluation(
+        self, pending: _PendingEvaluation, *, is_printed: bool = True
+    ) -> dict[str, Evaluation]:
         """Wait for an evaluation and log it; the networks of the best one are saved."""
         start = time.perf_counter()
         self._pending = None
@@ -176,7 +186,8 @@ class RunLogger:
                 {"frames": pending.frames, "wall_s": self._wall, "policy": name, **row}
             )
             self._track(f"eval/{name}", row, pending.frames)
-            echo(f"frame {pending.frames:>7}  {name:6}  {_summary(result)}")
+            if is_printed:
+                echo(f"frame {pending.frames:>7}  {name:6}  {_summary(result)}")
         if HYBRID in results and results[HYBRID].success_rate > self._logger_state.best:
             self._logger_state.best = results[HYBRID].success_rate
             self._state.save_networks(BEST, pending.frames, pending.networks)

@@ -15,10 +15,8 @@ from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
 from ibrl_torchrl.rollouts.collector import CollectedEpisode
-from ibrl_torchrl.runs.tables import share_column
+from ibrl_torchrl.runs.tables import RECENT, RECENT_SUCCESS, share_column
 from ibrl_torchrl.training.learner import Learner
-
-RECENT = 20  # training episodes in a moving average
 
 
 @dataclass
@@ -94,7 +92,7 @@ def train(
         counters.successes.append(bool(episode[NEXT, SUCCESS].any()))
         if is_warmup and not warmup_updates:
             counters.warmup_frames = counters.frames
-        metrics = _episode_metrics(episode, proposals)
+        metrics = _episode_metrics(episode, counters, proposals)
         clock.charge("other")
         due = (counters.frames - counters.warmup_frames) // frames_per_round
         if due > counters.rounds:
@@ -119,13 +117,16 @@ class _Clock:
         self._last = now
 
 
-def _episode_metrics(episode: TensorDictBase, proposals: Sequence[str]) -> dict[str, float]:
+def _episode_metrics(
+    episode: TensorDictBase, counters: Counters, proposals: Sequence[str]
+) -> dict[str, float]:
     shares = {
         share_column("acting", name): (episode[PROPOSAL] == index).float().mean().item()
         for index, name in enumerate(proposals)
     }
     return {
         "episode_success": float(episode[NEXT, SUCCESS].any()),
+        RECENT_SUCCESS: counters.recent_success,
         "episode_frames": float(len(episode)),
         **shares,
     }

@@ -1,6 +1,7 @@
 """The command line as a user meets it: real files, real simulator, smallest sizes."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -47,6 +48,7 @@ def test_train_leaves_a_complete_run_folder(run_dir):
     assert {path.name for path in run_dir.iterdir()} == {
         *("config.yaml", "run.json", ".lock", "demos.hdf5", "imitation", "checkpoint.pt"),
         *("best.pt", "train.csv", "eval.csv", "evaluation.csv", "curve.png", "timing.json"),
+        "summary.json",
     }
     final = [row for row in _rows(run_dir / "eval.csv") if int(row["frames"]) >= 250]
     assert [row["policy"] for row in final[-3:]] == ["hybrid", "rl", "bc"]
@@ -54,6 +56,35 @@ def test_train_leaves_a_complete_run_folder(run_dir):
     assert int(train[-1]["frames"]) >= 250
     learning = int(train[-1]["frames"]) - int(train[0]["frames"])  # one warm-up episode
     assert int(train[-1]["rounds"]) == learning // 20
+    successes = [float(row["episode_success"]) for row in train]  # log.every=1: every episode
+    means = [sum(successes[: n + 1]) / (n + 1) for n in range(len(successes))]
+    assert [float(row["success_last_20_episodes"]) for row in train] == pytest.approx(means)
+
+
+def test_the_summary_holds_the_final_evaluation_and_the_dip(run_dir):
+    summary = json.loads((run_dir / "summary.json").read_text())
+    episodes = _rows(run_dir / "evaluation.csv")
+    for policy in ("hybrid", "rl", "bc"):
+        solved = [int(row["success"]) for row in episodes if row["policy"] == policy]
+        final = summary["final"][policy]
+        assert final["success"] == sum(solved) / 2 and final["episodes"] == 2
+        assert final["success_low"] <= final["success"] <= final["success_high"]
+    assert summary["task"] == "metaworld/box-close" and summary["seed"] == 1
+    assert summary["rounds"] == int(_rows(run_dir / "train.csv")[-1]["rounds"])
+    assert summary["dip"]["policy"] == "bc" and summary["versions"]["torch"]
+    assert 0 < summary["minutes"] < 10
+
+
+def test_the_last_frame_is_evaluated_and_printed_once(ibrl, tmp_path):
+    run = tmp_path / "run"
+    code, out, error = ibrl("train", f"run_dir={run}", *TINY, "eval.every=60")
+    assert code == 0, error
+    rows = _rows(run / "eval.csv")
+    last = rows[-1]["frames"]
+    assert [row["policy"] for row in rows if row["frames"] == last] == ["hybrid", "rl", "bc"]
+    assert f"frame {int(last):>7}" not in out  # the table below has these results
+    *_, table, _, _, _, time = out.splitlines()
+    assert table.startswith("policy") and "minutes; results in" in time
 
 
 def test_log_txt_holds_the_programs_own_lines(tmp_path):
@@ -64,6 +95,22 @@ def test_log_txt_holds_the_programs_own_lines(tmp_path):
     assert done.returncode == 0 and done.stdout == done.stderr == ""
     log = (run / "log.txt").read_text()
     assert "run folder" in log and "[INFO]" not in log and "\x1b" not in log
+
+
+@pytest.mark.slow
+def test_results_come_after_what_weights_and_biases_prints(tmp_path):
+    pytest.importorskip("wandb")
+    program = [sys.executable, "-m", "ibrl_torchrl", "train", f"run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [*program, *TINY, "log.wandb=offline"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0 and "wandb:" in done.stdout
+    *_, header, _, _, _, time = done.stdout.splitlines()
+    assert header.startswith("policy") and "minutes; results in" in time
 
 
 @pytest.mark.slow

@@ -22,7 +22,8 @@ PROPOSALS = ("rl", "bc", "act")
 
 def test_columns_of_named_proposals():
     assert train_columns(PROPOSALS, ("rl", "act"), ["loss_qvalue"]) == [
-        *("frames", "episodes", "rounds", "wall_s", "episode_success", "episode_frames"),
+        *("frames", "episodes", "rounds", "wall_s", "episode_success"),
+        *("success_last_20_episodes", "episode_frames"),
         *("proposal_share/acting/rl", "proposal_share/acting/bc", "proposal_share/acting/act"),
         *("loss_qvalue", "proposal_share/target/rl", "proposal_share/target/act"),
     ]
@@ -102,3 +103,17 @@ def test_full_disk_leaves_whole_rows_and_one_line(tmp_path):
     table.write({"a": 2})
     table.close()
     assert read_rows(tmp_path / "t.csv") == [{"a": "1"}, {"a": "2"}]
+
+
+def test_resumed_csv_table_keeps_the_header_of_its_file(tmp_path):
+    """A table of an earlier commit, with fewer columns."""
+    table = CsvTable(tmp_path / "t.csv", ["a", "c"])
+    table.write({"a": 1, "c": 3})
+    size = table.sync()
+    table.close()
+    table = CsvTable(tmp_path / "t.csv", ["a", "b", "c"], size=size)
+    table.write({"a": 4, "b": 5, "c": 6})
+    with pytest.raises(ValueError, match="unknown"):
+        table.write({"unknown": 1})
+    table.close()
+    assert (tmp_path / "t.csv").read_text().splitlines() == ["a,c", "1,3", "4,6"]

@@ -135,6 +135,8 @@ def test_metrics_are_means_over_the_rounds_of_an_episode():
     assert [metrics.get("loss_qvalue") for *_, metrics in log] == [None, 1.5, 3.5, 5.5]
     # The policy succeeds (action above 0) after the warm-up only.
     assert [metrics["episode_success"] for *_, metrics in log] == [0, 1, 1, 1]
+    means = [metrics["success_last_20_episodes"] for *_, metrics in log]
+    assert means == pytest.approx([0, 1 / 2, 2 / 3, 3 / 4])
     assert [metrics["episode_frames"] for *_, metrics in log] == [4, 4, 4, 4]
 
 
