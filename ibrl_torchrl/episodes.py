@@ -9,7 +9,16 @@ from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, DONE, NEXT, REWARD, SUCCESS, TERMINATED, TRUNCATED
+from ibrl_torchrl.keys import (
+    ACTION,
+    DONE,
+    EXPERT_ACTION,
+    NEXT,
+    REWARD,
+    SUCCESS,
+    TERMINATED,
+    TRUNCATED,
+)
 
 _OUTCOMES = {REWARD, DONE, TERMINATED, TRUNCATED, SUCCESS}
 # Prefixes of the keys of a packed episode.
@@ -67,6 +76,21 @@ def action_chunks(actions: Tensor, size: int) -> Tensor:
     length = len(actions)
     window = torch.arange(length)[:, None] + torch.arange(size)
     return actions[window.clamp(max=length - 1)].flatten(1)
+
+
+def imitation_episode(episode: TensorDictBase) -> TensorDictBase:
+    """Episode whose ``action`` is what imitation learns.
+
+    Args:
+        episode: TensorDict [T], whose ``action`` was executed.
+
+    Returns:
+        The episode itself, or, if it has labels of an expert under ``expert_action``, a shallow
+        copy with these as ``action``. Its next observations and rewards are those of the executed
+        actions, so it is no data for a critic.
+    """
+    labels = episode.get(EXPERT_ACTION, None)
+    return episode if labels is None else episode.copy().set(ACTION, labels)
 
 
 def pack_episode(

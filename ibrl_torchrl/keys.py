@@ -25,6 +25,8 @@ DONE = "done"  # terminated or truncated, bool [*, 1]
 TERMINATED = "terminated"  # success, bool [*, 1]
 TRUNCATED = "truncated"  # time limit reached without success, bool [*, 1]
 SUCCESS = "success"  # bool [*, 1]
+# Label of the expert, in episodes that another policy executed (DAgger), float32 [*, A]
+EXPERT_ACTION = "expert_action"
 IS_INIT = "is_init"  # first step of an episode, written by InitTracker, bool [*, 1]
 SIMULATOR_STATE = "simulator_state"  # before the action, in demonstrations, float64 [*, n]
 MODEL_XML = "model_xml"  # model of the simulator, in demonstrations from robosuite, text

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from tensordict import TensorDict
+from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torchrl.envs import Compose, EnvBase, Transform
 
@@ -15,6 +15,7 @@ from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.config.algo import AlgoConfig
 from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.replay import ReplayConfig
+from ibrl_torchrl.config.setting import require
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay import (
     CacheProposals,
@@ -35,9 +36,9 @@ from ibrl_torchrl.data.replay.footprint import (
     require_memory,
 )
 from ibrl_torchrl.data.replay.images import SHORTEST_TRUNCATED
-from ibrl_torchrl.episodes import observation_keys
+from ibrl_torchrl.episodes import imitation_episode, observation_keys
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, DEMO, NEXT
+from ibrl_torchrl.keys import ACTION, DEMO, EXPERT_ACTION, NEXT
 from ibrl_torchrl.modules import FrozenPolicy
 
 
@@ -154,15 +155,16 @@ def build_replay(
             beta=config.beta,
         )
 
-    def demonstrations(name: str) -> EpisodeReplayBuffer:
+    def filled_buffer(name: str, episodes: Iterable[TensorDictBase]) -> EpisodeReplayBuffer:
         filled = buffer(name, config.offline_reward)
-        for episode in demos:
+        for episode in episodes:
             filled.extend(episode)
         return filled
 
     if not demos_in_replay:
         return buffer("online", config.online_reward)
-    filled = demonstrations("demos")
+    # Critics learn from executed actions, behaviour cloning from the expert's.
+    filled = filled_buffer("demos", demos)
     replay: EpisodeReplayBuffer | MixedReplay = filled
     if config.offline_fraction is not None:
         replay = MixedReplay(
@@ -172,7 +174,29 @@ def build_replay(
             batch_size=config.batch_size,
             keep_successes=config.keep_successes,
         )
-    return ReplayWithDemos(replay, demonstrations("beside")) if with_demos else replay
+    if not with_demos:
+        return replay
+    return ReplayWithDemos(replay, filled_buffer("beside", map(imitation_episode, demos)))
+
+
+def require_demonstrated(config: ReplayConfig, episodes: Iterable[TensorDictBase]) -> None:
+    """Refuse a reward of every demonstrated step where others than the expert acted.
+
+    Args:
+        config: settings.
+        episodes: demonstrations, TensorDicts [T].
+
+    Raises:
+        UsageError: an episode has labels of the expert, as those of DAgger.
+    """
+    for episode in episodes:
+        require(
+            config.offline_reward is None or EXPERT_ACTION not in episode,
+            "replay.offline_reward",
+            config.offline_reward,
+            "null with demonstrations of ibrl dagger, which the learner executed in part; use a "
+            "file of ibrl demos",
+        )
 
 
 def require_replay_fits(

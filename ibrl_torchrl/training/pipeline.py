@@ -8,7 +8,12 @@ from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.builders.imitation import load_policies
 from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import observation_normalizers
-from ibrl_torchrl.builders.replay import require_replay_fits, stored_actions, stored_keys
+from ibrl_torchrl.builders.replay import (
+    require_demonstrated,
+    require_replay_fits,
+    stored_actions,
+    stored_keys,
+)
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.runs.folder import open_run_folder
@@ -50,6 +55,8 @@ def run_pipeline(config: TrainConfig) -> None:
     )
     keys = policy_keys(*config.encoders)
     demos = load_configured_demos(config.demos, config.task, env, keys)
+    if demos is not None:
+        require_demonstrated(config.replay, demos.episodes)
     networks = load_configured_policies(policies, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, is_resumed):
         echo(f"run folder: {run_dir}")

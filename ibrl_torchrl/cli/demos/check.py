@@ -10,7 +10,7 @@ from ibrl_torchrl.data.demos.playback import open_playback, play_actions
 
 
 def run(config: DemosCheckConfig) -> None:
-    """Play back every episode's actions in the simulator; print the number of successes.
+    """Play back every episode's executed actions; print how many succeed, and fail, again.
 
     Raises:
         UsageError: the file is damaged or does not match the simulator.
@@ -22,11 +22,16 @@ def run(config: DemosCheckConfig) -> None:
         play_actions(playback), desc="playback", total=playback.count, unit="episode"
     ):
         results.append(result)
-        if not result.success:
-            echo(f"{result.name}: no success in {result.length} steps")
-    successes = sum(result.success for result in results)
+        if result.success != result.recorded_success:
+            outcome = "success" if result.success else "no success"
+            echo(f"{result.name}: {outcome} in {result.length} steps")
+    successes = [result for result in results if result.recorded_success]
+    failures = [result for result in results if not result.recorded_success]
+    repeated = f"{sum(result.success for result in successes)} of {len(successes)} episodes succeed"
+    if failures:
+        repeated += f" and {sum(not r.success for r in failures)} of {len(failures)} fail"
     deviation = max(result.deviation for result in results)
     echo(
-        f"{path}: {successes} of {playback.count} episodes succeed again; positions are at most "
-        f"{deviation:.2g} (metres, radians) from the recorded ones"
+        f"{path}: {repeated} again; positions are at most {deviation:.2g} (metres, radians) from "
+        "the recorded ones"
     )

@@ -41,6 +41,14 @@ def _properties(path: Path, description: DemoDescription) -> dict[str, object]:
         if description.successes is None
         else f"{description.successes} episodes",
         "actions": f"{description.action_size} numbers from {smallest:.3g} to {largest:.3g}",
+        **(
+            {
+                "labels": f"the expert's in {description.num_labelled} episodes, which another "
+                "policy executed (DAgger)"
+            }
+            if description.num_labelled
+            else {}
+        ),
         "simulator states": "yes" if description.has_states else "no: cannot be played back",
         "models": "yes" if description.has_models else "no",
         **{

@@ -2,14 +2,16 @@
 
 from ibrl_torchrl.data.demos.dataset import Demos, check_demos_match, simulator_difference
 from ibrl_torchrl.data.demos.read import load_demos
-from ibrl_torchrl.data.demos.record import record_demos
-from ibrl_torchrl.data.demos.write import save_demos
+from ibrl_torchrl.data.demos.record import record_demos, record_episode
+from ibrl_torchrl.data.demos.write import append_demos, save_demos
 
 __all__ = [
     "Demos",
+    "append_demos",
     "check_demos_match",
     "load_demos",
     "record_demos",
+    "record_episode",
     "save_demos",
     "simulator_difference",
 ]

@@ -8,6 +8,7 @@
     data/demo_0/obs/CAMERA_image [T, H, W, 3]  uint8, right side up
     data/demo_0/next_obs/KEY [T, ...]  observation after each action; optional, not for images
     data/demo_0/actions      [T, A]    in [-1, 1]
+    data/demo_0/executed_actions [T, A] optional: executed instead of actions, which are labels
     data/demo_0/rewards      [T]       1 at success
     data/demo_0/dones        [T]       1 at the end of the episode
     data/demo_0/states       [T, n]    simulator state before each action
@@ -39,6 +40,8 @@ class Demos:
     Attributes:
         episodes: one TensorDict [T] per episode in TorchRL's layout, float32, uint8 images and
             bool flags. An episode terminates at its first success or is truncated at its end.
+            ``action`` was executed; episodes of DAgger have the expert's labels under
+            ``expert_action``, see :func:`~ibrl_torchrl.episodes.imitation_episode`.
         env_args: robomimic's description of the environment (``env_name``, ``type``,
             ``env_kwargs``); empty if the file has none.
         path: the file.

@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 
 from ibrl_torchrl.data.demos.hdf5 import (
+    EXECUTED_ACTIONS,
     data_group,
     episode_group,
     episode_names,
@@ -37,6 +38,7 @@ class DemoDescription:
         filters: episode names of each filter key.
         has_states: every episode has simulator states.
         has_models: every episode has the simulator's model (MJCF XML).
+        num_labelled: episodes whose actions are labels of an expert, where others were executed.
     """
 
     env_args: dict[str, Any]
@@ -49,6 +51,7 @@ class DemoDescription:
     filters: dict[str, list[str]]
     has_states: bool
     has_models: bool
+    num_labelled: int
 
 
 def describe_demos(path: str | Path, filter_key: str | None = None) -> DemoDescription:
@@ -87,6 +90,7 @@ def describe_demos(path: str | Path, filter_key: str | None = None) -> DemoDescr
             filters=filter_keys(file),
             has_states=all(get_node(group, "states") is not None for group in groups),
             has_models=all("model_file" in group.attrs for group in groups),
+            num_labelled=sum(get_node(group, EXECUTED_ACTIONS) is not None for group in groups),
         )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -21,6 +21,9 @@ _DAMAGES = (
     *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError),
     *(RuntimeError, TypeError, ValueError),
 )
+
+ACTIONS = "actions"  # what imitation learns
+EXECUTED_ACTIONS = "executed_actions"  # where these differ from it
 
 
 @contextmanager
@@ -172,20 +175,56 @@ def read_observation(
         ) from error
 
 
-def read_actions(group: h5py.Group, where: str) -> np.ndarray:
-    """Read the actions [T, A] of an episode, float32 in [-1, 1], T at least 1.
+class EpisodeActions(NamedTuple):
+    """Actions of an episode.
+
+    Attributes:
+        executed: actions that led to the next observations, float32 [T, A] in [-1, 1].
+        labels: the expert's actions at the same observations, where other ones were executed
+            (DAgger); None where the demonstrator's were.
+    """
+
+    executed: np.ndarray
+    labels: np.ndarray | None
+
+
+def read_episode_actions(group: h5py.Group, where: str) -> EpisodeActions:
+    """Read the executed actions of an episode and the expert's labels.
 
     Raises:
         UsageError: they are missing or invalid.
     """
-    actions = _read(group, "actions", where)
+    actions = read_actions(group, where)
+    if get_node(group, EXECUTED_ACTIONS) is None:
+        return EpisodeActions(actions, None)
+    executed = read_actions(group, where, EXECUTED_ACTIONS)
+    if executed.shape != actions.shape:
+        raise UsageError(
+            f"{where}: {EXECUTED_ACTIONS} has shape {list(executed.shape)}, actions have "
+            f"{list(actions.shape)}; record the episode again"
+        )
+    return EpisodeActions(executed, actions)
+
+
+def read_actions(group: h5py.Group, where: str, key: str = ACTIONS) -> np.ndarray:
+    """Read actions [T, A] of an episode, float32 in [-1, 1], T at least 1.
+
+    Args:
+        group: the episode.
+        where: file and episode, for messages.
+        key: name of the array. Default ``"actions"``, which imitation learns.
+
+    Raises:
+        UsageError: they are missing or invalid.
+    """
+    actions = _read(group, key, where)
     if actions.ndim != 2 or len(actions) == 0:
-        raise UsageError(f"{where}: actions need shape [T, A], found {list(actions.shape)}")
+        raise UsageError(f"{where}: {key} need shape [T, A], found {list(actions.shape)}")
     outliers = np.argwhere(np.abs(actions) > 1)
     if len(outliers):
         step, dimension = outliers[0]
         raise UsageError(
-            f"{where}: actions must lie in [-1, 1], found {actions[step, dimension]:g} "
+            f"{where}: {key} must lie in [-1, 1], found {actions[step, dimension]:g} "
             f"at step {step}, dimension {dimension}; rescale them"
         )
     return actions

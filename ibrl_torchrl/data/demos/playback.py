@@ -18,7 +18,17 @@ from ibrl_torchrl.data.demos.trajectories import DemoTrajectory, read_trajectori
 from ibrl_torchrl.envs import make_env_like
 from ibrl_torchrl.envs.base import SparseRewardEnv
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, DONE, MODEL_XML, NEXT, REWARD, SIMULATOR_STATE, STATE, SUCCESS
+from ibrl_torchrl.keys import (
+    ACTION,
+    DONE,
+    EXPERT_ACTION,
+    MODEL_XML,
+    NEXT,
+    REWARD,
+    SIMULATOR_STATE,
+    STATE,
+    SUCCESS,
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,8 @@ class PlaybackResult:
 
     Attributes:
         name: name of the trajectory.
-        success: the recorded actions solve the task again.
+        success: the recorded actions solve the task.
+        recorded_success: they did when they were recorded.
         length: number of actions until success, or of all.
         deviation: maximum absolute difference of a position (metres, radians) from the recorded
             one.
@@ -73,12 +84,13 @@ class PlaybackResult:
 
     name: str
     success: bool
+    recorded_success: bool
     length: int
     deviation: float
 
 
 def play_actions(source: DemoPlayback) -> Iterator[PlaybackResult]:
-    """Play back the actions of trajectories from their first simulator states, until success.
+    """Play back the executed actions of trajectories from their first states, until success.
 
     Args:
         source: trajectories and environment.
@@ -102,7 +114,8 @@ def play_actions(source: DemoPlayback) -> Iterator[PlaybackResult]:
             if result[NEXT, SUCCESS]:
                 break
             observation = step_mdp(result)
-        yield PlaybackResult(trajectory.name, bool(result[NEXT, SUCCESS]), step, deviation)
+        success = bool(result[NEXT, SUCCESS])
+        yield PlaybackResult(trajectory.name, success, trajectory.is_success, step, deviation)
 
 
 def rerender(source: DemoPlayback, *, tolerance: float) -> Iterator[TensorDict]:
@@ -196,6 +209,8 @@ def _to_episode(
     done[-1] = True
     episode = observations.exclude(SUCCESS)
     episode[ACTION] = torch.from_numpy(trajectory.actions)
+    if trajectory.expert_actions is not None:
+        episode[EXPERT_ACTION] = torch.from_numpy(trajectory.expert_actions)
     episode[SIMULATOR_STATE] = torch.from_numpy(trajectory.simulator_states)
     episode[NEXT] = next_observations.exclude(SUCCESS)
     episode[NEXT, REWARD] = rewards

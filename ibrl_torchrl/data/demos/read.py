@@ -13,12 +13,13 @@ from tensordict import TensorDict
 
 from ibrl_torchrl.data.demos.dataset import Demos
 from ibrl_torchrl.data.demos.hdf5 import (
+    EpisodeActions,
     data_group,
     episode_group,
     episode_names,
     open_demos,
-    read_actions,
     read_env_args,
+    read_episode_actions,
     read_observation,
     read_rewards,
     stored_observations,
@@ -27,7 +28,16 @@ from ibrl_torchrl.data.demos.nodes import get_node
 from ibrl_torchrl.data.demos.robomimic import observation_names
 from ibrl_torchrl.episodes import observation_keys, stack_frames
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, DONE, NEXT, REWARD, SUCCESS, TERMINATED, TRUNCATED
+from ibrl_torchrl.keys import (
+    ACTION,
+    DONE,
+    EXPERT_ACTION,
+    NEXT,
+    REWARD,
+    SUCCESS,
+    TERMINATED,
+    TRUNCATED,
+)
 
 
 def load_demos(
@@ -46,6 +56,9 @@ def load_demos(
     [T, C, H, W]. Without ``next_obs`` in the file, the following ``obs`` replaces it. The last step
     has none: if it succeeds, its own ``obs`` is repeated, from which no target bootstraps;
     otherwise the step is dropped.
+
+    ``action`` is the executed one. Where the file has ``executed_actions``, as DAgger's has, its
+    ``actions`` are the expert's labels, and become ``expert_action``.
 
     Args:
         path: the file.
@@ -97,8 +110,8 @@ def load_demos(
 def _read_episode(
     group: h5py.Group, keys: Sequence[str], env_args: Mapping[str, Any], where: str
 ) -> TensorDict:
-    actions = read_actions(group, where)
-    length = len(actions)
+    actions = read_episode_actions(group, where)
+    length = len(actions.executed)
     rewards = read_rewards(group, where, length)
 
     def read(folder: str, key: str) -> np.ndarray:
@@ -129,7 +142,7 @@ def _read_episode(
 
 def _to_tensordict(
     observations: Mapping[str, np.ndarray],
-    actions: np.ndarray,
+    actions: EpisodeActions,
     rewards: np.ndarray,
     next_observations: Mapping[str, np.ndarray],
     length: int,
@@ -140,10 +153,14 @@ def _to_tensordict(
     done = torch.zeros_like(success)
     done[-1] = True
     false = torch.zeros_like(success)
+    labels = {} if actions.labels is None else {EXPERT_ACTION: actions.labels}
     return TensorDict(
         {
             **{key: _to_tensor(value[:length]) for key, value in observations.items()},
-            ACTION: torch.from_numpy(actions[:length]).float(),
+            **{
+                key: torch.from_numpy(value[:length]).float()
+                for key, value in {ACTION: actions.executed, **labels}.items()
+            },
             SUCCESS: false,
             DONE: false.clone(),
             TERMINATED: false.clone(),

@@ -50,7 +50,7 @@ def record_demos(
         if num_successes == episodes:
             return
         env.set_seed(seed + attempt)
-        episode = _run_episode(env, policy)
+        episode = record_episode(env, policy)
         if episode[NEXT, SUCCESS].any():
             num_successes += 1
             yield episode
@@ -62,7 +62,13 @@ def record_demos(
 
 
 @torch.no_grad()
-def _run_episode(env: EnvBase, policy: Callable[[TensorDictBase], TensorDictBase]) -> TensorDict:
+def record_episode(env: EnvBase, policy: Callable[[TensorDictBase], TensorDictBase]) -> TensorDict:
+    """Record one episode of a policy, successful or not, see :func:`record_demos`.
+
+    Args:
+        env: see :func:`record_demos`; its seed decides the initial state.
+        policy: see there; what it writes besides ``action`` is part of the episode.
+    """
     steps: list[TensorDictBase] = []
     observation = env.reset()
     while True:

@@ -14,8 +14,8 @@ from ibrl_torchrl.data.demos.hdf5 import (
     episode_group,
     episode_names,
     open_demos,
-    read_actions,
     read_env_args,
+    read_episode_actions,
     read_observation,
     read_rewards,
     read_states,
@@ -31,11 +31,13 @@ class DemoTrajectory:
 
     Attributes:
         name: group in the file, such as ``"demo_0"``.
-        actions: float32 [T, A].
+        actions: executed actions, float32 [T, A].
         simulator_states: states before each action, float64 [T, n].
         rewards: float32 [T]; None if the file has none, as robomimic's raw files.
         states: observations ``state``, float32 [T, S]; None if the file has none.
         model_xml: the simulator's model (MJCF XML); None if the file has none.
+        expert_actions: labels of the expert, float32 [T, A]; None (default) where the actions are
+            the demonstrator's.
     """
 
     name: str
@@ -44,6 +46,12 @@ class DemoTrajectory:
     rewards: np.ndarray | None
     states: np.ndarray | None
     model_xml: str | None
+    expert_actions: np.ndarray | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether its rewards reach 1; files without rewards hold successes."""
+        return self.rewards is None or bool(self.rewards.max() == 1)
 
 
 def read_trajectories(
@@ -67,11 +75,11 @@ def read_trajectories(
         env_args = read_env_args(data_group(file, path), path)
         for name in episode_names(file, path, filter_key)[:max_episodes]:
             where, group = f"{path}: {name}", episode_group(file, path, name)
-            actions = read_actions(group, where)
-            length = len(actions)
+            actions = read_episode_actions(group, where)
+            length = len(actions.executed)
             yield DemoTrajectory(
                 name,
-                actions,
+                actions.executed,
                 read_states(group, where, length),
                 read_rewards(group, where, length)
                 if get_node(group, "rewards") is not None
@@ -80,6 +88,7 @@ def read_trajectories(
                 if _has_state(group)
                 else None,
                 read_text(group.attrs, "model_file"),
+                actions.labels,
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,25 @@ import h5py
 import torch
 from tensordict import TensorDictBase
 
+from ibrl_torchrl.data.demos.hdf5 import (
+    ACTIONS,
+    EXECUTED_ACTIONS,
+    data_group,
+    episode_names,
+    read_env_args,
+)
 from ibrl_torchrl.data.demos.robomimic import split_parts
-from ibrl_torchrl.episodes import observation_keys
+from ibrl_torchrl.episodes import imitation_episode, observation_keys
 from ibrl_torchrl.files import atomic_path
-from ibrl_torchrl.keys import ACTION, DONE, MODEL_XML, NEXT, REWARD, SIMULATOR_STATE
+from ibrl_torchrl.keys import (
+    ACTION,
+    DONE,
+    EXPERT_ACTION,
+    MODEL_XML,
+    NEXT,
+    REWARD,
+    SIMULATOR_STATE,
+)
 
 
 def save_demos(
@@ -27,7 +43,8 @@ def save_demos(
     Args:
         path: file to write; an existing one is replaced, missing folders are created.
         episodes: TensorDicts [T] as ``record_demos`` yields them, written one at a time: a
-            generator of them is never in memory as a whole.
+            generator of them is never in memory as a whole. With ``expert_action``, the labels of
+            an expert, these are the file's ``actions`` and ``action`` its ``executed_actions``.
         env_args: robomimic's description of the environment, such as ``env.env_args``.
 
     Raises:
@@ -38,13 +55,41 @@ def save_demos(
     with atomic_path(path) as unfinished, h5py.File(unfinished, "w") as file:
         data = file.create_group("data")
         data.attrs["env_args"] = json.dumps(dict(env_args))
-        total = 0
-        for index, episode in enumerate(episodes):
-            _write_episode(data.create_group(f"demo_{index}"), episode, env_args)
-            total += len(episode)
-        data.attrs["total"] = total
-        if total == 0:
+        data.attrs["total"] = _write_episodes(data, episodes, env_args)
+        if data.attrs["total"] == 0:
             raise ValueError(f"no episodes to save to {path}; record at least one")
+
+
+def append_demos(path: Path, episodes: Iterable[TensorDictBase]) -> None:
+    """Append episodes to a file of this package, atomically.
+
+    Args:
+        path: file that :func:`save_demos` wrote; the written one replaces it.
+        episodes: TensorDicts [T] of the same environment, written one at a time.
+    """
+    with atomic_path(path) as unfinished:
+        shutil.copyfile(path, unfinished)
+        with h5py.File(unfinished, "r+") as file:
+            data = data_group(file, path)
+            first = len(episode_names(file, path))
+            data.attrs["total"] += _write_episodes(
+                data, episodes, read_env_args(data, path), first=first
+            )
+
+
+def _write_episodes(
+    data: h5py.Group,
+    episodes: Iterable[TensorDictBase],
+    env_args: Mapping[str, Any],
+    *,
+    first: int = 0,
+) -> int:
+    """Write episodes with numbers from ``first``; returns the number of their transitions."""
+    total = 0
+    for index, episode in enumerate(episodes, first):
+        _write_episode(data.create_group(f"demo_{index}"), episode, env_args)
+        total += len(episode)
+    return total
 
 
 def _write_episode(group: h5py.Group, episode: TensorDictBase, env_args: Mapping[str, Any]) -> None:
@@ -60,7 +105,9 @@ def _write_episode(group: h5py.Group, episode: TensorDictBase, env_args: Mapping
             for folder, values in (("obs", episode[key]), ("next_obs", episode[NEXT, key])):
                 for name, part in split_parts(key, values.numpy(), env_args).items():
                     group[f"{folder}/{name}"] = part
-    group["actions"] = episode[ACTION].numpy()
+    group[ACTIONS] = imitation_episode(episode)[ACTION].numpy()
+    if EXPERT_ACTION in episode:
+        group[EXECUTED_ACTIONS] = episode[ACTION].numpy()
     group["rewards"] = episode[NEXT, REWARD].squeeze(-1).numpy()
     group["dones"] = episode[NEXT, DONE].squeeze(-1).long().numpy()
     group["states"] = episode[SIMULATOR_STATE].numpy()
