@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.imitation import execute, frozen_policies, policy_path
+from ibrl_torchrl.builders.imitation import policy_path
 from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import observation_normalizers
 from ibrl_torchrl.config.commands import BCRunConfig
 from ibrl_torchrl.console import echo
-from ibrl_torchrl.evaluation.evaluate import EvaluationJob
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
-from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.runs.folder import open_run_folder, run_job
 from ibrl_torchrl.runs.names import EVALUATION
 from ibrl_torchrl.runtime import setup_process
@@ -19,7 +17,11 @@ from ibrl_torchrl.training.demonstrations import (
     recorded_demos,
     require_images_fit,
 )
-from ibrl_torchrl.training.imitation import imitation, load_configured_policies
+from ibrl_torchrl.training.imitation import (
+    evaluate_policies,
+    imitation,
+    load_configured_policies,
+)
 
 
 def run(config: BCRunConfig) -> None:
@@ -51,15 +53,9 @@ def _run(config: BCRunConfig) -> None:
             device,
             run_dir,
         )
-        names = [*networks]
-        policies = {
-            name: execute(policy, name, names.index(name), config.imitation[name].chunk)
-            for name, policy in frozen_policies(networks, config.imitation).items()
-        }
-        seeds = range(config.eval.seed, config.eval.seed + config.eval.final_episodes)
-        results = EvaluationJob(LocalRollouts(env, policies), names, seeds, names).results()
-        write_evaluation(run_dir / EVALUATION, 0, results, names)
+        results = evaluate_policies(networks, config.imitation, env, config.eval)
+        write_evaluation(run_dir / EVALUATION, {0: results}, [*results])
         echo(format_table(results))
-        for name in names:
+        for name in results:
             path = policy_path(run_dir, name)
             echo(f"policy: {path} (use it with: ibrl train imitation.{name}.path={path})")

@@ -48,7 +48,7 @@ def _evaluate(config: EvalRunConfig, run: LoadedRun) -> None:
         results = EvaluationJob(rollouts, [*agent.policies], seeds, agent.proposals).results()
     echo(format_table(results))
     if config.out is not None:
-        write_evaluation(Path(config.out), run.frames, results, agent.proposals)
+        write_evaluation(Path(config.out), {run.frames: results}, agent.proposals)
 
 
 def _save_video(path: Path, config: EvalRunConfig, run: LoadedRun) -> None:

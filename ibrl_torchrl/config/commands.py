@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ibrl_torchrl.config.imitation import ImitationConfig, require_supported
+from ibrl_torchrl.config.imitation import DaggerConfig, ImitationConfig, require_supported
 from ibrl_torchrl.config.setting import num_workers, require, setting
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.config.train import (
@@ -37,6 +37,42 @@ class BCRunConfig(JobConfig):
     def __post_init__(self) -> None:
         require_names(self.imitation)
         require_supported(self.imitation, self.demos.episodes)
+
+
+@dataclass(kw_only=True)
+class DaggerRunConfig(BCRunConfig):
+    """Training of an imitation policy on its own states, labelled by the scripted expert."""
+
+    run_dir: str = setting(
+        "runs/${task.name}/dagger-seed${seed}-${now:%Y%m%d-%H%M%S}", help="Run folder."
+    )
+    dagger: DaggerConfig = setting(DaggerConfig, help="Dataset aggregation.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ", ".join(self.imitation) or "none"
+        require(
+            len(self.imitation) == 1,
+            "imitation",
+            names,
+            "one policy, the learner; train others on its file: ibrl bc demos.path=RUN/demos.hdf5",
+        )
+        ((name, policy),) = self.imitation.items()
+        require(
+            policy.chunk.size == 1,
+            f"imitation.{name}.chunk.size",
+            policy.chunk.size,
+            "1: the expert labels each visited state with one action",
+        )
+        demos = self.demos
+        require(demos.path is None, "demos.path", demos.path, "null: round 0 records episodes")
+        require(demos.noise == 0, "demos.noise", demos.noise, "0: the expert's actions are labels")
+        require(
+            policy.path is None,
+            f"imitation.{name}.path",
+            policy.path,
+            "null: every round trains the policy anew",
+        )
 
 
 @dataclass(kw_only=True)
@@ -286,6 +322,24 @@ _COMMANDS = (
         ),
         groups=("task", "experiment"),
         aliases={"policy": "imitation.bc.policy"},
+    ),
+    Command(
+        "dagger",
+        DaggerRunConfig,
+        "dagger",
+        "",
+        "train an imitation policy on its own states, labelled by the scripted expert (DAgger)",
+        (
+            ("ibrl dagger task=metaworld/assembly", "5 rounds of 3 episodes"),
+            ("ibrl dagger dagger.rounds=10 dagger.beta=0", "the expert executes round 0 alone"),
+            ("ibrl dagger imitation.bc.policy=flow imitation.bc.steps=5000", "another policy"),
+            (
+                "ibrl train demos.path=RUN/demos.hdf5 demos.episodes=15 "
+                "imitation.bc.path=RUN/imitation/bc.pt",
+                "use the episodes and the policy",
+            ),
+        ),
+        groups=("task", "experiment"),
     ),
     Command(
         "demos",

@@ -126,6 +126,21 @@ class ImitationConfig:
         return self.policy != MLP
 
 
+@dataclass(kw_only=True)
+class DaggerConfig:
+    """Dataset aggregation (DAgger, arXiv 1011.0686)."""
+
+    rounds: int = setting(5, help="Rounds, with that of the demonstrations, number 0.", at_least=1)
+    episodes: int = setting(3, help="Episodes of each round after that.", at_least=1)
+    beta: float = setting(
+        0.5,
+        help="Base p of the probability p^i with which a step of round i executes the expert's "
+        "action; 0: in round 0 alone.",
+        at_least=0,
+        at_most=1,
+    )
+
+
 def require_supported(imitation: dict[str, ImitationConfig], num_demos: int) -> None:
     """Refuse combinations of an imitation policy's settings that exclude each other.
 

@@ -41,14 +41,13 @@ def format_table(results: Mapping[str, Evaluation]) -> str:
 
 
 def write_evaluation(
-    path: Path, frames: int, results: Mapping[str, Evaluation], proposals: Sequence[str]
+    path: Path, results: Mapping[int, Mapping[str, Evaluation]], proposals: Sequence[str]
 ) -> None:
     """Write the episodes of several policies to a CSV file, one row each.
 
     Args:
         path: file to write, whole or not at all; columns as in :func:`evaluation_columns`.
-        frames: training frames of the evaluated policies.
-        results: evaluations by policy name.
+        results: evaluations by training frames, then by policy name.
         proposals: names of the proposals to list.
 
     Raises:
@@ -62,7 +61,8 @@ def write_evaluation(
                 *(frames, policy, episode.seed, int(episode.success), episode.frames),
                 *(episode.proposal_frames[name] for name in proposals),
             )
-            for policy, result in results.items()
+            for frames, evaluations in results.items()
+            for policy, result in evaluations.items()
             for episode in result.episodes
         ),
     )

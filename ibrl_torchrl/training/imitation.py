@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ibrl_torchrl.builders.imitation import (
     execute,
+    frozen_policies,
     load_policy,
     policy_module,
     policy_path,
@@ -25,13 +26,16 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.policies import build_imitation_policy, imitation_loss
 from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.task import TaskConfig
+from ibrl_torchrl.config.train import FinalEvalConfig
 from ibrl_torchrl.console import progress_bar
-from ibrl_torchrl.episodes import action_chunks
+from ibrl_torchrl.episodes import action_chunks, imitation_episode
+from ibrl_torchrl.evaluation.evaluate import Evaluation, EvaluationJob
 from ibrl_torchrl.imitation.train import train_imitation
 from ibrl_torchrl.imitation.validation import ValidationLoss, hold_out
 from ibrl_torchrl.imitation.weights import weights_of
 from ibrl_torchrl.keys import ACTION
 from ibrl_torchrl.modules import tied_copy
+from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.training.selection import (
     BestSuccess,
     LastWeights,
@@ -88,6 +92,29 @@ def imitation(
             networks[name] = _trained(name, config, episodes, normalizers, env, device)
         save_policy(policy_path(run_dir, name), networks[name], config, task)
     return networks
+
+
+def evaluate_policies(
+    networks: PolicyNetworks,
+    configs: Mapping[str, ImitationConfig],
+    env: EnvBase,
+    config: FinalEvalConfig,
+) -> dict[str, Evaluation]:
+    """Evaluate imitation policies from the same initial states, by name.
+
+    Args:
+        networks: trained policies by name.
+        configs: their settings by name.
+        env: environment of the task.
+        config: number and seed of the episodes.
+    """
+    names = [*networks]
+    policies = {
+        name: execute(policy, name, names.index(name), configs[name].chunk)
+        for name, policy in frozen_policies(networks, configs).items()
+    }
+    seeds = range(config.seed, config.seed + config.final_episodes)
+    return EvaluationJob(LocalRollouts(env, policies), names, seeds, names).results()
 
 
 def _trained(
@@ -163,7 +190,7 @@ def _transitions(episodes: Sequence[TensorDict], config: ImitationConfig) -> Ten
     keys = policy_keys(config.encoder)
     rows = [
         episode.select(*keys).set(ACTION, action_chunks(episode[ACTION], config.chunk.size))
-        for episode in episodes
+        for episode in map(imitation_episode, episodes)
     ]
     return cast(TensorDict, torch.cat(rows))
 

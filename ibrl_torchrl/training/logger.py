@@ -135,7 +135,7 @@ class RunLogger:
             self._run_dir / SUMMARY, run_summary(run, results, self._counters, seconds=self._wall)
         )
         write_evaluation(
-            self._run_dir / EVALUATION, self._counters.frames, results, self._proposals
+            self._run_dir / EVALUATION, {self._counters.frames: results}, self._proposals
         )
         self._state.remove_temporary()
         self.close()  # first: Weights & Biases prints a page when it is closed

@@ -31,7 +31,7 @@ def test_format_table_without_proposals_has_no_share():
 
 
 def test_write_evaluation_lists_every_episode(tmp_path):
-    write_evaluation(tmp_path / "e.csv", 7, RESULTS, ("rl", "bc", "diffusion"))
+    write_evaluation(tmp_path / "e.csv", {7: RESULTS}, ("rl", "bc", "diffusion"))
     rows = read_rows(tmp_path / "e.csv")
     assert [(row["policy"], row["seed"], row["success"]) for row in rows] == [
         ("hybrid", "0", "1"),
