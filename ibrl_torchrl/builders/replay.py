@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal, cast
 
@@ -40,6 +42,8 @@ from ibrl_torchrl.episodes import imitation_episode, observation_keys
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, DEMO, EXPERT_ACTION, NEXT
 from ibrl_torchrl.modules import FrozenPolicy
+
+Storage = Literal["memory", "memmap"]
 
 
 def stored_keys(
@@ -115,22 +119,11 @@ def build_replay(
     observations = [key for key in read if key in observation_keys(demos[0])]
     cached = [policy for policy in policies if policy.out_keys[0] in read]
     with_demos = (DEMO, ACTION) in batch_keys
-    storage = cast(Literal["memory", "memmap"], config.storage)
-    images = [key for key in observations if demos[0][key].dtype == torch.uint8]
 
     def buffer(name: str, reward: float | None) -> EpisodeReplayBuffer:
         # Written from the last transform to the first, sampled from the first to the last.
-        transforms: list[Transform] = []
-        if images:
-            transforms.append(
-                DeduplicateImages(
-                    images,
-                    config.capacity,
-                    frame_stack=frame_stack,
-                    storage=storage,
-                    scratch_dir=scratch_dir / name,
-                )
-            )
+        folder = scratch_dir / name
+        transforms = _deduplication(config, observations, demos[0], folder, frame_stack)
         transforms.append(
             EpisodeToTransitions(
                 [*observations, *(policy.out_keys[0] for policy in cached)],
@@ -148,8 +141,8 @@ def build_replay(
             config.capacity,
             config.batch_size,
             Compose(*transforms),
-            storage=storage,
-            scratch_dir=scratch_dir / name,
+            storage=cast(Storage, config.storage),
+            scratch_dir=folder,
             prioritized=config.prioritized,
             alpha=config.alpha,
             beta=config.beta,
@@ -177,6 +170,62 @@ def build_replay(
     if not with_demos:
         return replay
     return ReplayWithDemos(replay, filled_buffer("beside", map(imitation_episode, demos)))
+
+
+def build_imitation_buffer(
+    config: ReplayConfig,
+    keys: Sequence[str],
+    batch_size: int,
+    demos: Sequence[TensorDict],
+    scratch_dir: Path,
+    *,
+    chunk_size: int = 1,
+    frame_stack: int = 1,
+) -> EpisodeReplayBuffer:
+    """Buffer of single steps for behaviour cloning, which holds the demonstrations.
+
+    Args:
+        config: capacity and storage.
+        keys: observation keys that the policy reads.
+        batch_size: transitions in a sample.
+        demos: demonstrations, TensorDicts [T]; labels of an expert replace their actions.
+        scratch_dir: folder of memory maps.
+        chunk_size: actions in the chunks that the policy predicts.
+        frame_stack: images in an observation.
+    """
+    transforms = _deduplication(config, keys, demos[0], scratch_dir, frame_stack)
+    buffer = episode_buffer(
+        config.capacity,
+        batch_size,
+        Compose(*transforms, EpisodeToTransitions(keys, n_steps=1), ChunkActions(chunk_size)),
+        storage=cast(Storage, config.storage),
+        scratch_dir=scratch_dir,
+    )
+    for episode in demos:
+        buffer.extend(imitation_episode(episode))
+    return buffer
+
+
+def _deduplication(
+    config: ReplayConfig,
+    keys: Sequence[str],
+    episode: TensorDictBase,
+    scratch_dir: Path,
+    frame_stack: int,
+) -> list[Transform]:
+    """Transform that stores each image once; none for observations without images."""
+    images = [key for key in keys if episode[key].dtype == torch.uint8]
+    if not images:
+        return []
+    return [
+        DeduplicateImages(
+            images,
+            config.capacity,
+            frame_stack=frame_stack,
+            storage=cast(Storage, config.storage),
+            scratch_dir=scratch_dir,
+        )
+    ]
 
 
 def require_demonstrated(config: ReplayConfig, episodes: Iterable[TensorDictBase]) -> None:
@@ -207,17 +256,36 @@ def require_replay_fits(
     *,
     frame_stack: int = 1,
     num_actions: int = 1,
+    beside: Iterable[tuple[Sequence[str], int]] = (),
 ) -> None:
     """Print the size of the full replay and refuse one that does not fit, before allocation.
+
+    Args:
+        config: settings of the replay.
+        env: environment, for the shapes.
+        keys: observation keys that it stores.
+        run_dir: run folder, for files.
+        frame_stack: images in an observation.
+        num_actions: number of actions in a transition.
+        beside: observation keys and number of actions of each buffer of the same capacity beside
+            it. Default none.
 
     Raises:
         UsageError: it does not fit, or episodes are too short for its images.
     """
-    if env.horizon < SHORTEST_TRUNCATED and any(key.endswith("_image") for key in keys):
+    beside = [*beside]
+    if env.horizon < SHORTEST_TRUNCATED and any(
+        key.endswith("_image") for key in chain(keys, *(each for each, _ in beside))
+    ):
         raise UsageError(
             f"task.horizon={env.horizon} must be at least {SHORTEST_TRUNCATED} to learn from images"
         )
     needed = replay_bytes(config, env, keys, frame_stack=frame_stack, num_actions=num_actions)
+    single = replace(config, keep_successes=False)
+    needed += sum(
+        replay_bytes(single, env, each, frame_stack=frame_stack, num_actions=number)
+        for each, number in beside
+    )
     on_disk = config.storage == "memmap"
     available = available_disk(run_dir) if on_disk else available_memory()
     echo(f"replay: {needed / 1e9:.2f} GB when full, {'on disk' if on_disk else 'in memory'}")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ibrl_torchrl.builders.imitation import policy_path
 from ibrl_torchrl.cli import report
 from ibrl_torchrl.config.commands import BenchConfig, ReportConfig
 from ibrl_torchrl.config.compose import composed, quoted
+from ibrl_torchrl.config.imitation import ImitationConfig, SelfImitationConfig
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo, progress_bar
@@ -135,7 +136,7 @@ def _run_case(config: BenchConfig, case: _Case) -> None:
             for name in case.base.imitation
         ]
     # A method with imitation networks of its own (RFT from pixels) shares demonstrations alone.
-    sharing = [a for a in case.methods if case.methods[a].imitation == case.base.imitation]
+    sharing = [a for a in case.methods if _pretraining(case.methods[a]) == _pretraining(case.base)]
     others = [a for a in case.methods if a not in sharing]
     for algos, paths in ((sharing, policies), (others, [])):
         folders = [case.run(algo, seed) for algo in algos for seed in case.seeds]
@@ -143,6 +144,14 @@ def _run_case(config: BenchConfig, case: _Case) -> None:
         overrides = [*common, *config.settings, *demos, *paths, run_dir, f"algo={','.join(algos)}"]
         total = case.base.total_frames * len(folders)
         _sweep(config, "train", overrides, folders, case.folder.name, total)
+
+
+def _pretraining(config: TrainConfig) -> dict[str, ImitationConfig]:
+    """Imitation policies without what a method does with them later, during RL."""
+    return {
+        name: replace(policy, self_imitation=SelfImitationConfig())
+        for name, policy in config.imitation.items()
+    }
 
 
 def _sweep(

@@ -332,7 +332,7 @@ _COMMANDS = (
         (
             ("ibrl dagger task=metaworld/assembly", "5 rounds of 3 episodes"),
             ("ibrl dagger dagger.rounds=10 dagger.beta=0", "the expert executes round 0 alone"),
-            ("ibrl dagger imitation.bc.policy=flow imitation.bc.steps=5000", "another policy"),
+            ("ibrl dagger policy=flow imitation.bc.steps=5000", "another kind of policy"),
             (
                 "ibrl train demos.path=RUN/demos.hdf5 demos.episodes=15 "
                 "imitation.bc.path=RUN/imitation/bc.pt",
@@ -340,6 +340,7 @@ _COMMANDS = (
             ),
         ),
         groups=("task", "experiment"),
+        aliases={"policy": "imitation.bc.policy"},
     ),
     Command(
         "demos",

@@ -60,6 +60,22 @@ class ACTConfig:
 
 
 @dataclass(kw_only=True)
+class SelfImitationConfig:
+    """Behaviour cloning that goes on during RL, on demonstrations and successful episodes."""
+
+    every: int | None = setting(
+        None,
+        help="Interval of rounds of updates; null: none, the policy stays as it was trained.",
+        at_least=1,
+        unit="frames",
+    )
+    steps: int = setting(100, help="Optimiser steps (Adam) of a round.", at_least=1)
+    lr: float | None = setting(
+        None, help="Learning rate; null: that of the training before.", above=0
+    )
+
+
+@dataclass(kw_only=True)
 class ImitationConfig:
     """Imitation policy: network, training by behaviour cloning, choice of a checkpoint."""
 
@@ -118,6 +134,9 @@ class ImitationConfig:
     eval_seed: int = setting(200_000, help="Seed of their first initial state.")
     top_k: int = setting(
         1, help="One of so many best weights is drawn at random; paper: 3.", at_least=1
+    )
+    self_imitation: SelfImitationConfig = setting(
+        SelfImitationConfig, help="Training that goes on during RL."
     )
 
     @property

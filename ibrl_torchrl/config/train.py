@@ -137,6 +137,7 @@ class TrainConfig(JobConfig):
         _require_chunks_reach(self.imitation, self.algo)
         _require_replay_has_data(self)
         for name, policy_config in self.imitation.items():
+            _require_self_imitation_fits(name, policy_config, self.algo, self.replay)
             require(
                 not (self.replay.cache_proposals and policy_config.stochastic),
                 "replay.cache_proposals",
@@ -212,6 +213,28 @@ def _require_chunks_reach(imitation: dict[str, ImitationConfig], algo: AlgoConfi
                 size,
                 f"at least algo.chunk.size={algo.chunk.size}, as {setting_name} names {name}",
             )
+
+
+def _require_self_imitation_fits(
+    name: str, policy: ImitationConfig, algo: AlgoConfig, replay: ReplayConfig
+) -> None:
+    """Refuse what relies on an imitation policy that never changes."""
+    every = policy.self_imitation.every
+    if every is None:
+        return
+    setting_name = f"imitation.{name}.self_imitation.every"
+    require(
+        not replay.cache_proposals,
+        "replay.cache_proposals",
+        True,
+        f"false with {setting_name}={every}, which changes the actions that it stores",
+    )
+    require(
+        not (algo.actor_init == name and algo.loss.q_filter),
+        setting_name,
+        every,
+        f"null, for algo.loss.q_filter compares the actor with the weights that it had from {name}",
+    )
 
 
 def _require_same_network(policy: ImitationConfig, algo: AlgoConfig, name: str) -> None:

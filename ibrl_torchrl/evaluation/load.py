@@ -13,7 +13,7 @@ from ibrl_torchrl.builders.imitation import frozen_policies, load_policies
 from ibrl_torchrl.builders.normalization import identity_normalizers
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
-from ibrl_torchrl.runs.checkpoint import KIND, load_checkpoint, load_state
+from ibrl_torchrl.runs.checkpoint import KIND, SELF_IMITATION, load_checkpoint, load_state
 from ibrl_torchrl.runs.contents import entry
 from ibrl_torchrl.runs.folder import read_config
 from ibrl_torchrl.runs.names import CHECKPOINT
@@ -59,6 +59,10 @@ def load_run(
     path = run_dir / checkpoint
     meta, state = load_checkpoint(path, KIND, {"task": config.task.label})
     networks = load_policies(run_dir, config.imitation, config.task, env)
+    for name, policy in config.imitation.items():
+        if policy.self_imitation.every is not None:  # the file holds its initial weights
+            trained = entry(entry(state, SELF_IMITATION, dict, path), name, dict, path)
+            load_state(networks[name], entry(trained, "policy", dict, path), path)
     agent = build_agent(
         config.algo,
         frozen_policies(networks, config.imitation),

@@ -47,17 +47,49 @@ def train_imitation(
     network.train()
     for step in range(1, steps + 1):
         batch = transitions[torch.randint(len(transitions), (batch_size,))]
-        value = total_loss(loss, batch)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        if grad_clip is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), grad_clip)
-        optimizer.step()
-        if (step % CHECK_EVERY == 0 or step == steps) and not torch.isfinite(value):
-            raise UsageError(f"lr={lr}: the imitation loss became {value.item()}; lower it")
-        if on_step is not None and on_step(step, value.detach()):
+        value = imitation_step(loss, batch, optimizer, grad_clip)
+        if step % CHECK_EVERY == 0 or step == steps:
+            require_finite(value, lr)
+        if on_step is not None and on_step(step, value):
             break
     network.eval()
+
+
+def imitation_step(
+    loss: TensorDictModuleBase,
+    batch: TensorDictBase,
+    optimizer: torch.optim.Optimizer,
+    grad_clip: float | None = None,
+) -> Tensor:
+    """Take one optimiser step on a batch.
+
+    Args:
+        loss: loss, whose outputs ``loss_*`` are summed.
+        batch: transitions [B] with what the loss reads.
+        optimizer: optimiser of the policy's parameters.
+        grad_clip: bound of the gradient's norm; None (default): none.
+
+    Returns:
+        The loss before the step, float scalar without a gradient.
+    """
+    value = total_loss(loss, batch)
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    if grad_clip is not None:
+        parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, grad_clip)
+    optimizer.step()
+    return value.detach()
+
+
+def require_finite(loss: Tensor, lr: float) -> None:
+    """Refuse a loss that is NaN or inf.
+
+    Raises:
+        UsageError: names the learning rate.
+    """
+    if not torch.isfinite(loss):
+        raise UsageError(f"lr={lr}: the imitation loss became {loss.item()}; lower it")
 
 
 def total_loss(loss: TensorDictModuleBase, batch: TensorDictBase) -> Tensor:

@@ -20,6 +20,7 @@ from ibrl_torchrl.runs.contents import (
 
 FORMAT = 1  # version of the layout below
 KIND = "ibrl"  # kind of training checkpoints
+SELF_IMITATION = "self_imitation"  # their state of imitation policies that go on learning, by name
 
 
 def save_checkpoint(path: Path, kind: str, meta: dict[str, Any], state: dict[str, Any]) -> None:

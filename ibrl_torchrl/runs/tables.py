@@ -27,6 +27,11 @@ def frames_column(proposal: str) -> str:
     return f"proposal_frames/{proposal}"
 
 
+def imitation_loss_column(proposal: str) -> str:
+    """Column of the loss of an imitation policy that goes on learning during RL."""
+    return f"loss_imitation/{proposal}"
+
+
 def value_column(proposal: str) -> str:
     """Column of the critics' value of a proposal's action."""
     return f"value/{proposal}"

@@ -167,7 +167,7 @@ class RunLogger:
         self._pending = _PendingEvaluation(
             EvaluationJob(self._rollouts, policies, seeds, self._proposals),
             self._counters.frames,
-            copy.deepcopy(self._state.learner.loss.state_dict()),
+            copy.deepcopy(self._state.networks()),
         )
         self._logger_state.evaluating += time.perf_counter() - start
         return self._pending

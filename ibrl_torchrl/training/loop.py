@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,9 +13,15 @@ from tensordict import TensorDictBase
 
 from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
 from ibrl_torchrl.rollouts.collector import CollectedEpisode
-from ibrl_torchrl.runs.tables import RECENT, RECENT_SUCCESS, share_column
+from ibrl_torchrl.runs.tables import (
+    RECENT,
+    RECENT_SUCCESS,
+    imitation_loss_column,
+    share_column,
+)
 from ibrl_torchrl.training.learner import Learner
 
 
@@ -58,6 +64,7 @@ def train(
     device: torch.device,
     on_episode: Callable[[dict[str, float]], None],
     warmup_updates: bool = False,
+    self_imitation: Mapping[str, SelfImitation] | None = None,
 ) -> None:
     """Train until ``total_frames`` environment steps have been collected.
 
@@ -77,6 +84,8 @@ def train(
         on_episode: function called after each episode and its rounds with its metrics and with the
             means of the metrics of all updates.
         warmup_updates: learn during the warm-up, too; default False.
+        self_imitation: training of imitation policies that go on learning, by name; it comes before
+            the rounds, so that their targets use the new proposals. None (default): none.
 
     Raises:
         NotFinite: an episode or a metric has a value that is NaN or inf.
@@ -94,6 +103,10 @@ def train(
             counters.warmup_frames = counters.frames
         metrics = _episode_metrics(episode, counters, proposals)
         clock.charge("other")
+        for name, training in (self_imitation or {}).items():
+            loss = training.after_episode(episode, counters.frames)
+            if loss is not None:
+                metrics[imitation_loss_column(name)] = loss
         due = (counters.frames - counters.warmup_frames) // frames_per_round
         if due > counters.rounds:
             rounds = [learner.round(replay, device) for _ in range(due - counters.rounds)]

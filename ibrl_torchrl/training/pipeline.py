@@ -52,6 +52,11 @@ def run_pipeline(config: TrainConfig) -> None:
         config.run_dir,
         frame_stack=config.task.frame_stack,
         num_actions=stored_actions(config.replay, config.algo, policies.values()),
+        beside=[
+            (policy_keys(policy.encoder), policy.chunk.size)
+            for policy in policies.values()
+            if policy.self_imitation.every is not None
+        ],
     )
     keys = policy_keys(*config.encoders)
     demos = load_configured_demos(config.demos, config.task, env, keys)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,13 +16,16 @@ from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.builders.rollouts import build_rollouts
+from ibrl_torchrl.builders.self_imitation import build_self_imitation
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay.buffer import Replay
+from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
 from ibrl_torchrl.runs.names import EPISODES, FAILED
+from ibrl_torchrl.runs.tables import imitation_loss_column
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler
 from ibrl_torchrl.training.imitation import PolicyNetworks
 from ibrl_torchrl.training.learner import Learner
@@ -83,6 +86,14 @@ def reinforce(
         frame_stack=config.task.frame_stack,
         policies=policies.values(),
     )
+    self_imitation = build_self_imitation(
+        config.imitation,
+        networks,
+        config.replay,
+        episodes,
+        run_dir / "replay" / "imitation",
+        frame_stack=config.task.frame_stack,
+    )
     log = EpisodeLog(
         run_dir / EPISODES,
         policy_keys(*config.encoders),
@@ -98,6 +109,7 @@ def reinforce(
             agent,
             learner,
             replay,
+            self_imitation,
             log,
             rollouts,
             device,
@@ -112,6 +124,7 @@ def _train(
     agent: Agent,
     learner: Learner,
     replay: Replay,
+    self_imitation: Mapping[str, SelfImitation],
     log: EpisodeLog,
     rollouts: Rollouts,
     device: torch.device,
@@ -129,7 +142,15 @@ def _train(
         in_flight=() if checkpoint is None else checkpoint.in_flight,
     )
     state = TrainingState(
-        run_dir, config.task.label, learner, replay, log, collector, counters, example
+        run_dir,
+        config.task.label,
+        learner,
+        replay,
+        log,
+        collector,
+        counters,
+        example,
+        self_imitation,
     )
     if checkpoint is not None:  # before the tables are cut to its lengths
         state.require_fits(checkpoint)
@@ -140,7 +161,7 @@ def _train(
         LoggerState() if checkpoint is None else checkpoint.logger,
         proposals=agent.proposals,
         target_proposals=agent.target_proposals,
-        metrics=agent.metrics,
+        metrics=[*agent.metrics, *map(imitation_loss_column, self_imitation)],
     )
     with closing(logger), InterruptHandler() as interrupt:
         if checkpoint is None:
@@ -165,9 +186,10 @@ def _train(
                 device=device,
                 on_episode=on_episode,
                 warmup_updates=config.algo.warmup.updates,
+                self_imitation=self_imitation,
             )
         except NotFinite:
-            state.save_networks(FAILED, counters.frames, agent.loss.state_dict())
+            state.save_networks(FAILED, counters.frames, state.networks())
             echo(f"networks at that time: {run_dir / FAILED}")
             raise
         except Interrupted:

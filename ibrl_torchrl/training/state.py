@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,19 @@ from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.episodes import pack_episode, require_same_shapes, unpack_episode
 from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.files import atomic_path
+from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.rollouts.collector import EpisodeCollector
-from ibrl_torchrl.runs.checkpoint import KIND, load_checkpoint, save_checkpoint
+from ibrl_torchrl.runs.checkpoint import (
+    KIND,
+    SELF_IMITATION,
+    load_checkpoint,
+    require_state,
+    save_checkpoint,
+)
 from ibrl_torchrl.runs.contents import (
     entry,
     number,
+    require_adam_state,
     require_packed_episode,
     require_random_state,
 )
@@ -68,6 +76,7 @@ class TrainingState:
         collector: collector, with the episodes in flight.
         counters: progress.
         example: demonstration, whose shapes every episode has.
+        self_imitation: training of imitation policies that go on learning, by name. Default none.
     """
 
     run_dir: Path
@@ -78,6 +87,17 @@ class TrainingState:
     collector: EpisodeCollector
     counters: Counters
     example: TensorDictBase
+    self_imitation: Mapping[str, SelfImitation] = field(default_factory=dict)
+
+    def networks(self) -> dict[str, Any]:
+        """State of all networks that training changes, as ``ibrl eval`` loads it."""
+        networks: dict[str, Any] = {"loss": self.learner.loss.state_dict()}
+        if self.self_imitation:
+            networks[SELF_IMITATION] = {
+                name: {"policy": each.state_dict()["policy"]}
+                for name, each in self.self_imitation.items()
+            }
+        return networks
 
     def save(self, logger: LoggerState) -> None:
         """Write a checkpoint; the last one is kept as the previous one.
@@ -92,6 +112,10 @@ class TrainingState:
             "samplers": self.replay.sampler_state_dict(),
             "random": GlobalRNGState().state_dict(),
         }
+        if self.self_imitation:
+            state[SELF_IMITATION] = {
+                name: each.state_dict() for name, each in self.self_imitation.items()
+            }
         meta = {
             "task": self.task,
             "frames": self.counters.frames,
@@ -104,9 +128,9 @@ class TrainingState:
         _warn_of_little_space(path)
 
     def save_networks(self, name: str, frames: int, networks: Mapping[str, Any]) -> None:
-        """Write networks and targets alone to a file of the run folder."""
+        """Write the result of :meth:`networks` alone to a file of the run folder."""
         meta = {"task": self.task, "frames": frames}
-        save_checkpoint(self.run_dir / name, KIND, meta, {"loss": networks})
+        save_checkpoint(self.run_dir / name, KIND, meta, dict(networks))
 
     def require_fits(self, checkpoint: Checkpoint) -> None:
         """Refuse a checkpoint that does not fit this run, before anything of it is applied.
@@ -116,6 +140,7 @@ class TrainingState:
                 in flight or tables.
         """
         self.learner.require_fits(checkpoint.state, checkpoint.path)
+        self._require_self_imitation_fits(checkpoint)
         require_random_state(entry(checkpoint.state, "random", dict, checkpoint.path), checkpoint)
         entry(checkpoint.state, "samplers", dict, checkpoint.path)
         for episode in checkpoint.in_flight:
@@ -129,6 +154,23 @@ class TrainingState:
                     "start the run again"
                 )
 
+    def _require_self_imitation_fits(self, checkpoint: Checkpoint) -> None:
+        path = checkpoint.path
+        if not self.self_imitation:
+            return
+        states = entry(checkpoint.state, SELF_IMITATION, dict, path)
+        for name, training in self.self_imitation.items():
+            state = entry(states, name, dict, path)
+            require_state(training.trained, entry(state, "policy", dict, path), path)
+            optimizer = entry(state, "optimizer", dict, path)
+            require_adam_state(optimizer, training.optimizer, f"{SELF_IMITATION}.{name}", path)
+            rounds = entry(state, "rounds", int, path)
+            if not 0 <= rounds <= checkpoint.counters.frames:
+                raise UsageError(
+                    f"{path}: counts {rounds} rounds of {name} in {checkpoint.counters.frames} "
+                    "frames; start the run again"
+                )
+
     def restore(self, checkpoint: Checkpoint, *, refill: bool) -> None:
         """Load a checkpoint; random states are restored last, so call this last.
 
@@ -140,10 +182,14 @@ class TrainingState:
             UsageError: the checkpoint is of other networks, or the log is incomplete.
         """
         self.learner.load_state_dict(checkpoint.state, checkpoint.path)
+        for name, training in self.self_imitation.items():
+            training.load_state_dict(checkpoint.state[SELF_IMITATION][name])
         if refill:
             for episode in self.log.read(self.counters.episodes):
                 require_same_shapes(episode, self.example, self.run_dir / EPISODES)
                 self.replay.extend(episode)
+                for training in self.self_imitation.values():
+                    training.extend(episode)
             self._load_samplers(checkpoint)
         GlobalRNGState().load_state_dict(checkpoint.state["random"])
 

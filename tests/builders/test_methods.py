@@ -60,6 +60,7 @@ HALF = {"warm_up": None, "offline_fraction": 0.5}
 BC_TERM = 0.1 * 4 * RL**2  # alpha ||a - pi(s)||^2 over four numbers
 TERMS = {
     "ibrl": Terms(),
+    "ibrl_self_imitation": Terms(),
     "ibrl_soft": Terms(),
     "ibrl_cautious": Terms(),
     "ibrl_no_dropout": Terms(dropout=0.0),

@@ -69,6 +69,18 @@ def test_a_killed_grid_resumes(ibrl, tmp_path):
     assert (runs[1] / "evaluation.csv").read_text() == evaluated
 
 
+def test_self_imitation_starts_from_the_shared_policy(ibrl, tmp_path):
+    folder = tmp_path / "grid"
+    algos = ["algos=[ibrl,ibrl_self_imitation]", "seeds=[1]", f"dir={folder}"]
+    code, _, errors = ibrl("bench", *algos, "--", *TINY)
+    assert code == 0, errors
+    inputs = [
+        json.loads((folder / f"metaworld-box-close/{name}-seed1/run.json").read_text())["inputs"]
+        for name in ("ibrl", "ibrl_self_imitation")
+    ]
+    assert inputs[0] == inputs[1] and {*inputs[0]} == {"demos", "bc"}
+
+
 def test_a_run_that_fails_is_named_and_the_others_finish(ibrl, tmp_path):
     folder = tmp_path / "grid"
     (folder / "metaworld-box-close").mkdir(parents=True)

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 KILLED_RUNS = Path(__file__).parent.parent / "support/killed_runs.py"
 # Two buffers with priorities, and episodes that are added to both.
 MIXED_REPLAY = ["algo=rlpd_plus", "replay.prioritized=true"]
+SELF_IMITATION = [f"imitation.bc.self_imitation.{each}" for each in ("every=30", "steps=3")]
 
 
 def killed_runs(folder, kills, *settings):
@@ -27,7 +28,7 @@ def killed_runs(folder, kills, *settings):
     subprocess.run(command, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("kills", "settings"), [(20, []), (4, MIXED_REPLAY)])
+@pytest.mark.parametrize(("kills", "settings"), [(20, []), (4, MIXED_REPLAY), (4, SELF_IMITATION)])
 def test_kills_at_any_time_change_no_number(tmp_path, kills, settings):
     killed_runs(tmp_path, kills, *settings)
     for name in ("train.csv", "eval.csv", "evaluation.csv"):
