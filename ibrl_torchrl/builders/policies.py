@@ -30,7 +30,7 @@ from ibrl_torchrl.modules import (
     GaussianMixturePolicy,
     StochasticPolicy,
 )
-from ibrl_torchrl.objectives import CVAELoss, FlowMatchingLoss
+from ibrl_torchrl.objectives import CVAELoss, FlowMatchingLoss, LogLikelihoodLoss
 
 Loss = Callable[[PolicyNetwork, Sequence[str], ImitationConfig], TensorDictModuleBase]
 
@@ -66,7 +66,7 @@ def _squared_error(
 def _log_likelihood(
     network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig
 ) -> LossModule:
-    return BCLoss(cast(GaussianMixturePolicy, network).probabilistic_actor(keys))
+    return LogLikelihoodLoss(cast(GaussianMixturePolicy, network).probabilistic_actor(keys))
 
 
 def _variational(

@@ -4,7 +4,7 @@ from ibrl_torchrl.objectives.acting import hybrid_policy
 from ibrl_torchrl.objectives.bc_regularized import BCRegularizedTD3Loss
 from ibrl_torchrl.objectives.bootstrap import ProposalValueEstimator, bootstrap_from
 from ibrl_torchrl.objectives.ibrl_td3 import IBRLTD3Loss
-from ibrl_torchrl.objectives.imitation import CVAELoss, FlowMatchingLoss
+from ibrl_torchrl.objectives.imitation import CVAELoss, FlowMatchingLoss, LogLikelihoodLoss
 from ibrl_torchrl.objectives.terms import LossTerm, summed_term
 from ibrl_torchrl.objectives.updaters import PartialSoftUpdate
 
@@ -13,6 +13,7 @@ __all__ = [
     "CVAELoss",
     "FlowMatchingLoss",
     "IBRLTD3Loss",
+    "LogLikelihoodLoss",
     "LossTerm",
     "PartialSoftUpdate",
     "ProposalValueEstimator",

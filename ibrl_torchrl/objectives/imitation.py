@@ -1,4 +1,4 @@
-"""Losses of imitation policies that TorchRL lacks: flow matching, conditional VAE."""
+"""Losses of imitation policies beside TorchRL's: likelihood, flow matching, conditional VAE."""
 
 from __future__ import annotations
 
@@ -49,6 +49,37 @@ class _ImitationLoss(LossModule):
     def _read(self, tensordict: TensorDictBase) -> tuple[list[Tensor], Tensor]:
         observations = [tensordict.get(key) for key in self.actor_network.in_keys]
         return observations, tensordict.get(self.tensor_keys.action)
+
+
+class LogLikelihoodLoss(_ImitationLoss):
+    """Negative log-likelihood of demonstrated actions, -E log pi(a | s).
+
+    TorchRL's ``BCLoss`` runs the network twice for it, once for a sample that it does not use.
+
+    Args:
+        actor_network: actor with ``get_dist``, such as TorchRL's ``ProbabilisticActor``.
+
+    Reads observations and ``action`` float [*, A]; returns ``loss_nll``, float scalar.
+
+    Example:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from ibrl_torchrl.modules import GaussianMixturePolicy, Normalize, StateFeatures
+        >>> policy = GaussianMixturePolicy(StateFeatures(Normalize.identity(3)), 2, hidden=[8])
+        >>> loss = LogLikelihoodLoss(policy.probabilistic_actor(["state"]))
+        >>> batch = TensorDict(state=torch.zeros(5, 3), action=torch.zeros(5, 2), batch_size=[5])
+        >>> loss(batch)["loss_nll"].backward()
+    """
+
+    out_keys = ["loss_nll"]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDict:
+        """Loss of a batch."""
+        inputs = tensordict.select(*self.actor_network.in_keys)
+        with self.actor_network_params.to_module(self.actor_network):
+            distribution = self.actor_network.get_dist(inputs)
+        action = tensordict.get(self.tensor_keys.action)
+        return TensorDict(loss_nll=-distribution.log_prob(action).mean())
 
 
 class FlowMatchingLoss(_ImitationLoss):

@@ -127,7 +127,7 @@ def _trained(
 ) -> PolicyNetwork:
     """Train one policy, with a progress bar, and select among its weights."""
     training, held_out = hold_out(episodes, config.validation_fraction)
-    transitions = _transitions(training, config).to(device)
+    transitions = imitation_transitions(training, config).to(device)
     network = build_imitation_policy(
         config, normalizers, env.observation_spec, transitions[ACTION].shape[-1]
     ).to(device)
@@ -173,7 +173,7 @@ def _selection(
 ) -> WeightSelection:
     """Selection by validation loss, by success, or of the last weights."""
     if held_out:
-        transitions = _transitions(held_out, config).to(next(network.parameters()).device)
+        transitions = imitation_transitions(held_out, config).to(next(network.parameters()).device)
         validation = ValidationLoss(network, loss, transitions, config.batch_size)
         return LowestValidationLoss(
             name, network, validation, config, lambda step, loss: progress(step, validation=loss)
@@ -185,7 +185,7 @@ def _selection(
     return LastWeights(config.steps)
 
 
-def _transitions(episodes: Sequence[TensorDict], config: ImitationConfig) -> TensorDict:
+def imitation_transitions(episodes: Sequence[TensorDict], config: ImitationConfig) -> TensorDict:
     """Observations and chunks of actions of all steps, [N]."""
     keys = policy_keys(config.encoder)
     rows = [

@@ -23,7 +23,7 @@ from ibrl_torchrl.modules import (
     StateActor,
     StateFeatures,
 )
-from ibrl_torchrl.objectives import CVAELoss, FlowMatchingLoss
+from ibrl_torchrl.objectives import CVAELoss, FlowMatchingLoss, LogLikelihoodLoss
 from ibrl_torchrl.objectives.imitation import flow_matching_target, standard_normal_kl
 
 
@@ -94,8 +94,12 @@ def test_mixture_loss_is_the_negative_log_likelihood():
     # Mean 0, standard deviation softplus(0) + 0.5; the action is (0.5, 0.5).
     std = math.log(2) + 0.5
     nll = 2 * (0.5 * (0.5 / std) ** 2 + math.log(std) + 0.5 * math.log(2 * math.pi))
-    loss = BCLoss(policy.probabilistic_actor(["state"]))(batch())["loss_bc"]
-    assert loss.item() == pytest.approx(nll, rel=1e-5)
+    actor = policy.probabilistic_actor(["state"])
+    passes = []
+    policy.mixture.register_forward_hook(lambda *_: passes.append(1))
+    loss = LogLikelihoodLoss(actor)(batch())["loss_nll"]
+    assert loss.item() == pytest.approx(nll, rel=1e-5) and passes == [1]
+    assert loss.item() == BCLoss(actor)(batch())["loss_bc"].item() and len(passes) == 3
 
 
 def test_act_loss_is_the_absolute_error_of_the_flat_chunk_and_the_kl(monkeypatch):
@@ -119,8 +123,13 @@ def losses():
         loss.set_keys(observation="features")
         return lambda data: loss(data.copy().set("features", policy.features(data["state"])))
 
+    def mixture(policy):
+        return LogLikelihoodLoss(policy.probabilistic_actor(["state"]))
+
     return {
-        GaussianMixturePolicy: lambda policy: BCLoss(policy.probabilistic_actor(["state"])),
+        GaussianMixturePolicy: lambda policy: LogLikelihoodLoss(
+            policy.probabilistic_actor(["state"])
+        ),
         CVAEPolicy: lambda policy: CVAELoss(module(policy)),
         FlowPolicy: lambda policy: FlowMatchingLoss(module(policy)),
         DiffusionPolicy: diffusion,

@@ -77,7 +77,7 @@ class _MixtureNetwork(nn.Module):
 class GaussianMixturePolicy(StochasticPolicy):
     """Policy with a mixture of K Gaussians, as robomimic's BC-GMM (arXiv 2108.03298).
 
-    Trained by TorchRL's ``BCLoss`` (negative log-likelihood) on ``probabilistic_actor``. Under
+    Trained by :class:`~ibrl_torchrl.objectives.LogLikelihoodLoss` on ``probabilistic_actor``. Under
     ``ExplorationType.DETERMINISTIC`` the action is the mean of the component of the highest weight.
 
     Args:
@@ -91,12 +91,11 @@ class GaussianMixturePolicy(StochasticPolicy):
 
     Example:
         >>> import torch
-        >>> from torchrl.objectives import BCLoss
         >>> from ibrl_torchrl.modules import Normalize, StateFeatures
         >>> policy = GaussianMixturePolicy(StateFeatures(Normalize.identity(3)), 2, hidden=[8])
         >>> policy(torch.zeros(7, 3)).shape
         torch.Size([7, 2])
-        >>> loss = BCLoss(policy.probabilistic_actor(["state"]))
+        >>> actor = policy.probabilistic_actor(["state"])
     """
 
     def __init__(
