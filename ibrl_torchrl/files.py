@@ -105,17 +105,18 @@ def _open_regular(path: str, flags: int) -> int:
 def reserve(path: Path, size: int) -> None:
     """Reserve disk space for a file, which is extended to at least ``size`` bytes.
 
-    A write to a memory map for which the disk has no space ends the process (SIGBUS).
+    Where a library writes the file, a full disk may end the process: a write to a memory map is a
+    SIGBUS.
 
     Args:
         path: file to create or extend; its content is kept.
         size: bytes from the start of the file.
 
     Raises:
-        UsageError: the disk is full.
+        OSError: the disk is full.
     """
     if size > 0 and hasattr(os, "posix_fallocate"):  # not on macOS
-        with full_disk_reported(path), path.open("ab") as file:
+        with path.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, size)
 
 

@@ -120,10 +120,12 @@ def build_replay(
     cached = [policy for policy in policies if policy.out_keys[0] in read]
     with_demos = (DEMO, ACTION) in batch_keys
 
-    def buffer(name: str, reward: float | None) -> EpisodeReplayBuffer:
+    num_demos = min(config.capacity, sum(map(len, demos)))
+
+    def buffer(name: str, reward: float | None, capacity: int) -> EpisodeReplayBuffer:
         # Written from the last transform to the first, sampled from the first to the last.
         folder = scratch_dir / name
-        transforms = _deduplication(config, observations, demos[0], folder, frame_stack)
+        transforms = _deduplication(config, observations, demos[0], folder, frame_stack, capacity)
         transforms.append(
             EpisodeToTransitions(
                 [*observations, *(policy.out_keys[0] for policy in cached)],
@@ -138,7 +140,7 @@ def build_replay(
         if reward is not None:
             transforms.append(ConstantReward(reward))
         return episode_buffer(
-            config.capacity,
+            capacity,
             config.batch_size,
             Compose(*transforms),
             storage=cast(Storage, config.storage),
@@ -148,28 +150,34 @@ def build_replay(
             beta=config.beta,
         )
 
-    def filled_buffer(name: str, episodes: Iterable[TensorDictBase]) -> EpisodeReplayBuffer:
-        filled = buffer(name, config.offline_reward)
+    def filled_buffer(
+        name: str, episodes: Iterable[TensorDictBase], capacity: int
+    ) -> EpisodeReplayBuffer:
+        filled = buffer(name, config.offline_reward, capacity)
         for episode in episodes:
             filled.extend(episode)
         return filled
 
     if not demos_in_replay:
-        return buffer("online", config.online_reward)
-    # Critics learn from executed actions, behaviour cloning from the expert's.
-    filled = filled_buffer("demos", demos)
+        return buffer("online", config.online_reward, config.capacity)
+    # Critics learn from executed actions, behaviour cloning from the expert's. A buffer that is not
+    # extended later takes no more disk or memory than the demonstrations.
+    is_extended = config.offline_fraction is None or config.keep_successes
+    filled = filled_buffer("demos", demos, config.capacity if is_extended else num_demos)
     replay: EpisodeReplayBuffer | MixedReplay = filled
     if config.offline_fraction is not None:
         replay = MixedReplay(
             filled,
-            buffer("online", config.online_reward),
+            buffer("online", config.online_reward, config.capacity),
             offline_fraction=config.offline_fraction,
             batch_size=config.batch_size,
             keep_successes=config.keep_successes,
         )
     if not with_demos:
         return replay
-    return ReplayWithDemos(replay, filled_buffer("beside", map(imitation_episode, demos)))
+    return ReplayWithDemos(
+        replay, filled_buffer("beside", map(imitation_episode, demos), num_demos)
+    )
 
 
 def build_imitation_buffer(
@@ -193,7 +201,7 @@ def build_imitation_buffer(
         chunk_size: actions in the chunks that the policy predicts.
         frame_stack: images in an observation.
     """
-    transforms = _deduplication(config, keys, demos[0], scratch_dir, frame_stack)
+    transforms = _deduplication(config, keys, demos[0], scratch_dir, frame_stack, config.capacity)
     buffer = episode_buffer(
         config.capacity,
         batch_size,
@@ -212,6 +220,7 @@ def _deduplication(
     episode: TensorDictBase,
     scratch_dir: Path,
     frame_stack: int,
+    capacity: int,
 ) -> list[Transform]:
     """Transform that stores each image once; none for observations without images."""
     images = [key for key in keys if episode[key].dtype == torch.uint8]
@@ -220,7 +229,7 @@ def _deduplication(
     return [
         DeduplicateImages(
             images,
-            config.capacity,
+            capacity,
             frame_stack=frame_stack,
             storage=cast(Storage, config.storage),
             scratch_dir=scratch_dir,
@@ -252,7 +261,7 @@ def require_replay_fits(
     config: ReplayConfig,
     env: EnvBase,
     keys: Sequence[str],
-    run_dir: str,
+    scratch_dir: str | Path,
     *,
     frame_stack: int = 1,
     num_actions: int = 1,
@@ -287,7 +296,7 @@ def require_replay_fits(
         for each, number in beside
     )
     on_disk = config.storage == "memmap"
-    available = available_disk(run_dir) if on_disk else available_memory()
+    available = available_disk(scratch_dir) if on_disk else available_memory()
     echo(f"replay: {needed / 1e9:.2f} GB when full, {'on disk' if on_disk else 'in memory'}")
     remedy = "lower replay.capacity" if on_disk else "lower replay.capacity or use storage=memmap"
     require_memory(needed, available, remedy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ibrl_torchrl.builders.env import build_env
@@ -17,6 +19,7 @@ from ibrl_torchrl.builders.replay import (
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.runs.folder import open_run_folder
+from ibrl_torchrl.runs.names import REPLAY
 from ibrl_torchrl.runs.provenance import input_fingerprints, write_inputs
 from ibrl_torchrl.runs.trackers import require_trackers
 from ibrl_torchrl.runtime import setup_process
@@ -49,7 +52,7 @@ def run_pipeline(config: TrainConfig) -> None:
         config.replay,
         env,
         stored_keys(config.replay, config.algo, policies.values()),
-        config.run_dir,
+        Path(config.run_dir) / REPLAY,
         frame_stack=config.task.frame_stack,
         num_actions=stored_actions(config.replay, config.algo, policies.values()),
         beside=[

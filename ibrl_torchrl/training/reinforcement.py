@@ -24,7 +24,7 @@ from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
-from ibrl_torchrl.runs.names import EPISODES, FAILED
+from ibrl_torchrl.runs.names import EPISODES, FAILED, REPLAY
 from ibrl_torchrl.runs.tables import imitation_loss_column
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler
 from ibrl_torchrl.training.imitation import PolicyNetworks
@@ -80,7 +80,7 @@ def reinforce(
         agent.loss.in_keys,
         config.algo.loss.gamma,
         episodes,
-        run_dir / "replay",
+        run_dir / REPLAY,
         demos_in_replay=config.demos.in_replay,
         chunk_size=config.algo.chunk.size,
         frame_stack=config.task.frame_stack,
@@ -91,7 +91,7 @@ def reinforce(
         networks,
         config.replay,
         episodes,
-        run_dir / "replay" / "imitation",
+        run_dir / REPLAY / "imitation",
         frame_stack=config.task.frame_stack,
     )
     log = EpisodeLog(

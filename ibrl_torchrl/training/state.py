@@ -34,6 +34,7 @@ from ibrl_torchrl.runs.contents import (
     require_random_state,
 )
 from ibrl_torchrl.runs.episode_log import EpisodeLog
+from ibrl_torchrl.runs.manifest import EPISODE_FILES, REPLAY_FILES, remove
 from ibrl_torchrl.runs.names import CHECKPOINT, EPISODES, EVAL, PREVIOUS, TRAIN
 from ibrl_torchrl.training.learner import Learner
 from ibrl_torchrl.training.loop import Counters
@@ -203,8 +204,7 @@ class TrainingState:
 
     def remove_temporary(self) -> None:
         """Remove what only an interrupted run needs."""
-        self.log.remove()
-        (self.run_dir / PREVIOUS).unlink(missing_ok=True)
+        remove(self.run_dir, (EPISODE_FILES, *REPLAY_FILES, PREVIOUS))
 
 
 @dataclass(frozen=True)

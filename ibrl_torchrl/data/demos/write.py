@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from ibrl_torchrl.data.demos.hdf5 import (
 )
 from ibrl_torchrl.data.demos.robomimic import split_parts
 from ibrl_torchrl.episodes import imitation_episode, observation_keys
-from ibrl_torchrl.files import atomic_path
+from ibrl_torchrl.files import atomic_path, reserve
 from ibrl_torchrl.keys import (
     ACTION,
     DONE,
@@ -31,6 +32,8 @@ from ibrl_torchrl.keys import (
     REWARD,
     SIMULATOR_STATE,
 )
+
+_MARGIN = 1 << 20  # bytes reserved for what HDF5 writes beside an episode's arrays
 
 
 def save_demos(
@@ -49,15 +52,27 @@ def save_demos(
 
     Raises:
         ValueError: there are no episodes; an existing file is kept.
+        UsageError: the folder cannot be written to, or the disk is full; an existing file is kept.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as unfinished, h5py.File(unfinished, "w") as file:
-        data = file.create_group("data")
-        data.attrs["env_args"] = json.dumps(dict(env_args))
-        data.attrs["total"] = _write_episodes(data, episodes, env_args)
-        if data.attrs["total"] == 0:
-            raise ValueError(f"no episodes to save to {path}; record at least one")
+    with atomic_path(path) as unfinished:
+        with h5py.File(unfinished, "w") as file:
+            reserve(unfinished, _MARGIN)
+            data = file.create_group("data")
+            data.attrs["env_args"] = json.dumps(dict(env_args))
+            data.attrs["total"] = _write_episodes(data, episodes, env_args, unfinished)
+            if data.attrs["total"] == 0:
+                raise ValueError(f"no episodes to save to {path}; record at least one")
+            size = _flushed_size(file)
+        os.truncate(unfinished, size)
+
+
+def _num_bytes(episode: TensorDictBase) -> int:
+    """Bytes of an episode's arrays, uncompressed, and of its model."""
+    model_xml = episode.get_non_tensor(MODEL_XML, default=None) or ""
+    arrays = episode.exclude(MODEL_XML).values(True, True)
+    return sum(values.nbytes for values in arrays) + len(model_xml)
 
 
 def append_demos(path: Path, episodes: Iterable[TensorDictBase]) -> None:
@@ -73,23 +88,36 @@ def append_demos(path: Path, episodes: Iterable[TensorDictBase]) -> None:
             data = data_group(file, path)
             first = len(episode_names(file, path))
             data.attrs["total"] += _write_episodes(
-                data, episodes, read_env_args(data, path), first=first
+                data, episodes, read_env_args(data, path), unfinished, first=first
             )
+            size = _flushed_size(file)
+        os.truncate(unfinished, size)
 
 
 def _write_episodes(
     data: h5py.Group,
     episodes: Iterable[TensorDictBase],
     env_args: Mapping[str, Any],
+    path: Path,
     *,
     first: int = 0,
 ) -> int:
-    """Write episodes with numbers from ``first``; returns the number of their transitions."""
+    """Write episodes with numbers from ``first``; returns the number of their transitions.
+
+    HDF5 does not survive a full disk, it fails again when it closes the file: space is reserved.
+    """
     total = 0
     for index, episode in enumerate(episodes, first):
+        reserve(path, data.file.id.get_filesize() + _num_bytes(episode) + _MARGIN)
         _write_episode(data.create_group(f"demo_{index}"), episode, env_args)
         total += len(episode)
     return total
+
+
+def _flushed_size(file: h5py.File) -> int:
+    """Bytes that a file has without what was reserved beyond its end."""
+    file.flush()
+    return int(file.id.get_filesize())
 
 
 def _write_episode(group: h5py.Group, episode: TensorDictBase, env_args: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol
 
 from tensordict import TensorDictBase
 from torchrl.data import (
-    LazyMemmapStorage,
     LazyTensorStorage,
     RandomSampler,
     TensorDictReplayBuffer,
@@ -16,6 +15,7 @@ from torchrl.data import (
 from torchrl.envs.transforms import Transform
 
 from ibrl_torchrl import keys
+from ibrl_torchrl.data.replay.memmap import ReservedMemmapStorage
 from ibrl_torchrl.data.replay.prioritized import PortablePrioritizedSampler
 
 
@@ -66,7 +66,8 @@ def episode_buffer(
         batch_size: transitions in a sample.
         transform: write-side transform, usually :class:`EpisodeToTransitions` alone or in a
             ``Compose``.
-        storage: ``"memory"`` or ``"memmap"`` (files under ``scratch_dir``).
+        storage: ``"memory"`` or ``"memmap"`` (new files under ``scratch_dir``, whose disk space is
+            reserved at the first ``extend``).
         scratch_dir: folder of the memory map, default a temporary one.
         shared: the processes of a ``MultiSyncCollector`` or ``MultiAsyncCollector`` write to the
             buffer; its storage is then memory-mapped in any case. Default False. TorchRL refuses
@@ -74,6 +75,9 @@ def episode_buffer(
         prioritized: sample by priority ``td_error`` (arXiv 1511.05952) instead of uniformly.
         alpha: exponent of the priorities, default 0.6.
         beta: exponent of the importance weights, default 0.4.
+
+    Raises:
+        UsageError: at the first ``extend``, when the disk has no space for the files.
 
     Example:
         >>> import torch
@@ -101,7 +105,7 @@ def episode_buffer(
     """
     lazy_storage: LazyTensorStorage
     if storage == "memmap":
-        lazy_storage = LazyMemmapStorage(capacity, scratch_dir=scratch_dir, shared_init=shared)
+        lazy_storage = ReservedMemmapStorage(capacity, scratch_dir=scratch_dir, shared_init=shared)
     else:
         lazy_storage = LazyTensorStorage(capacity, shared_init=shared)
     sampler = (

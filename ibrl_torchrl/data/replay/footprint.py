@@ -65,9 +65,15 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def available_disk(folder: str | Path) -> int:
-    """Return the free bytes on the disk of ``folder``, which need not exist yet."""
+    """Return the bytes that new files in ``folder``, which need not exist yet, can take.
+
+    The free bytes of its disk, and those of the files that it already holds: memory maps of an
+    interrupted run, which are replaced.
+    """
     path = Path(folder).absolute()
-    return shutil.disk_usage(next(part for part in (path, *path.parents) if part.exists())).free
+    free = shutil.disk_usage(next(part for part in (path, *path.parents) if part.exists())).free
+    held = (Path(root, name).lstat() for root, _, names in os.walk(path) for name in names)
+    return free + sum(512 * status.st_blocks for status in held)  # st_blocks counts 512 bytes
 
 
 def _machine_bytes(root: Path) -> int:

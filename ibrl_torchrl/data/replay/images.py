@@ -18,6 +18,7 @@ from torch import Tensor
 from torchrl.envs.transforms import Transform
 
 from ibrl_torchrl import keys
+from ibrl_torchrl.files import full_disk_reported, reserve
 
 # Columns that replace the images in the storage, of s at the root and of s' under "next". The
 # transform adds them on write and removes them on read.
@@ -68,13 +69,15 @@ class DeduplicateImages(Transform):
         capacity: capacity of the buffer, in transitions.
         frame_stack: frames in an observation, default 1. At an episode's start the first frame is
             repeated, as by ``CatFrames(padding="same")``.
-        storage: ``"memory"`` or ``"memmap"`` (one file per camera under ``scratch_dir``).
+        storage: ``"memory"`` or ``"memmap"`` (one file per camera under ``scratch_dir``, reserved
+            when the first episode is written).
         scratch_dir: folder of the memory map, default a temporary one.
 
     Raises:
         ValueError: at ``extend``, when the data is not one complete episode, is truncated before
             step 10, or has images that are not uint8 stacks of its frames; the pool is unchanged.
             At ``share``, when several processes are to write to the buffer.
+        UsageError: at the first ``extend``, when the disk has no space for the pool.
     """
 
     def __init__(
@@ -199,7 +202,7 @@ class DeduplicateImages(Transform):
         self._pools[key].index_copy_(0, slots[-self._size :], frames[-self._size :])
 
     def _allocate(self, key: str, frame: Sequence[int]) -> Tensor:
-        """Pool for frames [C, H, W]; the system allocates memory or disk as frames are written."""
+        """Pool for frames [C, H, W]; memory is allocated as frames are written, disk reserved."""
         shape = (self._size, *frame)
         if self._storage == "memory":
             return torch.empty(shape, dtype=torch.uint8)
@@ -208,6 +211,8 @@ class DeduplicateImages(Transform):
             self._scratch_dir = self._temporary.name
         path = Path(self._scratch_dir) / f"{key}_frames.memmap"
         path.parent.mkdir(parents=True, exist_ok=True)
+        with full_disk_reported(path.parent):
+            reserve(path, math.prod(shape))
         flat = torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=torch.uint8)
         return flat.view(shape)
 

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from support.small_disk import on_small_disk
 from torchrl.envs import StepCounter, TransformedEnv
 
 from ibrl_torchrl.data.demos import Demos, check_demos_match, load_demos, record_demos, save_demos
@@ -425,3 +426,47 @@ def test_check_demos_match_refuses_other_shapes_and_keys(box_close_demos, box_cl
         check_demos_match(with_entry(STATE, 40), box_close)
     with pytest.raises(UsageError, match="no observation 'object', it has"):
         check_demos_match(with_entry("object", 2), box_close)
+
+
+RECORD_UNTIL_FULL = """
+import sys, torch
+from pathlib import Path
+from tensordict import TensorDict
+from ibrl_torchrl.data.demos import save_demos
+from ibrl_torchrl.errors import UsageError
+
+def episodes():
+    done = torch.tensor([[False], [True]])
+    after = {"state": torch.ones(2, 3), "reward": done.float(), "done": done}
+    for _ in range(int(sys.argv[2])):
+        yield TensorDict(
+            {
+                "state": torch.ones(2, 3),
+                "action": torch.ones(2, 1),
+                "simulator_state": torch.ones(2, 60_000, dtype=torch.float64),
+                "next": after,
+            },
+            [2],
+        )
+
+path = Path(sys.argv[1], "demos.hdf5")
+try:
+    save_demos(path, episodes(), {})
+except UsageError as error:
+    print("error:", error)
+print([(file.name, file.stat().st_size // 10**5) for file in path.parent.iterdir()])
+"""
+
+
+def test_full_disk_while_recording_is_one_line_and_leaves_nothing(tmp_path):
+    ended = on_small_disk(tmp_path, "4m", RECORD_UNTIL_FULL.replace("int(sys.argv[2])", "9"))
+    assert ended.returncode == 0, ended.stderr
+    line, names = ended.stdout.splitlines()
+    assert line.startswith(f"error: {tmp_path}/demos.hdf5: cannot be written (No space left on ")
+    assert names == "[]"
+
+
+def test_file_ends_with_its_last_episode(tmp_path):
+    """Two episodes of 960 kB; what was reserved beyond them is given back."""
+    ended = on_small_disk(tmp_path, "6m", RECORD_UNTIL_FULL.replace("int(sys.argv[2])", "2"))
+    assert ended.stdout == "[('demos.hdf5', 19)]\n", ended.stderr
