@@ -73,9 +73,24 @@ def action_chunks(actions: Tensor, size: int) -> Tensor:
         >>> action_chunks(torch.arange(3.0)[:, None], 2).tolist()
         [[0.0, 1.0], [1.0, 2.0], [2.0, 2.0]]
     """
-    length = len(actions)
-    window = torch.arange(length)[:, None] + torch.arange(size)
-    return actions[window.clamp(max=length - 1)].flatten(1)
+    return actions[window_steps(len(actions), size)].flatten(1)
+
+
+def window_steps(length: int, size: int) -> Tensor:
+    """Steps of the windows from each step of an episode on, which repeat its last step.
+
+    Args:
+        length: number of steps T.
+        size: steps of a window h.
+
+    Returns:
+        int64 [T, h].
+
+    Example:
+        >>> window_steps(3, 2).tolist()
+        [[0, 1], [1, 2], [2, 2]]
+    """
+    return (torch.arange(length)[:, None] + torch.arange(size)).clamp(max=length - 1)
 
 
 def imitation_episode(episode: TensorDictBase) -> TensorDictBase:

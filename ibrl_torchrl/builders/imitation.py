@@ -20,7 +20,13 @@ from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import proposal_key
-from ibrl_torchrl.modules import ExecuteProposal, FastTensorDictModule, FrozenPolicy
+from ibrl_torchrl.modules import (
+    ExecuteProposal,
+    FastTensorDictModule,
+    FrozenPolicy,
+    RecurrentMixturePolicy,
+    RecurrentPolicy,
+)
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, load_state, save_checkpoint
 from ibrl_torchrl.runs.contents import entry
 from ibrl_torchrl.runs.names import IMITATION
@@ -37,11 +43,12 @@ def policy_path(run_dir: Path, name: str) -> Path:
 
 def policy_module(
     network: nn.Module, encoder: EncoderConfig | None, name: str
-) -> FastTensorDictModule:
-    """TensorDict module of a policy network, which writes the action of proposal ``name``."""
-    return FastTensorDictModule(
-        network, in_keys=policy_keys(encoder), out_keys=[proposal_key(name)]
-    )
+) -> TensorDictModuleBase:
+    """TensorDict module of a policy network, which writes the action of proposal ``name`` first."""
+    keys, action_key = policy_keys(encoder), proposal_key(name)
+    if isinstance(network, RecurrentMixturePolicy):
+        return RecurrentPolicy(network, keys, action_key)
+    return FastTensorDictModule(network, in_keys=keys, out_keys=[action_key])
 
 
 def frozen_policies(
@@ -49,7 +56,9 @@ def frozen_policies(
 ) -> dict[str, FrozenPolicy]:
     """Frozen policies of trained networks, by name."""
     return {
-        name: FrozenPolicy(policy_module(network, configs[name].encoder, name))
+        name: FrozenPolicy(
+            policy_module(network, configs[name].encoder, name), action_key=proposal_key(name)
+        )
         for name, network in networks.items()
     }
 

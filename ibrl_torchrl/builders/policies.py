@@ -20,7 +20,7 @@ from ibrl_torchrl.builders.networks import (
     policy_keys,
 )
 from ibrl_torchrl.builders.normalization import Normalizers
-from ibrl_torchrl.config.imitation import MLP, ImitationConfig
+from ibrl_torchrl.config.imitation import GMM_RNN, MLP, ImitationConfig
 from ibrl_torchrl.keys import ACTION, FEATURES
 from ibrl_torchrl.modules import (
     ACTPolicy,
@@ -28,10 +28,12 @@ from ibrl_torchrl.modules import (
     DiffusionPolicy,
     FlowPolicy,
     GaussianMixturePolicy,
+    RecurrentMixturePolicy,
     StochasticPolicy,
 )
 from ibrl_torchrl.objectives import CVAELoss, FlowMatchingLoss, LogLikelihoodLoss
 
+MixturePolicy = GaussianMixturePolicy | RecurrentMixturePolicy
 Loss = Callable[[PolicyNetwork, Sequence[str], ImitationConfig], TensorDictModuleBase]
 
 
@@ -66,7 +68,7 @@ def _squared_error(
 def _log_likelihood(
     network: PolicyNetwork, keys: Sequence[str], config: ImitationConfig
 ) -> LossModule:
-    return LogLikelihoodLoss(cast(GaussianMixturePolicy, network).probabilistic_actor(keys))
+    return LogLikelihoodLoss(cast(MixturePolicy, network).probabilistic_actor(keys))
 
 
 def _variational(
@@ -153,6 +155,12 @@ POLICY_KINDS = {
         _denoising,
         lambda config: {**_mlp(config), "steps": config.diffusion.steps},
         ("network.hidden", "diffusion.steps"),
+    ),
+    GMM_RNN: PolicyKind(
+        RecurrentMixturePolicy,
+        _log_likelihood,
+        lambda config: vars(config.gmm_rnn),
+        ("gmm_rnn.components", "gmm_rnn.width", "gmm_rnn.layers", "gmm_rnn.horizon"),
     ),
     "act": PolicyKind(
         ACTPolicy,

@@ -64,6 +64,12 @@ class DaggerRunConfig(BCRunConfig):
             policy.chunk.size,
             "1: the expert labels each visited state with one action",
         )
+        require(
+            not policy.recurrent,
+            f"imitation.{name}.policy",
+            policy.policy,
+            "a policy without a state, which steps of the expert would interrupt",
+        )
         demos = self.demos
         require(demos.path is None, "demos.path", demos.path, "null: round 0 records episodes")
         require(demos.noise == 0, "demos.noise", demos.noise, "0: the expert's actions are labels")

@@ -9,7 +9,8 @@ from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
 from ibrl_torchrl.config.setting import require, setting
 
 MLP = "mlp"
-POLICIES = (MLP, "gmm", "cvae", "flow", "diffusion", "act")
+GMM_RNN = "gmm_rnn"
+POLICIES = (MLP, "gmm", "cvae", "flow", "diffusion", GMM_RNN, "act")
 
 
 def _network() -> NetworkConfig:
@@ -46,6 +47,21 @@ class DiffusionConfig:
     """Diffusion, policy diffusion."""
 
     steps: int = setting(20, help="Denoising steps of an action.", at_least=10)
+
+
+@dataclass(kw_only=True)
+class GMMRNNConfig:
+    """LSTM with a mixture of Gaussians, policy gmm_rnn."""
+
+    components: int = setting(5, help="Gaussians; robomimic: 5.", at_least=1)
+    min_std: float = setting(
+        0.03, help="Lowest standard deviation.", above=0, at_most=1, unit="action units"
+    )
+    width: int = setting(128, help="Units of each LSTM layer; robomimic: 400.", at_least=1)
+    layers: int = setting(1, help="LSTM layers; robomimic: 2.", at_least=1)
+    horizon: int = setting(
+        10, help="Steps of a training window, and between returns to a zero state.", at_least=1
+    )
 
 
 @dataclass(kw_only=True)
@@ -97,6 +113,7 @@ class ImitationConfig:
     cvae: CVAEConfig = setting(CVAEConfig, help="Conditional variational autoencoder.")
     flow: FlowConfig = setting(FlowConfig, help="Flow matching.")
     diffusion: DiffusionConfig = setting(DiffusionConfig, help="Diffusion.")
+    gmm_rnn: GMMRNNConfig = setting(GMMRNNConfig, help="LSTM with a mixture of Gaussians.")
     act: ACTConfig = setting(ACTConfig, help="Action chunking transformer.")
     steps: int = setting(1000, help="Optimiser steps (Adam).", at_least=1)
     batch_size: int = setting(256, help="Transitions in a batch.", at_least=1)
@@ -144,6 +161,11 @@ class ImitationConfig:
         """Whether the policy draws its actions."""
         return self.policy != MLP
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether the action depends on the episode, not on the observation alone."""
+        return self.policy == GMM_RNN
+
 
 @dataclass(kw_only=True)
 class DaggerConfig:
@@ -173,6 +195,13 @@ def require_supported(imitation: dict[str, ImitationConfig], num_demos: int) -> 
     for name, config in imitation.items():
         require_replan(config.chunk, f"imitation.{name}.chunk")
         _require_heads(config.act, f"imitation.{name}.act")
+        if config.recurrent:
+            policy = f"with imitation.{name}.policy={config.policy}"
+            size = config.chunk.size
+            require(size == 1, f"imitation.{name}.chunk.size", size, f"1 {policy}")
+            # Windows of images would hold each of them so many times.
+            encoder = config.encoder and config.encoder.network
+            require(encoder is None, f"imitation.{name}.encoder", encoder, f"null {policy}")
         _require_validation(config, f"imitation.{name}", num_demos)
 
 

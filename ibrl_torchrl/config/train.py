@@ -138,6 +138,9 @@ class TrainConfig(JobConfig):
         _require_replay_has_data(self)
         for name, policy_config in self.imitation.items():
             _require_self_imitation_fits(name, policy_config, self.algo, self.replay)
+            if policy_config.recurrent:
+                _require_recurrent_use(name, policy_config, self.algo, self.replay)
+                continue
             require(
                 not (self.replay.cache_proposals and policy_config.stochastic),
                 "replay.cache_proposals",
@@ -194,6 +197,31 @@ def _require_replay_has_data(config: TrainConfig) -> None:
         config.algo.loss.bc_weight,
         f"0 {reason}",
     )
+
+
+def _require_recurrent_use(
+    name: str, config: ImitationConfig, algo: AlgoConfig, replay: ReplayConfig
+) -> None:
+    """Refuse uses of a recurrent policy that have no episode to read.
+
+    Raises:
+        UsageError: names the setting and the remedy.
+    """
+    policy = f"imitation.{name}.policy={config.policy}"
+    proposes = name in algo.proposals.bootstrap.policies
+    require(
+        replay.cache_proposals or not proposes,
+        "replay.cache_proposals",
+        False,
+        f"true with {policy}, whose actions depend on the episode, not on s' alone",
+    )
+    samples = algo.proposals.samples
+    require(samples == 1, "algo.proposals.samples", samples, f"1 with {policy}, which has a state")
+    base = algo.residual and algo.residual.base
+    require(base != name, "algo.residual.base", base, f"another policy; {policy} has a state")
+    every = config.self_imitation.every
+    setting_name = f"imitation.{name}.self_imitation.every"
+    require(every is None, setting_name, every, f"null with {policy}, which learns from windows")
 
 
 def _require_chunks_reach(imitation: dict[str, ImitationConfig], algo: AlgoConfig) -> None:

@@ -28,7 +28,7 @@ from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.config.train import FinalEvalConfig
 from ibrl_torchrl.console import progress_bar
-from ibrl_torchrl.episodes import action_chunks, imitation_episode
+from ibrl_torchrl.episodes import action_chunks, imitation_episode, window_steps
 from ibrl_torchrl.evaluation.evaluate import Evaluation, EvaluationJob
 from ibrl_torchrl.imitation.train import train_imitation
 from ibrl_torchrl.imitation.validation import ValidationLoss, hold_out
@@ -186,12 +186,19 @@ def _selection(
 
 
 def imitation_transitions(episodes: Sequence[TensorDict], config: ImitationConfig) -> TensorDict:
-    """Observations and chunks of actions of all steps, [N]."""
+    """What a policy is trained on: observations and actions from each step of the episodes on.
+
+    Returns:
+        TensorDict [N] of observations and chunks of actions, one a step; of recurrent policies
+        [N, horizon], windows that repeat an episode's last step past its end.
+    """
     keys = policy_keys(config.encoder)
     rows = [
         episode.select(*keys).set(ACTION, action_chunks(episode[ACTION], config.chunk.size))
         for episode in map(imitation_episode, episodes)
     ]
+    if config.recurrent:
+        rows = [row[window_steps(len(row), config.gmm_rnn.horizon)] for row in rows]
     return cast(TensorDict, torch.cat(rows))
 
 

@@ -19,8 +19,9 @@ from ibrl_torchrl.builders.policies import (
     imitation_loss,
     shape_meta,
 )
+from ibrl_torchrl.config.commands import DaggerRunConfig
 from ibrl_torchrl.config.compose import composed
-from ibrl_torchrl.config.imitation import POLICIES, ACTConfig, ImitationConfig
+from ibrl_torchrl.config.imitation import POLICIES, ACTConfig, GMMRNNConfig, ImitationConfig
 from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
@@ -29,12 +30,20 @@ from ibrl_torchrl.modules import FrozenPolicy, Normalize, SampledProposals
 from ibrl_torchrl.runs.checkpoint import load_checkpoint
 
 KINDS = [kind for kind in POLICIES if kind != "mlp"]
+RECURRENT = ["imitation.bc.policy=gmm_rnn", "replay.cache_proposals=true"]
 TASK = ["task=metaworld/handle-press", "task.horizon=30", "demos.episodes=1"]
 POLICY = "network: {hidden: [16]}, steps: 20"
 NAMED = [
     "imitation.bc.network.hidden=[16]",
     "imitation.bc.steps=20",
     *(f"+imitation.{kind}={{policy: {kind}, {POLICY}}}" for kind in KINDS),
+]
+
+TINY_RUN = [
+    *("algo.actor.hidden=[16]", "algo.critic.hidden=[16]", "algo.warmup.episodes=1"),
+    *("algo.update.frames_per_round=10", "replay.batch_size=16", "total_frames=80"),
+    *("log.every=1", "eval.every=60", "eval.episodes=1", "eval.final_episodes=1"),
+    "collector.workers=0",
 ]
 
 
@@ -64,12 +73,46 @@ def test_registry_has_the_kinds_of_the_settings():
         ),
         (
             ["imitation.bc.policy=vae"],
-            r"^imitation\.bc\.policy=vae must be one of mlp, gmm, cvae, flow, diffusion, act$",
+            r"^imitation\.bc\.policy=vae must be one of mlp, gmm, cvae, flow, diffusion, "
+            r"gmm_rnn, act$",
         ),
         (
             ["imitation.bc.act.width=30"],
             r"^imitation\.bc\.act\.width=30 must be even and a multiple of "
             r"imitation\.bc\.act\.heads=4$",
+        ),
+        (
+            ["imitation.bc.policy=gmm_rnn"],
+            r"^replay\.cache_proposals=False must be true with imitation\.bc\.policy=gmm_rnn, "
+            r"whose actions depend on the episode, not on s' alone$",
+        ),
+        (
+            [*RECURRENT, "algo.proposals.samples=4"],
+            r"^algo\.proposals\.samples=4 must be 1 with imitation\.bc\.policy=gmm_rnn, which ",
+        ),
+        (
+            [*RECURRENT, "algo=residual"],
+            r"^algo\.residual\.base=bc must be another policy; imitation\.bc\.policy=gmm_rnn has ",
+        ),
+        (
+            [
+                *("imitation.bc.policy=gmm_rnn", "algo.proposals.bootstrap.policies=[rl]"),
+                "imitation.bc.self_imitation.every=500",
+            ],
+            r"^imitation\.bc\.self_imitation\.every=500 must be null with "
+            r"imitation\.bc\.policy=gmm_rnn, which learns from windows$",
+        ),
+        (
+            [*RECURRENT, "imitation.bc.chunk.size=4"],
+            r"^imitation\.bc\.chunk\.size=4 must be 1 with imitation\.bc\.policy=gmm_rnn$",
+        ),
+        (
+            [*RECURRENT, "experiment=small_pixels"],
+            r"^imitation\.bc\.encoder=vit must be null with imitation\.bc\.policy=gmm_rnn$",
+        ),
+        (
+            [*RECURRENT, "+imitation.other={policy: flow}"],
+            r"^replay\.cache_proposals=True must be false with imitation\.other\.policy=flow, ",
         ),
         (
             ["imitation.bc.diffusion.steps=5"],
@@ -80,6 +123,12 @@ def test_registry_has_the_kinds_of_the_settings():
 def test_unsupported_combinations_are_refused_with_the_remedy(settings, message):
     with pytest.raises(UsageError, match=message):
         parse(TrainConfig, composed("train", settings))
+
+
+def test_dagger_refuses_a_policy_with_a_state():
+    message = r"^imitation\.bc\.policy=gmm_rnn must be a policy without a state, "
+    with pytest.raises(UsageError, match=message):
+        parse(DaggerRunConfig, composed("dagger", ["imitation.bc.policy=gmm_rnn"]))
 
 
 def test_candidates_are_samples_of_stochastic_policies_and_noisy_copies_of_others():
@@ -102,7 +151,7 @@ def test_candidates_are_samples_of_stochastic_policies_and_noisy_copies_of_other
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "gmm_rnn"])
 def test_policies_of_images_learn_in_every_parameter(kind):
     torch.manual_seed(0)
     encoder = EncoderConfig(network="drq", cameras=["corner"], proprio=True)
@@ -178,6 +227,8 @@ def test_policies_are_loaded_exactly_by_name_and_refused_by_kind_and_shape(bc_di
             load_policies(bc_dir, settings, config.task, env)
 
     act = ACTConfig(heads=2)
+    rnn = GMMRNNConfig(horizon=5)
+    refused("gmm_rnn", r"NAME\.gmm_rnn\.horizon=10, not 5; set it so", gmm_rnn=rnn)
     refused("act", r"act\.pt: was trained with imitation\.NAME\.act\.heads=4, not 2", act=act)
     refused("gmm", r"gmm\.pt: was trained with imitation\.NAME\.network\.hidden=\[16\], not \[256")
     network = config.imitation["bc"].network
@@ -196,22 +247,21 @@ def test_policies_are_loaded_exactly_by_name_and_refused_by_kind_and_shape(bc_di
 @pytest.mark.slow
 @pytest.mark.simulator
 def test_samples_of_every_kind_propose_in_a_run(ibrl, bc_dir, tmp_path):
-    policies = ",".join(["rl", "bc", *KINDS])
+    kinds = [kind for kind in KINDS if kind != "gmm_rnn"]
+    named = [setting for setting in NAMED if "gmm_rnn" not in setting]
+    policies = ",".join(["rl", "bc", *kinds])
     run, copied = tmp_path / "run", tmp_path / "flow.pt"
     shutil.copy(policy_path(bc_dir, "flow"), copied)
     settings = [
-        *(*TASK, *NAMED, f"+imitation.flow.path={copied}", "algo.proposals.samples=3"),
+        *(*TASK, *named, f"+imitation.flow.path={copied}", "algo.proposals.samples=3"),
         *(f"algo.proposals.{use}.policies=[{policies}]" for use in ("acting", "bootstrap")),
-        *("algo.actor.hidden=[16]", "algo.critic.hidden=[16]", "algo.warmup.episodes=1"),
-        *("algo.warmup.policy=flow", "algo.update.frames_per_round=10", "replay.batch_size=16"),
-        *("total_frames=80", "log.every=1", "eval.every=60", "eval.episodes=1"),
-        *("eval.final_episodes=1", "collector.workers=0"),
+        *("algo.warmup.policy=flow", *TINY_RUN),
     ]
     code, _, error = ibrl("train", f"run_dir={run}", *settings)
     assert code == 0, error
     assert int(rows(run / "train.csv")[-1]["rounds"]) > 0
     final = rows(run / "evaluation.csv")
-    assert [row["policy"] for row in final] == ["hybrid", "rl", "bc", *KINDS]
+    assert [row["policy"] for row in final] == ["hybrid", "rl", "bc", *kinds]
     # The policy of a path is the one of that file.
     before, after = (
         load_checkpoint(path, "imitation", {})[1]["policy"]
@@ -221,3 +271,25 @@ def test_samples_of_every_kind_propose_in_a_run(ibrl, bc_dir, tmp_path):
     code, _, error = ibrl("eval", run, "episodes=1", "workers=0", f"out={tmp_path}/again.csv")
     assert code == 0, error
     assert rows(tmp_path / "again.csv") == final
+
+
+@pytest.mark.slow
+@pytest.mark.simulator
+def test_a_recurrent_policy_proposes_by_stored_actions(ibrl, bc_dir, tmp_path):
+    run, path = tmp_path / "run", policy_path(bc_dir, "gmm_rnn")
+    settings = [*TASK, *RECURRENT, f"imitation.bc.path={path}", *TINY_RUN]
+    code, _, error = ibrl("train", f"run_dir={run}", *settings)
+    assert code == 0, error
+    trained = rows(run / "train.csv")[-1]
+    assert int(trained["rounds"]) > 0 and float(trained["proposal_share/target/bc"]) >= 0
+    final = rows(run / "evaluation.csv")
+    code, _, error = ibrl("eval", run, "episodes=1", "workers=1", f"out={tmp_path}/again.csv")
+    assert code == 0, error
+    assert rows(tmp_path / "again.csv") == final
+    code, _, error = ibrl("diagnose", run, "episodes=1", "num_states=2")
+    assert code == 0, error
+    # Alone it is evaluated with the same numbers as after its training.
+    alone = next(row for row in rows(bc_dir / "evaluation.csv") if row["policy"] == "gmm_rnn")
+    (bc,) = (row for row in final if row["policy"] == "bc")
+    columns = ("seed", "success", "length")
+    assert [alone[name] for name in columns] == [bc[name] for name in columns]

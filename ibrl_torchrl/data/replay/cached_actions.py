@@ -6,6 +6,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs.transforms import Transform
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import set_recurrent_mode
 
 from ibrl_torchrl.keys import IS_INIT, NEXT
@@ -22,7 +23,8 @@ class CacheProposals(Transform):
 
     A recurrent policy (``LSTMModule``, ``GRUModule``) reads the episode as one sequence from its
     start, as it does while acting; this is the way to use it in a TD target, whose batches are
-    unrelated transitions.
+    unrelated transitions. Of a stochastic one the mode is stored, since one sample would stand for
+    all.
 
     Args:
         policy: frozen policy in eval mode; reads observations and writes its action first,
@@ -64,7 +66,7 @@ class CacheProposals(Transform):
             actions = policy(episode).get(key)
         else:
             episode.set(IS_INIT, torch.arange(len(episode), device=device)[:, None] == 0)
-            with set_recurrent_mode(True):
+            with set_recurrent_mode(True), set_exploration_type(ExplorationType.DETERMINISTIC):
                 actions = policy(episode[None]).get(key)[0]
         actions = actions.to(tensordict.get(inputs[0]).device)
         return tensordict.set(key, actions[:-1]).set((NEXT, key), actions[1:])

@@ -7,6 +7,7 @@ from ibrl_torchrl.modules.imitation.diffusion import DiffusionPolicy
 from ibrl_torchrl.modules.imitation.features import PixelFeatures, StateFeatures
 from ibrl_torchrl.modules.imitation.flow import FlowPolicy
 from ibrl_torchrl.modules.imitation.mixture import GaussianMixture, GaussianMixturePolicy
+from ibrl_torchrl.modules.imitation.recurrent import RecurrentMixturePolicy, RecurrentPolicy
 
 __all__ = [
     "ACTPolicy",
@@ -16,6 +17,8 @@ __all__ = [
     "GaussianMixture",
     "GaussianMixturePolicy",
     "PixelFeatures",
+    "RecurrentMixturePolicy",
+    "RecurrentPolicy",
     "StateFeatures",
     "StochasticPolicy",
     "is_stochastic",

@@ -47,8 +47,12 @@ class StochasticPolicy(nn.Module, ABC):
         Returns:
             float [*, A] in [-1, 1].
         """
-        sample = exploration_type() in (None, ExplorationType.RANDOM)
-        return self.act(self.features(*observations), sample=sample).clamp(-1, 1)
+        return self.act(self.features(*observations), sample=self.draws()).clamp(-1, 1)
+
+    @staticmethod
+    def draws() -> bool:
+        """Whether the present context asks for a sample."""
+        return exploration_type() in (None, ExplorationType.RANDOM)
 
     def candidates(self, *observations: Tensor, number: int) -> Tensor:
         """Draw several actions; images are encoded once for all of them.

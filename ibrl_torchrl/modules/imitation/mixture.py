@@ -54,8 +54,15 @@ class GaussianMixture(distributions.MixtureSameFamily):
         return self.mode
 
 
-class _MixtureNetwork(nn.Module):
-    """Parameters of the mixture by an MLP; means in [-1, 1] by tanh."""
+class MixtureNetwork(nn.Module):
+    """Parameters of the mixture by a network; means in [-1, 1] by tanh.
+
+    Args:
+        action_size: number of action dimensions A.
+        components: number of Gaussians K.
+        min_std: lower bound of the standard deviations.
+        mlp: maps features to K (1 + 2 A) numbers.
+    """
 
     def __init__(self, action_size: int, components: int, min_std: float, mlp: nn.Module) -> None:
         super().__init__()
@@ -112,7 +119,7 @@ class GaussianMixturePolicy(StochasticPolicy):
         super().__init__(features)
         outputs = components * (1 + 2 * action_size)
         mlp = relu_mlp(features.size, hidden, outputs, dropout, layer_norm=layer_norm)
-        self.mixture = _MixtureNetwork(action_size, components, min_std, mlp)
+        self.mixture = MixtureNetwork(action_size, components, min_std, mlp)
 
     def act(self, features: Tensor, *, sample: bool) -> Tensor:
         """Sample of the mixture, or its mode, float [*, A]."""
