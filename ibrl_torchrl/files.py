@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ from typing import Any, BinaryIO, cast
 from ibrl_torchrl.errors import UsageError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What file systems without a function answer: exFAT, NFS without a lock daemon, FUSE.
+UNSUPPORTED = (
+    *(errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP),
+    *(errno.EPERM, errno.EMLINK, errno.EXDEV),
+)
 
 
 @contextmanager
@@ -42,8 +48,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with full_disk_reported(path):
             yield temporary
             with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+                flush_to_disk(file.fileno())
             os.replace(temporary, path)
+            _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -118,6 +125,54 @@ def reserve(path: Path, size: int) -> None:
     if size > 0 and hasattr(os, "posix_fallocate"):  # not on macOS
         with path.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, size)
+
+
+def flush_to_disk(descriptor: int) -> None:
+    """Flush an open file or folder to disk, where its file system can.
+
+    Raises:
+        OSError: the disk is full or fails.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush the names in a folder, without which a renamed file may be lost with the power."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # a folder that can be written to and not be listed
+        return
+    try:
+        flush_to_disk(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def link_or_copy(path: Path, name: Path) -> None:
+    """Give a file a second name, which it keeps when the first is replaced.
+
+    A hard link; on file systems that have none a copy. An existing file of that name is replaced,
+    atomically.
+
+    Args:
+        path: existing file.
+        name: second name, in the same folder.
+
+    Raises:
+        UsageError: the folder cannot be written to, or the disk is full.
+    """
+    with atomic_path(name) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            shutil.copyfile(path, temporary)
 
 
 def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[object]]) -> None:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from ibrl_torchrl.console import echo, redirect_output
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.files import atomic_path, full_disk_reported, open_in_place
+from ibrl_torchrl.files import UNSUPPORTED, atomic_path, full_disk_reported, open_in_place
 from ibrl_torchrl.runs.manifest import (
     EPISODE_FILES,
     LEFTOVERS,
@@ -135,7 +135,11 @@ def lock_folder(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(f"{path}: is locked by another process; wait until it ends") from error
+            if error.errno not in UNSUPPORTED:
+                raise UsageError(
+                    f"{path}: is locked by another process; wait until it ends"
+                ) from error
+            echo(f"warning: {path}: its file system has no locks; start no second process there")
         yield
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.files import full_disk_reported, open_in_place
+from ibrl_torchrl.files import flush_to_disk, full_disk_reported, open_in_place
 
 RECENT = 20  # training episodes in a moving average
 RECENT_SUCCESS = f"success_last_{RECENT}_episodes"
@@ -152,7 +151,7 @@ class CsvTable:
             UsageError: the disk is full.
         """
         with full_disk_reported(self._path):
-            os.fsync(self._file.fileno())
+            flush_to_disk(self._file.fileno())
         return self._file.tell()
 
     def write(self, row: Mapping[str, object]) -> None:

@@ -57,7 +57,7 @@ def save_demos(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as unfinished:
-        with h5py.File(unfinished, "w") as file:
+        with h5py.File(unfinished, "w", locking="best-effort") as file:
             reserve(unfinished, _MARGIN)
             data = file.create_group("data")
             data.attrs["env_args"] = json.dumps(dict(env_args))
@@ -84,7 +84,7 @@ def append_demos(path: Path, episodes: Iterable[TensorDictBase]) -> None:
     """
     with atomic_path(path) as unfinished:
         shutil.copyfile(path, unfinished)
-        with h5py.File(unfinished, "r+") as file:
+        with h5py.File(unfinished, "r+", locking="best-effort") as file:
             data = data_group(file, path)
             first = len(episode_names(file, path))
             data.attrs["total"] += _write_episodes(
