@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,12 +18,17 @@ from types import ModuleType
 
 from tqdm import tqdm
 
+from ibrl_torchrl.console import echo
 from ibrl_torchrl.errors import UsageError, require_extra, unknown_name
 from ibrl_torchrl.files import open_in_place
 
 REPOSITORY = "robomimic/robomimic_datasets"
 # Pinned because files have been replaced without renaming, last on 2025-04-13.
 REVISION = "74fa018461f479cd9fd15b924a16103012096203"
+_MAX_BYTES = 4 << 30  # of a dataset; the largest has 0.3 GB
+# A server that sends less, in the mean, is given up after a minute; a second call resumes.
+_MIN_BYTES_PER_SECOND = 10_000
+_GRACE_SECONDS = 60.0
 # Defaults of huggingface_hub's environment variables. Telemetry is an additional request, and its
 # warnings ask for a token that public files do not need.
 _HUB_DEFAULTS = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_VERBOSITY": "error"}
@@ -35,7 +41,8 @@ class Dataset:
     Attributes:
         path: path in the repository.
         size: bytes; None: as the hub states for the pinned revision.
-        sha256: hexadecimal digest; None: as the hub states for the pinned revision.
+        sha256: hexadecimal digest; None: as the hub states for the pinned revision, which protects
+            from a damaged transfer and not from another file at the server. The user is told.
     """
 
     path: str
@@ -97,7 +104,8 @@ def download_dataset(name: str, out: Path) -> Path:
 
     Raises:
         UsageError: the name is unknown; ``out`` is another file; the hub cannot be reached or has
-            no such file (a second call resumes a partial download); the partial download is a link;
+            no such file, or sends less than 10 kB/s (a second call resumes a partial download); the
+            partial download is a link;
             the hub's file differs from ``DATASETS``; or huggingface_hub is not installed.
     """
     if name not in DATASETS:
@@ -114,6 +122,11 @@ def download_dataset(name: str, out: Path) -> Path:
     manual_remedy = f"or download {url} manually and pass demos.path=FILE"
     try:
         size, digest = _size_and_hash(hub, dataset, url, manual_remedy)
+        if dataset.sha256 is None:
+            echo(
+                f"{name}: this version pins no SHA-256 of it; it is verified by the server's own "
+                f"statement ({size} bytes, SHA-256 {digest})"
+            )
         dataset = Dataset(dataset.path, size, digest)
         if out.exists():
             return _verify_existing(name, dataset, out)
@@ -170,26 +183,38 @@ def _size_and_hash(
         raise UsageError(
             f"{url}: the server does not state its size and SHA-256; try again, {manual_remedy}"
         )
+    if not 0 < size <= _MAX_BYTES:
+        raise UsageError(
+            f"{url}: the server states {size} bytes, at most {_MAX_BYTES} are downloaded; "
+            f"{manual_remedy}"
+        )
     return size, digest
 
 
 def _download(hub: ModuleType, url: str, partial: Path, size: int) -> None:
-    """Append missing content; reconnect while each connection transfers data."""
+    """Append missing content; reconnect while each connection transfers data.
+
+    Raises:
+        ConnectionError: the server sends nothing, or less than a minimum speed.
+    """
     open_in_place(partial, "ab").close()  # created; a link would lead to another file
     initial = partial.stat().st_size
+    deadline = time.monotonic() + _GRACE_SECONDS + (size - initial) / _MIN_BYTES_PER_SECOND
     with tqdm(total=size, initial=initial, unit="B", unit_scale=True, disable=None) as bar:
         while (offset := partial.stat().st_size) < size:
             failure: Exception = ConnectionError("the server sends no data")
             try:
-                _append(hub, url, partial, offset, bar)
+                _append(hub, url, partial, offset, bar, size, deadline)
             except hub.errors.HTTPError as error:
                 failure = error
             if partial.stat().st_size <= offset:
                 raise failure
 
 
-def _append(hub: ModuleType, url: str, partial: Path, offset: int, bar: tqdm) -> None:
-    """Request the content from ``offset`` bytes on and append it."""
+def _append(
+    hub: ModuleType, url: str, partial: Path, offset: int, bar: tqdm, size: int, deadline: float
+) -> None:
+    """Request the content from ``offset`` bytes on and append it, until ``deadline`` (seconds)."""
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={offset}-"} if offset else {})}
     timeout = hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
     with hub.get_session().stream(
@@ -200,13 +225,20 @@ def _append(hub: ModuleType, url: str, partial: Path, offset: int, bar: tqdm) ->
             offset = 0  # a server without range requests sends the whole file
         bar.n = offset
         # Chunks of the transport's size: an interrupted larger chunk would be lost.
-        with open_in_place(partial, "ab" if offset else "wb") as opened:
+        with open_in_place(partial, "ab" if offset else "wb") as file:
             for chunk in response.iter_bytes():
+                if time.monotonic() > deadline:
+                    raise ConnectionError(
+                        f"the server sends less than {_MIN_BYTES_PER_SECOND / 1000:g} kB/s"
+                    )
+                # A byte more than stated is enough to find the file corrupt.
+                remaining = memoryview(chunk)[: size + 1 - file.tell()]
                 # Unbuffered: a full disk may take a part of it.
-                remaining = memoryview(chunk)
                 while remaining:
-                    remaining = remaining[opened.write(remaining) :]
+                    remaining = remaining[file.write(remaining) :]
                 bar.update(len(chunk))
+                if file.tell() > size:
+                    return
 
 
 def _identify(path: Path) -> Dataset:

@@ -199,8 +199,8 @@ def test_file_with_wrong_hash_is_deleted(hub, out, monkeypatch, hash_in_table):
 
 
 def test_file_with_excess_bytes_is_deleted(hub, out):
-    hub.content = CONTENT + b"more"
-    assert f"({len(CONTENT) + 4} bytes, not {len(CONTENT)}) and was deleted" in error_of(out)
+    hub.content = CONTENT + b"more" * 1_000_000  # of which one byte is taken
+    assert f"({len(CONTENT) + 1} bytes, not {len(CONTENT)}) and was deleted" in error_of(out)
     assert files(out) == []
 
 
@@ -318,3 +318,27 @@ def test_every_task_has_low_dim_and_raw_dataset():
         assert dataset.path == f"v1.5/{task}/ph/{'demo' if raw else 'low_dim'}_v15.hdf5"
         assert re.fullmatch("[0-9a-f]{64}", dataset.sha256 or "0" * 64)
         assert raw or None not in (dataset.size, dataset.sha256)
+
+
+# Bounds of bytes and time
+
+
+def test_a_slow_server_is_given_up_and_the_next_call_resumes(hub, out, monkeypatch):
+    monkeypatch.setattr(download, "_GRACE_SECONDS", -(10**9))
+    assert "the server sends less than 10 kB/s" in error_of(out)
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setitem(DATASETS, "lift", Dataset(PATH, len(CONTENT), SHA256))
+    assert download_dataset("lift", out).read_bytes() == CONTENT
+
+
+def test_a_hash_that_only_the_server_states_is_said_to_be_so(hub, out, monkeypatch, capsys):
+    monkeypatch.setitem(DATASETS, "lift", Dataset(PATH))
+    assert download_dataset("lift", out).read_bytes() == CONTENT
+    assert "lift: this version pins no SHA-256 of it" in capsys.readouterr().out
+
+
+def test_absurd_sizes_are_refused(hub, out, monkeypatch):
+    monkeypatch.setitem(DATASETS, "lift", Dataset(PATH))
+    hub.stated_size = 10**15
+    assert "states 1000000000000000 bytes, at most" in error_of(out)
