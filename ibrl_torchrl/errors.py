@@ -16,6 +16,10 @@ class UsageError(Exception):
     """
 
 
+class NotFinite(UsageError):
+    """Divergence: an observation, a loss or another metric is NaN or inf."""
+
+
 def brief(value: object, length: int = 100) -> str:
     """Text of a value for a message: one line of printable characters, cut where it is long.
 

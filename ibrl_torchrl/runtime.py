@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import random
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -40,14 +43,35 @@ def setup_process(seed: int, threads: int | None, device: str) -> torch.device:
         raise UsageError(f"device={device}: not available here; use device=cpu") from error
 
 
-class InterruptHandler:
-    """Context manager that defers the first Ctrl-C or SIGTERM to the next :meth:`check`.
+# Loaded here: a forked process that has not yet executed a program may not import.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
 
-    A second signal interrupts immediately. Outside the main thread, where Python delivers no
-    signals, it does nothing.
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent has died; on Linux.
+
+    Also a stopped process, or one that hangs in a simulator. The setting stays when another program
+    is executed, so that it is a ``preexec_fn`` of ``subprocess``. The parent is, to the kernel, the
+    thread that has started the process.
+
+    Args:
+        parent: id of the parent, which may have died before.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class InterruptHandler:
+    """Context manager that defers the first Ctrl-C, SIGTERM or SIGHUP to the next :meth:`check`.
+
+    A second signal interrupts immediately. An ignored SIGHUP (``nohup``) stays ignored. Outside the
+    main thread, where Python delivers no signals, it does nothing.
     """
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._requested = False
@@ -56,6 +80,8 @@ class InterruptHandler:
     def __enter__(self) -> InterruptHandler:
         if threading.current_thread() is threading.main_thread():
             for signum in self._SIGNALS:
+                if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+                    continue
                 self._handlers[signum] = signal.signal(signum, self._handle)
         return self
 

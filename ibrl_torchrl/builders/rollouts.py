@@ -15,7 +15,12 @@ from ibrl_torchrl.rollouts.processes import RolloutWorkers
 
 
 def build_rollouts(
-    workers: int, task: TaskConfig, env: EnvBase, policies: Mapping[str, TensorDictModuleBase]
+    workers: int,
+    task: TaskConfig,
+    env: EnvBase,
+    policies: Mapping[str, TensorDictModuleBase],
+    *,
+    episode_timeout: float | None,
 ) -> Rollouts:
     """Rollouts in this process or in worker processes.
 
@@ -24,7 +29,9 @@ def build_rollouts(
         task: task of the workers' environments.
         env: environment of this process, used without workers; theirs are on its device.
         policies: policies by name.
+        episode_timeout: seconds after which a worker that runs one episode is replaced; None never.
     """
     if workers == 0:
         return LocalRollouts(env, policies)
-    return RolloutWorkers(partial(build_env, task, env.device), policies, workers)
+    make_env = partial(build_env, task, env.device)
+    return RolloutWorkers(make_env, policies, workers, episode_timeout=episode_timeout)

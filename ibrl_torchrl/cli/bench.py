@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from ibrl_torchrl.files import open_in_place
 from ibrl_torchrl.runs.folder import is_finished, lock_folder
 from ibrl_torchrl.runs.names import DEMOS, LOG, TRAIN
 from ibrl_torchrl.runs.tables import read_rows
+from ibrl_torchrl.runtime import die_with_parent
 
 
 def run(config: BenchConfig) -> None:
@@ -171,7 +174,12 @@ def _sweep(
         launcher.append(f"hydra.launcher.n_jobs={config.jobs}")
     program = [sys.executable, "-m", "ibrl_torchrl", command, "--multirun"]
     with open_in_place(root / "bench.log", "ab") as log:
-        process = subprocess.Popen([*program, *launcher, *overrides], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*program, *launcher, *overrides],
+            stdout=log,
+            stderr=log,
+            preexec_fn=partial(die_with_parent, os.getpid()),
+        )
         unit = "frame" if command == "train" else "policy"
         with progress_bar(total=total, desc=title, unit=unit) as bar:
             try:

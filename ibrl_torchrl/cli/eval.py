@@ -43,7 +43,13 @@ def _evaluate(config: EvalRunConfig, run: LoadedRun) -> None:
     agent = run.agent
     seeds = range(config.seed, config.seed + config.episodes)
     with closing(
-        build_rollouts(config.workers, run.config.task, run.env, agent.policies)
+        build_rollouts(
+            config.workers,
+            run.config.task,
+            run.env,
+            agent.policies,
+            episode_timeout=run.config.collector.episode_timeout,
+        )
     ) as rollouts:
         results = EvaluationJob(rollouts, [*agent.policies], seeds, agent.proposals).results()
     echo(format_table(results))

@@ -100,11 +100,16 @@ def _run(name: str, arguments: list[str]) -> None:
     overrides = _overrides(name, arguments)
     register_configs()
     failures: list[int] = []
+    main_process = os.getpid()
     if not any(argument.startswith("-") for argument in overrides):
         composed(command.config_name, overrides)
 
     def task(config: DictConfig) -> None:
         # A launcher may have started a process of its own for this.
+        if os.getppid() == main_process:
+            from ibrl_torchrl.runtime import die_with_parent
+
+            die_with_parent(main_process)
         _silence_libraries()
         register_configs()
         try:

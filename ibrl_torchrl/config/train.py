@@ -85,6 +85,12 @@ class CollectorConfig:
         at_least=0,
     )
     overlap: bool = setting(True, help="Collect while the learner updates; false: take turns.")
+    episode_timeout: float | None = setting(
+        600.0,
+        help="Time after which a process that runs one episode is replaced; null: never.",
+        at_least=1,
+        unit="seconds",
+    )
 
     def __post_init__(self) -> None:
         # A number from here on, which the run folder keeps: results depend on it.

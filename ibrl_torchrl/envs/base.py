@@ -13,6 +13,7 @@ from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.envs.rendering import CameraRenderer
+from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.keys import (
     ACTION,
     DONE,
@@ -248,6 +249,19 @@ class SparseRewardEnv(EnvBase):
             self._view_renderers[key] = self._new_renderer([key[0]], size, quality)
         image = self._view_renderers[key].render(self._simulation[1])[key[0]]
         return image.permute(1, 2, 0).numpy()
+
+    def require_finite(self) -> None:
+        """Refuse a simulation that has become unstable.
+
+        Raises:
+            NotFinite: the current observation has a value that is NaN or inf.
+        """
+        for key, values in self._low_dim_observation().items():
+            if not np.isfinite(values).all():
+                raise NotFinite(
+                    f"{key} is not finite at step {self._elapsed} of an episode; the simulation "
+                    "has become unstable: lower algo.exploration_noise or task.action_repeat"
+                )
 
     def load_model(self, xml: str, version: str) -> None:
         """Replace the model by another one of the same task, in suites whose models vary.

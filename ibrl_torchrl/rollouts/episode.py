@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -18,6 +19,9 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from ibrl_torchrl.console import echo
+from ibrl_torchrl.envs.base import SparseRewardEnv
+from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.keys import ACTION, NEXT, PROPOSAL
 
 MAX_STEPS = 1_000_000  # environments end their episodes; EnvBase.rollout needs a bound
@@ -40,12 +44,21 @@ def rollout_episode(
     Returns:
         TensorDict [T] on the CPU: observations, ``action``, ``proposal``; under ``next``
         observations, reward and end flags.
+
+    Raises:
+        NotFinite: an observation of a :class:`SparseRewardEnv` is NaN or inf, for which the policy
+            has no action: the simulation became unstable.
     """
     exploration = ExplorationType.RANDOM if explore else ExplorationType.DETERMINISTIC
     with torch.random.fork_rng(), set_exploration_type(exploration):
         torch.manual_seed(seed)
         env.set_seed(seed)
-        episode = env.rollout(MAX_STEPS, policy)
+        try:
+            episode = env.rollout(MAX_STEPS, policy)
+        except (ArithmeticError, RuntimeError, ValueError):
+            if isinstance(simulator := getattr(env, "base_env", env), SparseRewardEnv):
+                simulator.require_finite()
+            raise
     next_keys = [*env.observation_spec.keys(), *env.reward_keys, *env.done_keys]
     keys = [*env.observation_spec.keys(), ACTION, PROPOSAL, *((NEXT, key) for key in next_keys)]
     return episode.select(*keys, strict=False).cpu()
@@ -107,10 +120,18 @@ class LocalRollouts:
     def submit(
         self, policy: str, seed: int, *, explore: bool = False, weights: list[Tensor] | None = None
     ) -> Future[TensorDict]:
-        """Run an episode, see :class:`Rollouts`."""
+        """Run an episode, see :class:`Rollouts`; repeat it if the simulator raises an exception."""
         del weights
         future: Future[TensorDict] = Future()
-        future.set_result(rollout_episode(self._env, self.policies[policy], seed, explore=explore))
+        run = partial(rollout_episode, self._env, self.policies[policy], seed, explore=explore)
+        try:
+            future.set_result(run())
+        except UsageError:
+            raise
+        except Exception as error:
+            reason = brief(f"{type(error).__name__}: {error}")
+            echo(f"warning: the simulator raised {reason}; its episode is repeated")
+            future.set_result(run())
         return future
 
     def close(self) -> None:

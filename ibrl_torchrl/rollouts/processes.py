@@ -6,6 +6,7 @@ import copy
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -25,10 +26,14 @@ from torchrl.envs import EnvBase
 
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.episodes import pack_episode, unpack_episode
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.rollouts.episode import rollout_episode
+from ibrl_torchrl.runtime import die_with_parent
 
-MAX_DEATHS = 3  # deaths of workers per request, after which its episode fails
+MAX_FAILURES = 3  # attempts at an episode, after which it fails
+EPISODE_TIMEOUT = 600.0  # seconds
+_POLL_SECONDS = 0.5
+_STOP_SECONDS = 5.0  # until a process that does not stop is killed
 _EPISODE, _USAGE_ERROR, _FAILURE = range(3)  # types of a worker's messages
 
 
@@ -42,7 +47,7 @@ class RolloutRequest:
         explore: act with exploration; such requests have priority.
         weights: parameters and buffers of all policies.
         future: future of the episode.
-        deaths: number of workers that died while running it.
+        failures: attempts in which a worker died, hung, or its simulator raised an exception.
     """
 
     policy: str
@@ -50,7 +55,7 @@ class RolloutRequest:
     explore: bool
     weights: list[Tensor]
     future: Future[TensorDict] = field(default_factory=Future)
-    deaths: int = 0
+    failures: int = 0
 
 
 class RolloutWorkers:
@@ -59,12 +64,15 @@ class RolloutWorkers:
     A dispatcher thread sends requests to idle workers, first in, first out, exploring ones first.
     An episode is a function of its request
     (:func:`~ibrl_torchrl.rollouts.episode.rollout_episode`), whichever worker runs it. A worker
-    that dies is restarted and its episode repeated.
+    that dies or does not finish an episode in time is replaced, an environment that raises an
+    exception is made anew, and the episode is repeated. Workers die with their parent.
 
     Args:
         make_env: picklable function that makes the environment of a worker.
         policies: policies by name. Workers have copies, updated by the weights of each request.
         num_workers: number of processes.
+        episode_timeout: seconds after which a worker that runs one episode is replaced; the first
+            one includes making the environment. Default ``EPISODE_TIMEOUT``; None never does.
     """
 
     def __init__(
@@ -72,6 +80,8 @@ class RolloutWorkers:
         make_env: Callable[[], EnvBase],
         policies: Mapping[str, TensorDictModuleBase],
         num_workers: int,
+        *,
+        episode_timeout: float | None = EPISODE_TIMEOUT,
     ) -> None:
         self.policies = policies
         self.num_workers = num_workers
@@ -80,10 +90,13 @@ class RolloutWorkers:
         self._queues: tuple[deque[RolloutRequest], deque[RolloutRequest]] = deque(), deque()
         self._lock = threading.Lock()
         self._wakeup_receiver, self._wakeup_sender = mp.Pipe(duplex=False)
-        self._closing = False
+        self._timeout = episode_timeout
+        self._closing = threading.Event()
         self._workers = [_Worker(make_env, policies) for _ in range(num_workers)]
         self._dispatcher = threading.Thread(target=self._dispatch_loop, daemon=True, name="rollout")
         self._dispatcher.start()
+        self._watchdog = threading.Thread(target=self._watch, daemon=True, name="watchdog")
+        self._watchdog.start()
 
     def snapshot(self) -> list[Tensor]:
         """Copy of the current parameters and buffers of all policies."""
@@ -94,8 +107,9 @@ class RolloutWorkers:
     ) -> Future[TensorDict]:
         """Request an episode, see :class:`~ibrl_torchrl.rollouts.episode.Rollouts`.
 
-        The future raises UsageError if the environment does, or if ``MAX_DEATHS`` workers died
-        during the episode; RuntimeError, with the worker's traceback, for any other exception.
+        The future raises UsageError if the environment does, or if ``MAX_FAILURES`` workers died or
+        hung during the episode; RuntimeError, with the worker's traceback, if the simulator raised
+        another exception as often.
         """
         request = RolloutRequest(
             policy, seed, explore, self.snapshot() if weights is None else weights
@@ -106,12 +120,16 @@ class RolloutWorkers:
         return request.future
 
     def close(self) -> None:
-        """Stop all workers and cancel unfinished requests."""
-        self._closing = True
+        """Stop all workers, those that hang by force, and cancel unfinished requests."""
+        self._closing.set()
         self._wakeup_sender.send(None)
-        self._dispatcher.join()
+        self._dispatcher.join(_STOP_SECONDS)
         for worker in self._workers:
-            worker.stop()
+            worker.terminate()
+        for worker in self._workers:
+            worker.stop()  # ends a dispatcher that still receives a message
+        self._dispatcher.join()
+        self._watchdog.join()
         for request in self._unfinished():
             request.future.cancel()
 
@@ -122,7 +140,7 @@ class RolloutWorkers:
     def _dispatch_loop(self) -> None:
         """Dispatch requests and receive episodes until the backend is closed."""
         try:
-            while not self._closing:
+            while not self._closing.is_set():
                 self._dispatch()
                 connections = [worker.connection for worker in self._workers if worker.is_alive]
                 ready = wait([self._wakeup_receiver, *connections])
@@ -136,6 +154,15 @@ class RolloutWorkers:
                 request.future.set_exception(error)
             raise
 
+    def _watch(self) -> None:
+        """Kill workers that do not finish in time; the dispatcher then takes them for dead.
+
+        A thread of its own: a worker may hang while the dispatcher receives its message.
+        """
+        while not self._closing.wait(_POLL_SECONDS):
+            for worker in self._workers:
+                worker.kill_if_overdue()
+
     def _dispatch(self) -> None:
         """Send queued requests to idle workers."""
         idle = [worker for worker in self._workers if worker.request is None]
@@ -145,7 +172,7 @@ class RolloutWorkers:
                 if not queue:
                     return
                 request = queue.popleft()
-            worker.run(request)
+            worker.run(request, self._timeout)
 
     def _receive(self, worker: _Worker) -> None:
         """Resolve the request of a worker that has replied or died."""
@@ -161,29 +188,43 @@ class RolloutWorkers:
         if message_type == _EPISODE:
             request.future.set_result(_from_arrays(content))
         elif message_type == _USAGE_ERROR:
-            request.future.set_exception(UsageError(content))
+            request.future.set_exception(content)
         else:
-            request.future.set_exception(RuntimeError(f"in a rollout worker:\n{content}"))
+            reason = f"the simulator of a rollout worker raised {content.splitlines()[-1]}"
+            self._repeat(request, reason, RuntimeError(f"in a rollout worker:\n{content}"))
 
     def _handle_death(self, worker: _Worker) -> None:
-        """Put the request of a dead worker back at the head of its queue."""
+        """Repeat the episode of a dead worker."""
+        if self._closing.is_set():  # close() stops it and cancels its request
+            return
         request, worker.request = worker.request, None
         exit_code = worker.stop()
         if request is None:
             return
-        request.deaths += 1
-        if request.deaths < MAX_DEATHS:
-            echo(f"warning: a rollout worker died (exit code {exit_code}); its episode is repeated")
+        episode = f"the episode of seed {request.seed}; free memory, or find the cause with"
+        if worker.was_overdue:
+            reason = f"a rollout worker did not finish its episode in {self._timeout:g} s"
+            error = UsageError(
+                f"rollout workers did not finish in {self._timeout:g} s, {MAX_FAILURES} times, "
+                f"{episode} collector.workers=0, or raise collector.episode_timeout"
+            )
+        else:
+            reason = f"a rollout worker died (exit code {exit_code})"
+            error = UsageError(
+                f"rollout workers died {MAX_FAILURES} times (exit code {exit_code}) during "
+                f"{episode} collector.workers=0"
+            )
+        self._repeat(request, reason, error)
+
+    def _repeat(self, request: RolloutRequest, reason: str, error: Exception) -> None:
+        """Put a request back at the head of its queue, or give its episode up with an error."""
+        request.failures += 1
+        if request.failures < MAX_FAILURES:
+            echo(f"warning: {brief(reason, 300)}; its episode is repeated")
             with self._lock:
                 self._queues[not request.explore].appendleft(request)
         else:
-            request.future.set_exception(
-                UsageError(
-                    f"rollout workers died {request.deaths} times (exit code {exit_code}) during "
-                    f"the episode of seed {request.seed}; free memory, or find the cause with "
-                    "collector.workers=0"
-                )
-            )
+            request.future.set_exception(error)
 
 
 class _Worker:
@@ -196,6 +237,8 @@ class _Worker:
         self._policies = copy.deepcopy(nn.ModuleDict(dict(policies))).share_memory()
         self._tensors = _tensors(self._policies)
         self.request: RolloutRequest | None = None
+        self.was_overdue = False
+        self._deadline: float | None = None
         self._start()
 
     @property
@@ -215,23 +258,43 @@ class _Worker:
         remote.close()  # so that the connection closes when the process dies
 
     @torch.no_grad()
-    def run(self, request: RolloutRequest) -> None:
-        """Send a request to an idle worker, which is not reading the shared weights."""
+    def run(self, request: RolloutRequest, timeout: float | None) -> None:
+        """Send a request to an idle worker, which is not reading the shared weights.
+
+        Args:
+            request: the request.
+            timeout: seconds after which :meth:`kill_if_overdue` kills the worker; None never does.
+        """
         if not self.is_alive:
             self._start()
         for tensor, value in zip(self._tensors, request.weights, strict=True):
             tensor.copy_(value)
         if any(tensor.is_cuda for tensor in self._tensors):
             torch.cuda.synchronize()
-        self.request = request
+        self.request, self.was_overdue = request, False
+        self._deadline = None if timeout is None else time.monotonic() + timeout
         with suppress(ConnectionError):  # of a dead worker; the dispatcher's recv() reports it
             self.connection.send((request.policy, request.seed, request.explore))
 
-    def stop(self) -> int | None:
-        """Terminate the process; returns its exit code."""
-        self.connection.close()
+    def kill_if_overdue(self) -> None:
+        """Kill a worker that has not finished its request in time."""
+        deadline = self._deadline
+        if self.request is not None and deadline is not None and time.monotonic() > deadline:
+            self._deadline, self.was_overdue = None, True
+            self._process.kill()
+
+    def terminate(self) -> None:
+        """Ask the process to stop, without waiting for it."""
         self._process.terminate()
-        self._process.join()
+
+    def stop(self) -> int | None:
+        """Stop the process, by force where it does not answer; returns its exit code."""
+        self._process.terminate()
+        self._process.join(_STOP_SECONDS)
+        if self._process.is_alive():  # stopped by a debugger or SIGSTOP, or hung in the kernel
+            self._process.kill()
+            self._process.join()
+        self.connection.close()
         return self._process.exitcode
 
 
@@ -239,7 +302,10 @@ def _worker_loop(
     connection: Connection, make_env: Callable[[], EnvBase], policies: nn.ModuleDict
 ) -> None:
     """Run requests until the connection closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
+    if (parent := mp.parent_process()) is not None and parent.pid is not None:
+        die_with_parent(parent.pid)
+    for signum in (signal.SIGINT, signal.SIGHUP):  # of the terminal; handled by the parent
+        signal.signal(signum, signal.SIG_IGN)
     torch.set_num_threads(1)
     env: EnvBase | None = None
     try:
@@ -251,9 +317,10 @@ def _worker_loop(
                 episode = rollout_episode(env, policies[policy], seed, explore=explore)
                 message = _EPISODE, _to_arrays(episode)
             except UsageError as error:
-                message = _USAGE_ERROR, str(error)
+                message = _USAGE_ERROR, error.with_traceback(None)
             except Exception:
                 message = _FAILURE, traceback.format_exc()
+                env = None  # its simulator may be in any state
             connection.send(message)
     except (EOFError, ConnectionError):
         sys.exit()

@@ -12,7 +12,7 @@ import torch
 from tensordict import TensorDictBase
 
 from ibrl_torchrl.data.replay.buffer import Replay
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
 from ibrl_torchrl.rollouts.collector import CollectedEpisode
@@ -46,10 +46,6 @@ class Counters:
         """Success rate of the last ``RECENT`` training episodes."""
         recent = self.successes[-RECENT:]
         return sum(recent) / max(1, len(recent))
-
-
-class NotFinite(UsageError):
-    """Divergence: an observation, a loss or another metric is NaN or inf."""
 
 
 def train(

@@ -20,6 +20,7 @@ from ibrl_torchrl.builders.self_imitation import build_self_imitation
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay.buffer import Replay
+from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
 from ibrl_torchrl.rollouts.episode import Rollouts
@@ -30,7 +31,7 @@ from ibrl_torchrl.runtime import Interrupted, InterruptHandler
 from ibrl_torchrl.training.imitation import PolicyNetworks
 from ibrl_torchrl.training.learner import Learner
 from ibrl_torchrl.training.logger import RunLogger
-from ibrl_torchrl.training.loop import Counters, NotFinite, train
+from ibrl_torchrl.training.loop import Counters, train
 from ibrl_torchrl.training.state import Checkpoint, LoggerState, TrainingState
 
 
@@ -101,7 +102,13 @@ def reinforce(
         state_stack=config.task.state_stack,
     )
     workers = config.collector.workers or 0
-    rollouts = build_rollouts(workers, config.task, env, agent.rollout_policies)
+    rollouts = build_rollouts(
+        workers,
+        config.task,
+        env,
+        agent.rollout_policies,
+        episode_timeout=config.collector.episode_timeout,
+    )
     with closing(rollouts):
         _train(
             config,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,7 @@ from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.episodes import pack_episode, require_same_shapes, unpack_episode
 from ibrl_torchrl.errors import UsageError, brief
-from ibrl_torchrl.files import atomic_path
+from ibrl_torchrl.files import link_or_copy
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.runs.checkpoint import (
@@ -124,7 +123,8 @@ class TrainingState:
             "logger": asdict(logger),
         }
         self.log.flush()
-        _link(path, self.run_dir / PREVIOUS)
+        if path.exists():
+            link_or_copy(path, self.run_dir / PREVIOUS)
         save_checkpoint(path, KIND, meta, state)
         _warn_of_little_space(path)
 
@@ -296,14 +296,6 @@ def _logger_state(meta: dict[str, Any], path: Path) -> LoggerState:
         best=number(stored, "best", path, low=-1, high=1),
         **{name: number(stored, name, path) for name in ("wall", "evaluating", "saving")},
     )
-
-
-def _link(path: Path, name: Path) -> None:
-    """Give a file a second name, which it keeps when the first is replaced."""
-    if path.exists():
-        with atomic_path(name) as temporary:
-            temporary.unlink()
-            os.link(path, temporary)
 
 
 def _warn_of_little_space(path: Path) -> None:

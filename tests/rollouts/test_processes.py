@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from torchrl.modules import AdditiveGaussianModule
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.evaluation.evaluate import EvaluationJob
 from ibrl_torchrl.modules import ExecuteProposal
+from ibrl_torchrl.rollouts import processes
 from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.rollouts.processes import RolloutWorkers
 
@@ -38,6 +42,14 @@ class FaultyEnv(Countdown):
             raise ValueError("a defect")
         if self.number == 104:
             raise UsageError("no such camera")
+        if self.number == 105 and not self.marker.with_name("raised").exists():  # once
+            self.marker.with_name("raised").touch()
+            raise ValueError("a rare defect")
+        if self.number == 106 and not self.marker.with_name("hung").exists():  # once
+            self.marker.with_name("hung").touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if self.number == 107:
+            os.kill(os.getpid(), signal.SIGSTOP)
         return super()._step(tensordict)
 
 
@@ -139,6 +151,102 @@ def test_future_raises_errors_of_the_environment(workers):
         workers.submit("bc", 103).result()
     with pytest.raises(UsageError, match=r"^no such camera$"):
         workers.submit("bc", 104).result()
+
+
+def test_simulator_that_raises_once_costs_its_episode_not_the_run(
+    workers, policies, marker, capsys
+):
+    assert len(workers.submit("bc", 105).result()) == LENGTHS[105 % 6]
+    out = capsys.readouterr().out
+    assert "raised ValueError: a rare defect; its episode is repeated" in out
+    marker.with_name("raised").unlink()
+    local = LocalRollouts(FaultyEnv(marker), policies)
+    assert len(local.submit("bc", 105).result()) == LENGTHS[105 % 6]
+    assert "a rare defect; its episode is repeated" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="a defect"):
+        local.submit("bc", 103)
+
+
+def test_hung_worker_is_replaced_and_its_episode_repeated(policies, marker, capsys):
+    workers = RolloutWorkers(partial(FaultyEnv, marker), policies, 1, episode_timeout=300.0)
+    try:
+        interrupted = workers.submit("bc", 106)
+        (worker,) = workers._workers
+        _wait_for_state(worker._process.pid, "T")
+        worker._deadline = time.monotonic()
+        assert len(interrupted.result(120)) == LENGTHS[106 % 6]
+        out = capsys.readouterr().out
+        assert "a rollout worker did not finish its episode in 300 s; its episode is repea" in out
+    finally:
+        workers.close()
+
+
+def test_episode_that_always_hangs_raises(policies, marker, monkeypatch):
+    monkeypatch.setattr(processes, "MAX_FAILURES", 1)
+    workers = RolloutWorkers(partial(FaultyEnv, marker), policies, 1, episode_timeout=2.0)
+    try:
+        with pytest.raises(UsageError, match="in 2 s, 1 times, the episode of seed 107"):
+            workers.submit("bc", 107).result(120)
+    finally:
+        workers.close()
+
+
+def test_close_kills_a_stopped_worker(policies, marker):
+    workers = RolloutWorkers(partial(FaultyEnv, marker), policies, 1)
+    future = workers.submit("bc", 107)
+    process = workers._workers[0]._process
+    _wait_for_state(process.pid, "T")
+    start = time.monotonic()
+    workers.close()
+    assert time.monotonic() - start < 20 and future.cancelled() and not process.is_alive()
+
+
+PARENT = """
+import time
+from functools import partial
+from pathlib import Path
+from test_processes import FaultyEnv, executing
+from ibrl_torchrl.rollouts.processes import RolloutWorkers
+if __name__ == "__main__":
+    workers = RolloutWorkers(partial(FaultyEnv, Path("nowhere")), {"bc": executing(1.0, 1)}, 1)
+    workers.submit("bc", 0).result()
+    future = workers.submit("bc", 107)  # stops itself
+    print(workers._workers[0]._process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_workers_die_with_their_parent_even_if_they_hang(tmp_path):
+    program = tmp_path / "parent.py"
+    program.write_text(PARENT)
+    tests = Path(__file__).parent
+    paths = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
+    parent = subprocess.Popen(
+        [sys.executable, program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    worker = int(parent.stdout.readline())
+    _wait_for_state(worker, "T")
+    parent.kill()
+    parent.wait()
+    _wait_for_state(worker, None, "Z")
+
+
+def _wait_for_state(process: int, *states: str | None) -> None:
+    deadline = time.monotonic() + 60
+    while (state := _state(process)) not in states:
+        assert time.monotonic() < deadline, state
+        time.sleep(0.05)
+
+
+def _state(process: int) -> str | None:
+    """State of a process, such as T for stopped; None once it is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
 
 
 def test_exploring_requests_run_first_and_close_cancels_the_others(policies, marker):
