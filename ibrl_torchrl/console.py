@@ -25,8 +25,9 @@ def progress_bar(items: Iterable[Any] | None = None, **settings: Any) -> tqdm[An
 
 
 def echo(line: str) -> None:
-    """Print a line to standard output, above a progress bar."""
+    """Print a line to standard output, above a progress bar, at once also to a pipe or file."""
     tqdm.write(line)
+    sys.stdout.flush()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ from ibrl_torchrl.config.commands import BenchConfig, ReportConfig
 from ibrl_torchrl.config.compose import composed, quoted
 from ibrl_torchrl.config.imitation import ImitationConfig, SelfImitationConfig
 from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.plan import warmup_warning
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.errors import UsageError
@@ -40,6 +41,8 @@ def run(config: BenchConfig) -> None:
     cases = [_case(config, f"task={name}", name.replace("/", "-")) for name in config.tasks]
     cases += [_case(config, f"experiment={name}", name) for name in config.experiments]
     with lock_folder(Path(config.dir)):
+        for warning in _warnings(cases):
+            echo(warning)
         for case in cases:
             _run_case(config, case)
         _report(config, cases)
@@ -119,6 +122,14 @@ def _case(config: BenchConfig, override: str, name: str) -> _Case:
 
     methods = {algo: settings(algo) for algo in config.algos}
     return _Case(override, Path(config.dir) / name, settings("ibrl"), methods, config.seeds)
+
+
+def _warnings(cases: Sequence[_Case]) -> Iterator[str]:
+    """Warnings of budgets that may end within the warm-up; single runs write theirs to files."""
+    for case in cases:
+        for name, settings in case.methods.items():
+            if (warning := warmup_warning(settings)) is not None:
+                yield f"{case.folder.name}, {name}: {warning}"
 
 
 def _run_case(config: BenchConfig, case: _Case) -> None:

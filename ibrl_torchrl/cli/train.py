@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ibrl_torchrl.config.plan import plan
 from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.console import echo
 from ibrl_torchrl.runs.folder import run_job
-from ibrl_torchrl.training.pipeline import run_pipeline
 from ibrl_torchrl.training.resume import resumed_settings
 
 
@@ -20,4 +21,13 @@ def run(config: TrainConfig) -> None:
         UsageError: something that the user can fix.
         KeyboardInterrupt: Ctrl-C; the first one is answered with a checkpoint.
     """
-    run_job(run_pipeline, config if config.resume is None else resumed_settings(config))
+    run_job(_run, config if config.resume is None else resumed_settings(config))
+
+
+def _run(config: TrainConfig) -> None:
+    for line in plan(config):
+        echo(line)
+    # PyTorch and TorchRL take seconds to import: after the plan.
+    from ibrl_torchrl.training.pipeline import run_pipeline
+
+    run_pipeline(config)

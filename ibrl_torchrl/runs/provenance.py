@@ -11,17 +11,19 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from tensordict import TensorDictBase
-from torch import Tensor, nn
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import write_json
 from ibrl_torchrl.runs.names import PROVENANCE
 from ibrl_torchrl.runs.plain import read_json
+
+if TYPE_CHECKING:  # PyTorch takes seconds, and a run prints its plan first
+    from tensordict import TensorDictBase
+    from torch import Tensor, nn
 
 PACKAGES = (
     *("ibrl_torchrl", "torch", "torchrl", "tensordict"),

@@ -20,6 +20,7 @@ from ibrl_torchrl.runs.names import BEST, CURVE, EVAL, EVALUATION, SUMMARY, TIMI
 from ibrl_torchrl.runs.reader import read_run
 from ibrl_torchrl.runs.tables import CsvTable, eval_columns, share_column, train_columns
 from ibrl_torchrl.runs.trackers import make_trackers
+from ibrl_torchrl.training.forecast import Forecast
 from ibrl_torchrl.training.state import LoggerState, TrainingState
 from ibrl_torchrl.training.summary import run_summary
 
@@ -65,6 +66,7 @@ class RunLogger:
         self._proposals = proposals
         self._start = time.perf_counter() - logger_state.wall
         self._previous_frames = state.counters.frames
+        self._forecast = Forecast(config.total_frames)
         self._pending: _PendingEvaluation | None = None
         self._train = CsvTable(
             self._run_dir / TRAIN,
@@ -93,6 +95,7 @@ class RunLogger:
         self._bar.update(min(self._counters.frames, self._config.total_frames) - self._bar.n)
         if self._is_due(self._config.log.every):
             self._log_training(metrics)
+        self._log_forecast()
         if self._pending is not None and self._pending.job.is_done():
             self._log_evaluation(self._pending)
         is_last = self._counters.frames >= self._config.total_frames  # `finish` evaluates
@@ -102,9 +105,16 @@ class RunLogger:
             self.checkpoint()
         self._previous_frames = self._counters.frames
 
-    def evaluate(self, policies: Sequence[str], episodes: int) -> dict[str, Evaluation]:
-        """Evaluate policies, wait for the results and log them."""
-        return self._log_evaluation(self._submit_evaluation(policies, episodes))
+    def evaluate_imitation(self) -> dict[str, Evaluation]:
+        """Evaluate the imitation policies before training and log them.
+
+        The final evaluation, of these and of two more policies, will take as long for each.
+        """
+        names, episodes = [*self._config.imitation], self._config.eval.final_episodes
+        results = self._log_evaluation(self._submit_evaluation(names, episodes))
+        seconds = self._logger_state.evaluating / max(1, len(names)) * (len(names) + 2)
+        self._forecast = Forecast(self._config.total_frames, final=seconds)
+        return results
 
     def checkpoint(self) -> None:
         """Save everything that the run needs to resume from here."""
@@ -140,6 +150,11 @@ class RunLogger:
         self._state.remove_temporary()
         self.close()  # first: Weights & Biases prints a page when it is closed
         echo(format_table(results))
+        if self._counters.rounds == 0:
+            echo(
+                f"warning: the warm-up took all {self._counters.frames} frames; no update was "
+                "made, hybrid and rl are untrained"
+            )
         echo(f"{self._wall / 60:.1f} minutes; results in {self._run_dir}")
 
     def close(self) -> None:
@@ -210,6 +225,15 @@ class RunLogger:
             q=f"{metrics.get('pred_value', metrics.get('next_value', 0.0)):.2f}",
             imitation=f"{imitation:.2f}",
         )
+
+    def _log_forecast(self) -> None:
+        counters = self._counters
+        expected = self._forecast.update(
+            frames=counters.frames, rounds=counters.rounds, wall=self._wall
+        )
+        if expected is not None:
+            left = expected - self._wall
+            echo(f"expected: {expected / 60:.0f} minutes in all, {left / 60:.0f} from now")
 
     def _track(self, prefix: str, row: Mapping[str, float], frames: int) -> None:
         for tracker in self._trackers:

@@ -17,7 +17,6 @@ from ibrl_torchrl.builders.replay import (
     stored_keys,
 )
 from ibrl_torchrl.config.train import TrainConfig
-from ibrl_torchrl.console import echo
 from ibrl_torchrl.runs.folder import open_run_folder
 from ibrl_torchrl.runs.names import REPLAY
 from ibrl_torchrl.runs.provenance import input_fingerprints, write_inputs
@@ -67,7 +66,6 @@ def run_pipeline(config: TrainConfig) -> None:
         require_demonstrated(config.replay, demos.episodes)
     networks = load_configured_policies(policies, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, is_resumed):
-        echo(f"run folder: {run_dir}")
         checkpoint = read_checkpoint(run_dir, config.task.label) if is_resumed else None
         demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
         normalizers = observation_normalizers(config.task, env, demos.episodes)

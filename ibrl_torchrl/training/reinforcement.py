@@ -17,10 +17,12 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.builders.rollouts import build_rollouts
 from ibrl_torchrl.builders.self_imitation import build_self_imitation
+from ibrl_torchrl.config.plan import budget, warmup_warning
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.errors import NotFinite
+from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
 from ibrl_torchrl.rollouts.episode import Rollouts
@@ -172,7 +174,8 @@ def _train(
     )
     with closing(logger), InterruptHandler() as interrupt:
         if checkpoint is None:
-            logger.evaluate([*config.imitation], config.eval.final_episodes)
+            for line in _warmup_lines(config, logger.evaluate_imitation()):
+                echo(line)
         else:
             state.restore(checkpoint, refill=counters.frames < config.total_frames)
             echo(f"resuming from frame {counters.frames}")
@@ -205,6 +208,24 @@ def _train(
             echo(f"or evaluate it with: ibrl eval {run_dir}")
             raise
         logger.finish()
+
+
+def _warmup_lines(config: TrainConfig, results: Mapping[str, Evaluation]) -> Iterator[str]:
+    """Expected frames of the warm-up, and a warning if it takes the whole budget.
+
+    Args:
+        config: settings of the run.
+        results: evaluations of the imitation policies, which tell the length of its episodes.
+    """
+    warmup = config.algo.warmup
+    length: float = config.task.horizon  # of random actions, which hardly ever succeed
+    if warmup.policy in results:
+        episodes = results[warmup.policy].episodes
+        length = sum(episode.frames for episode in episodes) / len(episodes)
+    frames, rounds, _ = budget(config, length)
+    yield f"warm-up: about {frames} frames by {warmup.policy}, then about {rounds} update rounds"
+    if (warning := warmup_warning(config, length)) is not None:
+        yield warning
 
 
 def _logged(collector: EpisodeCollector, log: EpisodeLog) -> Iterator[CollectedEpisode]:

@@ -87,6 +87,17 @@ def test_the_last_frame_is_evaluated_and_printed_once(ibrl, tmp_path):
     assert table.startswith("policy") and "minutes; results in" in time
 
 
+def test_a_budget_that_ends_within_the_warmup_is_told_three_times(ibrl, tmp_path):
+    short = [*TINY, "total_frames=100", "algo.warmup.episodes=5"]
+    code, out, _ = ibrl("train", f"run_dir={tmp_path / 'run'}", *short)
+    assert code == 0
+    plan, measured, end = (line for line in out.splitlines() if line.startswith("warning: "))
+    assert "total_frames=100 may end within the warm-up, up to 300 frames" in plan
+    assert "total_frames=100 ends within the warm-up, about " in measured
+    assert "the warm-up took all 120 frames; no update was made" in end
+    assert json.loads((tmp_path / "run/summary.json").read_text())["rounds"] == 0
+
+
 def test_log_txt_holds_the_programs_own_lines(tmp_path):
     """In a process of its own: TorchRL sets the level of its logger when it is first imported."""
     run = tmp_path / "run"

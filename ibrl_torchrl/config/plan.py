@@ -1,0 +1,100 @@
+"""Plan of a run in lines, from its settings alone: printed before anything slow is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ibrl_torchrl.config.train import TrainConfig
+
+
+class Budget(NamedTuple):
+    """Budget of a run, given the length of its warm-up episodes.
+
+    Attributes:
+        warmup_frames: frames of the warm-up, not more than the budget.
+        rounds: rounds of updates after it.
+        updates: critic updates in these.
+    """
+
+    warmup_frames: int
+    rounds: int
+    updates: int
+
+
+def budget(config: TrainConfig, episode_frames: float) -> Budget:
+    """How a run divides ``total_frames``.
+
+    Args:
+        config: settings of the run.
+        episode_frames: mean length of a warm-up episode in frames.
+
+    Example:
+        >>> from ibrl_torchrl.config.compose import composed
+        >>> from ibrl_torchrl.config.parse import parse
+        >>> config = parse(TrainConfig, composed("train", ["total_frames=5000", "run_dir=x"]))
+        >>> budget(config, episode_frames=100)
+        Budget(warmup_frames=4000, rounds=500, updates=1000)
+    """
+    warmup = min(round(config.algo.warmup.episodes * episode_frames), config.total_frames)
+    rounds = (config.total_frames - warmup) // config.algo.update.frames_per_round
+    return Budget(warmup, rounds, rounds * config.algo.update.critic_updates)
+
+
+def warmup_warning(config: TrainConfig, episode_frames: float | None = None) -> str | None:
+    """Warning that the budget ends within the warm-up, so that nothing is learnt; else None.
+
+    Args:
+        config: settings of the run.
+        episode_frames: measured mean length of a warm-up episode; None (default) for the longest,
+            ``task.horizon``.
+    """
+    episodes, length = config.algo.warmup.episodes, episode_frames or config.task.horizon
+    frames = round(episodes * length)
+    if budget(config, length).rounds > 0:
+        return None
+    expected, may = ("up to", "may end") if episode_frames is None else ("about", "ends")
+    fewer = int(config.total_frames / length)
+    return (
+        f"warning: total_frames={config.total_frames} {may} within the warm-up, {expected} "
+        f"{frames} frames ({episodes} episodes of {expected} {length:.0f}), with 0 rounds of "
+        f"updates; set total_frames above {frames} or algo.warmup.episodes below {max(1, fewer)}"
+    )
+
+
+def plan(config: TrainConfig) -> list[str]:
+    """What a run will do, one line a topic, and a warning where its budget may be too small."""
+    rows = dict(_rows(config))
+    width = max(map(len, rows)) + 2
+    lines = [f"{f'{name}:':{width}}{text}" for name, text in rows.items()]
+    warning = warmup_warning(config)
+    return lines if warning is None else [*lines, warning]
+
+
+def _rows(config: TrainConfig) -> Iterator[tuple[str, str]]:
+    task, algo, demos, evaluation = config.task, config.algo, config.demos, config.eval
+    cameras = f", images of {', '.join(task.cameras)}" if task.cameras else ""
+    yield "task", f"{task.label}, episodes of {task.horizon} frames at most{cameras}"
+    origin = "recorded by the scripted expert" if demos.path is None else f"of {demos.path}"
+    yield "demonstrations", f"{demos.episodes} episodes {origin}"
+    policies = (
+        f"{name} ({policy.policy}, {policy.path or f'{policy.steps} steps'})"
+        for name, policy in config.imitation.items()
+    )
+    yield "imitation", ", ".join(policies) or "none"
+    proposals = ", ".join(algo.proposals.acting.policies)
+    yield "method", f"{algo.name}, acting by {proposals}; seed {config.seed}, {config.device}"
+    divided = budget(config, task.horizon)
+    yield (
+        "budget",
+        f"{config.total_frames} frames: a warm-up of {algo.warmup.episodes} episodes "
+        f"({divided.warmup_frames} frames at most), then {divided.rounds} rounds of updates "
+        f"or more ({divided.updates} of the critics)",
+    )
+    yield (
+        "evaluations",
+        f"{evaluation.episodes} episodes each {evaluation.every} frames, "
+        f"{evaluation.final_episodes} of each policy at the end",
+    )
+    yield "time", "measured when learning has begun"
+    yield "run folder", config.run_dir
