@@ -73,15 +73,16 @@ def action_chunks(actions: Tensor, size: int) -> Tensor:
         >>> action_chunks(torch.arange(3.0)[:, None], 2).tolist()
         [[0.0, 1.0], [1.0, 2.0], [2.0, 2.0]]
     """
-    return actions[window_steps(len(actions), size)].flatten(1)
+    return actions[window_steps(len(actions), size, actions.device)].flatten(1)
 
 
-def window_steps(length: int, size: int) -> Tensor:
+def window_steps(length: int, size: int, device: torch.device | None = None) -> Tensor:
     """Steps of the windows from each step of an episode on, which repeat its last step.
 
     Args:
         length: number of steps T.
         size: steps of a window h.
+        device: device of the result; None (default): PyTorch's.
 
     Returns:
         int64 [T, h].
@@ -90,7 +91,8 @@ def window_steps(length: int, size: int) -> Tensor:
         >>> window_steps(3, 2).tolist()
         [[0, 1], [1, 2], [2, 2]]
     """
-    return (torch.arange(length)[:, None] + torch.arange(size)).clamp(max=length - 1)
+    start = torch.arange(length, device=device)[:, None]
+    return (start + torch.arange(size, device=device)).clamp(max=length - 1)
 
 
 def imitation_episode(episode: TensorDictBase) -> TensorDictBase:

@@ -81,7 +81,9 @@ class ChunkExecutor(TensorDictModuleBase):
         previous = tensordict.get(CHUNK_STEP, None)
         if previous is None:
             shape = (*tensordict.batch_size, 1)
-            step = torch.zeros(shape, dtype=torch.int64, device=tensordict.device)
+            # Not that of the TensorDict, which may be unset.
+            device = tensordict.get(self.in_keys[0]).device
+            step = torch.zeros(shape, dtype=torch.int64, device=device)
             return torch.ones_like(step, dtype=torch.bool), step
         due = previous + 1 >= self.replan
         if (is_init := tensordict.get(IS_INIT, None)) is not None:

@@ -339,8 +339,7 @@ class DDPGAdapter(LossAdapter):
         """Online or target critic in eval mode, by reference."""
         critic = tied_copy(self.critic).eval()
         if target:
-            self.loss.target_value_network_params.to_module(critic)
-            critic.requires_grad_(False)  # targets are updated, not trained
+            hold_by_reference(critic, self.loss.target_value_network_params)
         return SeparateCritics([critic], action_key=self.action_key)
 
     def _values(self, tensordict: TensorDictBase, candidates: Tensor) -> Tensor:
@@ -352,6 +351,24 @@ class DDPGAdapter(LossAdapter):
         with params.to_module(critic, preserve_module_state=False):
             values = critic(inputs).get(self.loss.tensor_keys.state_action_value)
         return values.unsqueeze(-2)
+
+
+def hold_by_reference(module: nn.Module, params: TensorDictBase) -> None:
+    """Make tensors of target parameters the module's own, as buffers: targets are not trained.
+
+    As parameters they would be other tensors, which share memory with the targets until
+    ``loss.to(...)`` moves these.
+
+    Args:
+        module: module whose parameters and buffers are replaced.
+        params: tensors by nested names, all of the module's.
+    """
+    for key, tensor in params.items(include_nested=True, leaves_only=True):
+        *path, name = (key,) if isinstance(key, str) else key
+        owner = module.get_submodule(".".join(path))
+        if name in owner._parameters:
+            delattr(owner, name)
+        owner.register_buffer(name, tensor)
 
 
 def _target_action(loss: Any, tensordict: TensorDictBase) -> Tensor:

@@ -95,7 +95,7 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
     def _q_filter_rate(self, tensordict: TensorDictBase) -> Tensor:
         """Fraction of states in which the reference's action has the higher value."""
         if self.reference is None:
-            return torch.ones((), device=tensordict.device)
+            return tensordict.get(self.tensor_keys.action).new_ones(())
         obs = self._encode(tensordict)
         actor_action = self._actor_actions(self._eval_actor, obs)[0]
         proposed = self.reference(tensordict.select(*self.reference.in_keys))

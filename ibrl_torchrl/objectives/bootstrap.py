@@ -85,7 +85,7 @@ class ProposalValueEstimator(ValueEstimatorBase):
         if gate is not None and not keys:
             raise ValueError("a gate needs at least one proposal beside the actor's")
         self.proposals = nn.ModuleList(proposals)
-        self.estimator = estimator
+        self.wrap(estimator, adapter.loss)
         # Not a registered child: the loss owns this estimator.
         self.__dict__["adapter"] = adapter
         self.choice = choice
@@ -93,6 +93,17 @@ class ProposalValueEstimator(ValueEstimatorBase):
         self.choose_by = choose_by
         self.proposal_keys: list[NestedKey] = keys
         self._checked = False
+
+    def wrap(self, estimator: ValueEstimatorBase, loss: LossModule) -> None:
+        """Wrap another estimator, with its numbers (gamma) on the loss's device.
+
+        TorchRL's estimators of some losses start on the CPU and move at the first batch.
+        """
+        parameter = next(loss.parameters(), None)
+        if parameter is not None:
+            for name, buffer in estimator.named_buffers(recurse=False):
+                setattr(estimator, name, buffer.to(parameter.device))
+        self.estimator = estimator
 
     @property
     def tensor_keys(self) -> Any:
@@ -174,7 +185,7 @@ class ProposalValueEstimator(ValueEstimatorBase):
             if own_value is None:
                 penalty = self.adapter.propose(obs)
             elif not self.proposals:
-                index = torch.zeros(own_value.shape[:-1], dtype=torch.int64, device=obs.device)
+                index = own_value.new_zeros(own_value.shape[:-1], dtype=torch.int64)
                 return own_value, index
             own_keys = [] if own_value is not None else self.adapter.actor_keys
             candidates = gather_candidates(obs, [*own_keys, *self.proposal_keys])
@@ -338,7 +349,7 @@ def _make_value_estimator(loss: LossModule, *args: Any, **kwargs: Any) -> LossMo
     """``loss.make_value_estimator``, which keeps the bootstrap proposal around the estimator."""
     wrapped = loss._value_estimator
     type(loss).make_value_estimator(loss, *args, **kwargs)
-    wrapped.estimator = loss._value_estimator
+    wrapped.wrap(loss._value_estimator, loss)
     loss._value_estimator = wrapped
     loss.set_keys()
     return loss

@@ -26,7 +26,12 @@ from ibrl_torchrl.modules.critics.separate import SeparateCritics
 from ibrl_torchrl.modules.frozen import require_action_output, tied_copy
 from ibrl_torchrl.modules.gates import Gate
 from ibrl_torchrl.modules.selector import draw_members
-from ibrl_torchrl.objectives.adapters import ADAPTERS, CandidateValues, LossAdapter
+from ibrl_torchrl.objectives.adapters import (
+    ADAPTERS,
+    CandidateValues,
+    LossAdapter,
+    hold_by_reference,
+)
 from ibrl_torchrl.objectives.bootstrap import (
     ProposalValueEstimator,
     require_proposal,
@@ -231,7 +236,9 @@ class IBRLTD3Loss(LossModule):
         self.convert_to_functional(critic, "qvalue_network", create_target_params=True)
         self.encoder = encoder or _IdentityEncoder()
         self.tensor_keys.action = critic.action_key
-        low, high = _bounds(action_spec, bounds, critic.action_key)
+        weights = self.qvalue_network_params.values(include_nested=True, leaves_only=True)
+        device = next((tensor.device for tensor in weights), None)
+        low, high = (x.to(device) for x in _bounds(action_spec, bounds, critic.action_key))
         require_bounds(low, high)
         # Not part of the state: they describe the environment.
         self.register_buffer("low", low, persistent=False)
@@ -458,7 +465,7 @@ class IBRLTD3Loss(LossModule):
                 **hyperparams,
             )
         # TorchRL has put the estimator in place of the one that wraps it.
-        bootstrap.estimator = self._value_estimator
+        bootstrap.wrap(self._value_estimator, self)
         self._value_estimator = bootstrap
         bootstrap.set_keys(**self._value_estimator_keys)
         return self
@@ -532,8 +539,7 @@ class IBRLTD3Adapter(LossAdapter):
         """Online or target critics in eval mode, by reference."""
         critic = tied_copy(self.loss.qvalue_network).eval()
         if target:
-            self.loss.target_qvalue_network_params.to_module(critic)
-            critic.requires_grad_(False)  # targets are updated, not trained
+            hold_by_reference(critic, self.loss.target_qvalue_network_params)
         return critic
 
 
