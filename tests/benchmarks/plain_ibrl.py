@@ -83,6 +83,12 @@ class PlainIBRL:
         self.num_critics, self.gamma, self.tau = number, gamma, tau
         self.noise, self.clip = noise, clip
 
+    def to(self, device: torch.device) -> PlainIBRL:
+        """Move all networks; optimisers keep their parameters, which move in place."""
+        for name in ("actor", "bc", "critics", "target_actor", "target_critics"):
+            getattr(self, name).to(device)
+        return self
+
     def target(self, batch: dict[str, Tensor]) -> Tensor:
         with torch.no_grad():
             state = batch["next_state"]
@@ -90,7 +96,9 @@ class PlainIBRL:
             noise = (torch.randn_like(rl_action) * self.noise).clamp(-self.clip, self.clip)
             actions = torch.stack([(rl_action + noise).clamp(-1, 1), self.bc(state)], 1)
             states = state[:, None].expand(-1, 2, -1)
-            members = torch.randperm(self.num_critics)[:2] if self.num_critics > 2 else None
+            members = None
+            if self.num_critics > 2:
+                members = torch.randperm(self.num_critics, device=state.device)[:2]
             values = self.target_critics(states.flatten(0, 1), actions.flatten(0, 1), members)
             best = values.amin(0).view(-1, 2).amax(1)
             return batch["reward"] + self.gamma ** batch["steps"] * best * ~batch["terminated"]

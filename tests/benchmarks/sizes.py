@@ -37,10 +37,17 @@ def make_parts(size):
     return policy("rl_action", 0.5), critic, FrozenPolicy(policy("bc_action", 0.0))
 
 
-def make_learner(parts, size):
+def make_learner(parts, size, *, compile_mode=None):
     actor, critic, bc = parts
     loss = IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=0.99)
-    return Learner(loss, loss.terms(), lr=3e-4, tau=0.01, critic_updates=size["critic_updates"])
+    return Learner(
+        loss,
+        loss.terms(),
+        lr=3e-4,
+        tau=0.01,
+        critic_updates=size["critic_updates"],
+        compile_mode=compile_mode,
+    )
 
 
 class OneBatch:
