@@ -13,7 +13,7 @@ class Budget(NamedTuple):
 
     Attributes:
         warmup_frames: frames of the warm-up, not more than the budget.
-        rounds: rounds of updates after it.
+        rounds: rounds of updates after it, or, with ``algo.warmup.updates``, in the whole run.
         updates: critic updates in these.
     """
 
@@ -37,7 +37,8 @@ def budget(config: TrainConfig, episode_frames: float) -> Budget:
         Budget(warmup_frames=4000, rounds=500, updates=1000)
     """
     warmup = min(round(config.algo.warmup.episodes * episode_frames), config.total_frames)
-    rounds = (config.total_frames - warmup) // config.algo.update.frames_per_round
+    without = 0 if config.algo.warmup.updates else warmup
+    rounds = (config.total_frames - without) // config.algo.update.frames_per_round
     return Budget(warmup, rounds, rounds * config.algo.update.critic_updates)
 
 

@@ -21,6 +21,7 @@ def test_the_budget_is_divided_as_the_training_loop_divides_it():
     assert budget(config, 87.5) == Budget(3500, 1625, 3250)
     assert budget(settings("total_frames=2000"), 87.5) == Budget(2000, 0, 0)
     assert budget(settings("algo.warmup.episodes=0"), 87.5) == Budget(0, 15000, 30000)
+    assert budget(settings("algo.warmup.updates=true"), 87.5) == Budget(3500, 15000, 30000)
 
 
 def test_a_budget_within_the_warmup_is_warned_of_with_numbers():
