@@ -188,8 +188,14 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[obje
     """
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerow([_cell(column) for column in columns])
+        writer.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: object) -> object:
+    """Value of a cell; text that spreadsheets take for a formula gets an apostrophe in front."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

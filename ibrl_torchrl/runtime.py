@@ -38,7 +38,9 @@ def setup_process(seed: int, threads: int | None, device: str) -> torch.device:
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        return torch.empty(0, device=device).device
+        probe = torch.zeros(1, device=device)
+        probe.item()  # a device without memory, such as meta, has no values
+        return probe.device
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={device}: not available here; use device=cpu") from error
 

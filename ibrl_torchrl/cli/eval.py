@@ -28,6 +28,8 @@ def run(config: EvalRunConfig) -> None:
     """
     if config.out is not None and not Path(config.out).parent.is_dir():
         raise UsageError(f"out={config.out}: there is no such folder")
+    if config.out is not None and Path(config.out).is_dir():
+        raise UsageError(f"out={config.out}: is a folder; name a file in it")
     run_dir = Path(config.run)
     run = load_run(
         run_dir, config.checkpoint, seed=config.seed, threads=config.threads, device=config.device

@@ -12,23 +12,27 @@ import warnings
 from collections.abc import Mapping
 from itertools import takewhile
 
-from ibrl_torchrl.errors import UsageError, unknown_name
+from ibrl_torchrl.cli.failure import report_error
+from ibrl_torchrl.errors import unknown_name
 
 _NAME = re.compile(r"[^-=][^=]*")  # neither a setting nor a flag
 
 
 def main() -> None:
-    """Run a command; a mistake of the user costs one line and exit code 2."""
+    """Run a command; a mistake of the user costs one line and exit code 2.
+
+    Any other exception costs one line and exit code 1; its traceback is saved to a file.
+    """
     arguments = sys.argv[1:]
     try:
         _dispatch(arguments)
         sys.stdout.flush()
-    except UsageError as error:
-        sys.exit(_print_error(error))
     except BrokenPipeError:
         _discard_output()
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        sys.exit(report_error(error))
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -115,12 +119,12 @@ def _run(name: str, arguments: list[str]) -> None:
         try:
             module = importlib.import_module(f"ibrl_torchrl.cli.{command.module}")
             module.run(parse(command.schema, config))
-        except UsageError as error:
-            failures.append(_print_error(error))
-            if HydraConfig.get().mode != RunMode.MULTIRUN:  # other runs of a sweep continue
-                sys.exit(failures[-1])
         except BrokenPipeError:  # for which Hydra would print a traceback
             _discard_output()
+        except Exception as error:  # likewise
+            failures.append(report_error(error))
+            if HydraConfig.get().mode != RunMode.MULTIRUN:  # other runs of a sweep continue
+                sys.exit(failures[-1])
 
     sys.argv = [f"ibrl {name}", *overrides]
     directory = str(config_directory())
@@ -161,11 +165,6 @@ def _full_name(override: str, aliases: Mapping[str, str]) -> str:
 def _discard_output() -> None:
     """Discard output that a closed pipe, such as that to ``head``, no longer takes."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _print_error(error: UsageError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
 
 
 def _silence_libraries() -> None:

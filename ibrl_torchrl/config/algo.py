@@ -53,7 +53,7 @@ class LossConfig:
         help="What the target compares for the actor: Q - alpha log pi, or value: Q.",
         choices=("soft_value", "value"),
     )
-    quantiles: int = setting(25, help="Quantiles of each critic of tqc.", at_least=1)
+    quantiles: int = setting(25, help="Quantiles of each critic of tqc.", at_least=1, at_most=1000)
     quantiles_dropped: int = setting(
         2, help="Highest quantiles that tqc drops, for each critic.", at_least=0
     )
@@ -110,6 +110,7 @@ class ProposalsConfig:
         1,
         help="Candidates of each imitation policy: samples; of an mlp noisy copies (EXPO: 8).",
         at_least=1,
+        at_most=1000,
     )
     sample_noise: float = setting(
         0.1, help="Standard deviation of those copies' noise.", at_least=0, unit="action units"
@@ -139,6 +140,7 @@ class UpdateConfig:
         2,
         help="Critic updates G in a round, before one of the actor; paper, states: 5.",
         at_least=1,
+        at_most=10_000,
     )
 
 

@@ -11,7 +11,7 @@ from ibrl_torchrl.config.setting import require, setting
 class ChunkConfig:
     """Action chunk: the actions of one decision, and how many of them are executed."""
 
-    size: int = setting(1, help="Actions of a decision.", at_least=1, unit="frames")
+    size: int = setting(1, help="Actions of a decision.", at_least=1, at_most=1000, unit="frames")
     replan: int | None = setting(
         None,
         help="Actions executed before the next decision; null: all of the chunk.",

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ibrl_torchrl.config.imitation import DaggerConfig, ImitationConfig, require_supported
-from ibrl_torchrl.config.setting import num_workers, require, setting
+from ibrl_torchrl.config.setting import (
+    MAX_FIRST_SEED,
+    MAX_SEED,
+    MAX_THREADS,
+    MOST_WORKERS,
+    num_workers,
+    require,
+    setting,
+)
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.config.train import (
     FinalEvalConfig,
@@ -117,7 +125,9 @@ class DemosRenderConfig(DemosCheckConfig):
 
     out: str = setting(help="HDF5 file to write.")
     cameras: list[str] = setting(["agentview"], help="Cameras whose images are added.")
-    image_size: int = setting(96, help="Height and width of images.", at_least=1, unit="pixels")
+    image_size: int = setting(
+        96, help="Height and width of images.", at_least=1, at_most=4096, unit="pixels"
+    )
     render_quality: str = setting(
         "fast",
         help="Rendering; demonstrations, imitation and RL must use the same.",
@@ -145,13 +155,23 @@ class EvalRunConfig:
     run: str = setting(help="Run folder.")
     checkpoint: str = setting("checkpoint.pt", help="File of that folder.", choices=CHECKPOINTS)
     out: str | None = setting(None, help="CSV file for the single episodes.")
-    episodes: int = setting(50, help="Episodes of each policy.", at_least=1)
-    seed: int = setting(100_000, help="Seed of the first initial state; the next has seed + 1.")
+    episodes: int = setting(50, help="Episodes of each policy.", at_least=1, at_most=10**6)
+    seed: int = setting(
+        100_000,
+        help="Seed of the first initial state; the next has seed + 1.",
+        at_least=0,
+        at_most=MAX_FIRST_SEED,
+    )
     device: str = setting("cpu", help="Device of PyTorch: cpu, cuda, cuda:1, ...")
     workers: int | None = setting(
-        0, help="Rollout processes; 0: this process; null: a core each, 8 at most.", at_least=0
+        0,
+        help="Rollout processes; 0: this process; null: a core each, 8 at most.",
+        at_least=0,
+        at_most=MOST_WORKERS,
     )
-    threads: int | None = setting(1, help="Threads of PyTorch; null: all cores.", at_least=1)
+    threads: int | None = setting(
+        1, help="Threads of PyTorch; null: all cores.", at_least=1, at_most=MAX_THREADS
+    )
     video: bool | str | None = setting(
         None, help="Video of the hybrid: true (RUN/video.mp4), or an .mp4 or .gif file."
     )
@@ -166,15 +186,22 @@ class DiagnoseConfig:
     """Diagnosis of a run's critics, proposals and imitation policies."""
 
     run: str = setting(help="Run folder.")
-    episodes: int = setting(20, help="Episodes of the hybrid.", at_least=1)
+    episodes: int = setting(20, help="Episodes of the hybrid.", at_least=1, at_most=10**6)
     num_states: int = setting(
         50,
         help="States of these, and of the demonstrations, from which imitation policies start.",
         at_least=1,
     )
-    seed: int = setting(100_000, help="Seed of the first initial state; the next has seed + 1.")
+    seed: int = setting(
+        100_000,
+        help="Seed of the first initial state; the next has seed + 1.",
+        at_least=0,
+        at_most=MAX_FIRST_SEED,
+    )
     device: str = setting("cpu", help="Device of PyTorch: cpu, cuda, cuda:1, ...")
-    threads: int | None = setting(1, help="Threads of PyTorch; null: all cores.", at_least=1)
+    threads: int | None = setting(
+        1, help="Threads of PyTorch; null: all cores.", at_least=1, at_most=MAX_THREADS
+    )
 
 
 @dataclass(kw_only=True)
@@ -189,12 +216,16 @@ class BenchConfig:
     experiments: list[str] = setting(
         [], help="Files of configs/experiment, which choose their task."
     )
-    seeds: list[int] = setting([1, 2, 3], help="Seeds of each method.", at_least=0)
+    seeds: list[int] = setting(
+        [1, 2, 3], help="Seeds of each method.", at_least=0, at_most=MAX_SEED
+    )
     settings: list[str] = setting([], help="Settings of every run; shorter at the end, after --.")
     launcher: str = setting(
         "joblib", help="Hydra's launcher: joblib, basic, submitit_slurm, ray, ..."
     )
-    jobs: int = setting(2, help="Runs at a time on this machine (joblib).", at_least=1)
+    jobs: int = setting(
+        2, help="Runs at a time on this machine (joblib).", at_least=1, at_most=1024
+    )
 
     def __post_init__(self) -> None:
         require(bool(self.tasks or self.experiments), "tasks", self.tasks, "a list of one or more")

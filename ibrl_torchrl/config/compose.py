@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ibrl_torchrl.config.commands import COMMANDS, Command
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.renamed import renamed_setting
-from ibrl_torchrl.errors import UsageError, unknown_name
+from ibrl_torchrl.errors import UsageError, brief, unknown_name
 
 DEFAULT_TASK = "metaworld/box-close"
 _HYDRA = {
@@ -105,7 +105,12 @@ def composed(name: str, overrides: Sequence[str] = ()) -> DictConfig:
             raise unknown_name(group, path.name, options(group)) from error
         if match := re.search(r"Could not override '(.+?)'", message):
             raise _unknown_setting(match.group(1), name) from error
-        raise UsageError(" ".join(message.split())) from error
+        raise UsageError(brief(message, 500)) from error
+    except ValueError as error:  # a group of settings that is set to null
+        empty = next((each for each in overrides if each.endswith(("=null", "="))), None)
+        if empty is None:
+            raise
+        raise UsageError(f"{empty}: {brief(error)}; name one of its options") from error
 
 
 def options(group: str) -> list[str]:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from ibrl_torchrl.config.chunk import ChunkConfig, require_replan
 from ibrl_torchrl.config.networks import EncoderConfig, NetworkConfig
-from ibrl_torchrl.config.setting import require, setting
+from ibrl_torchrl.config.setting import (
+    MAX_BATCH,
+    MAX_FIRST_SEED,
+    MAX_WIDTH,
+    require,
+    setting,
+)
 
 MLP = "mlp"
 GMM_RNN = "gmm_rnn"
@@ -21,7 +27,7 @@ def _network() -> NetworkConfig:
 class GMMConfig:
     """Mixture of Gaussians, policy gmm."""
 
-    components: int = setting(5, help="Gaussians; robomimic: 5.", at_least=1)
+    components: int = setting(5, help="Gaussians; robomimic: 5.", at_least=1, at_most=1000)
     min_std: float = setting(
         0.03, help="Lowest standard deviation.", above=0, at_most=1, unit="action units"
     )
@@ -31,7 +37,9 @@ class GMMConfig:
 class CVAEConfig:
     """Conditional variational autoencoder, policy cvae."""
 
-    latent_size: int = setting(8, help="Size of the latent vector z.", at_least=1)
+    latent_size: int = setting(
+        8, help="Size of the latent vector z.", at_least=1, at_most=MAX_WIDTH
+    )
     kl_weight: float = setting(0.01, help="Weight of the KL term in the loss.", at_least=0)
 
 
@@ -39,14 +47,16 @@ class CVAEConfig:
 class FlowConfig:
     """Flow matching, policy flow."""
 
-    steps: int = setting(10, help="Integration steps (Euler) of an action.", at_least=1)
+    steps: int = setting(
+        10, help="Integration steps (Euler) of an action.", at_least=1, at_most=1000
+    )
 
 
 @dataclass(kw_only=True)
 class DiffusionConfig:
     """Diffusion, policy diffusion."""
 
-    steps: int = setting(20, help="Denoising steps of an action.", at_least=10)
+    steps: int = setting(20, help="Denoising steps of an action.", at_least=10, at_most=1000)
 
 
 @dataclass(kw_only=True)
@@ -116,7 +126,7 @@ class ImitationConfig:
     gmm_rnn: GMMRNNConfig = setting(GMMRNNConfig, help="LSTM with a mixture of Gaussians.")
     act: ACTConfig = setting(ACTConfig, help="Action chunking transformer.")
     steps: int = setting(1000, help="Optimiser steps (Adam).", at_least=1)
-    batch_size: int = setting(256, help="Transitions in a batch.", at_least=1)
+    batch_size: int = setting(256, help="Transitions in a batch.", at_least=1, at_most=MAX_BATCH)
     lr: float = setting(1e-3, help="Learning rate.", above=0)
     grad_clip: float | None = setting(
         None, help="Bound of the gradient's norm; null: none.", above=0
@@ -148,7 +158,9 @@ class ImitationConfig:
         unit="steps",
     )
     eval_episodes: int = setting(20, help="Episodes of each of these evaluations.", at_least=1)
-    eval_seed: int = setting(200_000, help="Seed of their first initial state.")
+    eval_seed: int = setting(
+        200_000, help="Seed of their first initial state.", at_least=0, at_most=MAX_FIRST_SEED
+    )
     top_k: int = setting(
         1, help="One of so many best weights is drawn at random; paper: 3.", at_least=1
     )

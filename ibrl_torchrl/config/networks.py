@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from ibrl_torchrl.config.setting import setting
+from ibrl_torchrl.config.setting import MAX_WIDTH, require, setting
+
+_MAX_WEIGHTS = 2**28  # of a layer: 1 GB, four times as much with its gradient and Adam's moments
 
 
 @dataclass(kw_only=True)
@@ -25,7 +28,7 @@ class EncoderConfig:
         choices=("concatenate", "add", "multiply"),
     )
     shift: int = setting(
-        4, help="Largest random shift of training images.", at_least=0, unit="pixels"
+        4, help="Largest random shift of training images.", at_least=0, at_most=1024, unit="pixels"
     )
     proprio: bool = setting(False, help="Read proprioception beside the images.")
     proprio_noise: float = setting(
@@ -39,11 +42,25 @@ class EncoderConfig:
     channels_last: bool = setting(False, help="Memory layout of convolutions; pays on GPUs.")
 
 
+def _require_moderate(hidden: list[int]) -> None:
+    """Refuse layers that no memory holds, before anything is made.
+
+    Raises:
+        UsageError: two neighbouring layers have more weights between them than ``_MAX_WEIGHTS``.
+    """
+    largest = max((a * b for a, b in pairwise(hidden)), default=0)
+    require(
+        largest <= _MAX_WEIGHTS, "hidden", hidden, f"layers of at most {_MAX_WEIGHTS} weights each"
+    )
+
+
 @dataclass(kw_only=True)
 class NetworkConfig:
     """Policy network."""
 
-    hidden: list[int] = setting([256, 256, 256], help="Widths of the hidden layers.", at_least=1)
+    hidden: list[int] = setting(
+        [256, 256, 256], help="Widths of the hidden layers.", at_least=1, at_most=MAX_WIDTH
+    )
     dropout: float = setting(
         0.5, help="Dropout probability of hidden units; paper: 0.5.", at_least=0, below=1
     )
@@ -52,24 +69,36 @@ class NetworkConfig:
         help="Map of image features to a vector.",
         choices=("flatten", "linear", "spatial"),
     )
-    head_size: int = setting(128, help="Size of that vector.", at_least=1)
+    head_size: int = setting(128, help="Size of that vector.", at_least=1, at_most=MAX_WIDTH)
+
+    def __post_init__(self) -> None:
+        _require_moderate(self.hidden)
 
 
 @dataclass(kw_only=True)
 class CriticConfig:
     """Critic ensemble."""
 
-    hidden: list[int] = setting([256, 256, 256], help="Widths of the hidden layers.", at_least=1)
-    num_critics: int = setting(3, help="Ensemble size E; paper, states: 5.", at_least=1)
+    hidden: list[int] = setting(
+        [256, 256, 256], help="Widths of the hidden layers.", at_least=1, at_most=MAX_WIDTH
+    )
+    num_critics: int = setting(
+        3, help="Ensemble size E; paper, states: 5.", at_least=1, at_most=1000
+    )
     layer_norm: bool = setting(True, help="Layer norm in critics of states.")
     head: str = setting(
         "spatial",
         help="Map of image features to a vector: the paper's Fig. 2 or DrQ's.",
         choices=("spatial", "drq"),
     )
-    head_size: int = setting(1024, help="Size of that vector; paper: 1024.", at_least=1)
+    head_size: int = setting(
+        1024, help="Size of that vector; paper: 1024.", at_least=1, at_most=MAX_WIDTH
+    )
     channel_weights: str = setting(
         "softmax",
         help="Channel weights of the spatial head: softmax (paper) or free (original code).",
         choices=("softmax", "free"),
     )
+
+    def __post_init__(self) -> None:
+        _require_moderate(self.hidden)

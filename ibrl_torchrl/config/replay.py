@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ibrl_torchrl.config.setting import require, setting
+from ibrl_torchrl.config.setting import MAX_BATCH, require, setting
 
 
 @dataclass(kw_only=True)
 class ReplayConfig:
     """Replay buffer."""
 
-    capacity: int = setting(200_000, help="Capacity.", at_least=1, unit="transitions")
-    batch_size: int = setting(128, help="Batch size; paper: 256.", at_least=1, unit="transitions")
+    capacity: int = setting(
+        200_000, help="Capacity.", at_least=1, at_most=10**9, unit="transitions"
+    )
+    batch_size: int = setting(
+        128, help="Batch size; paper: 256.", at_least=1, at_most=MAX_BATCH, unit="transitions"
+    )
     storage: str = setting(
         "memory", help="Storage: memory, or files of the run folder.", choices=("memory", "memmap")
     )
     n_steps: int = setting(
-        3, help="Steps (of chunks: chunks) of the n-step return; original code: 3.", at_least=1
+        3,
+        help="Steps (of chunks: chunks) of the n-step return; original code: 3.",
+        at_least=1,
+        at_most=1000,
     )
     time_limit_terminates: bool = setting(
         False, help="Treat the horizon as terminal, as the original code does."
@@ -52,6 +59,15 @@ class ReplayConfig:
             self.keep_successes,
             "false unless replay.offline_fraction is set",
         )
+        if self.offline_fraction is not None and 0 < self.offline_fraction < 1:
+            num_offline = round(self.offline_fraction * self.batch_size)
+            require(
+                0 < num_offline < self.batch_size,
+                "replay.offline_fraction",
+                self.offline_fraction,
+                f"a fraction of which replay.batch_size={self.batch_size} has one or more "
+                "transitions of each kind",
+            )
         require(
             mixed or self.offline_reward == self.online_reward,
             "replay.offline_reward",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,22 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.errors import UsageError, brief
 
 _KEY = "setting"
-MAX_WORKERS = 8
+MAX_WORKERS = 8  # by default
+# Limits of what a setting of any name takes.
+_MAX_INTEGER = 2**63 - 1
+_MAX_TEXT = 4096  # characters; a path has at most as many
+_MAX_ENTRIES = 10_000
+
+# Limits of several settings.
+MAX_SEED = 2**32 - 1  # of NumPy's global generator
+MAX_FIRST_SEED = 2**31  # the seeds of many more episodes follow
+MAX_THREADS = 1024
+MOST_WORKERS = 256
+MAX_WIDTH = 2**16
+MAX_BATCH = 2**20
 
 
 @dataclass(frozen=True)
@@ -48,13 +61,19 @@ class Setting:
             "below": self.below,
         }
         return " and ".join(
-            f"{word} {value:g}" for word, value in bounds.items() if value is not None
+            f"{word} {value if isinstance(value, int) else f'{value:g}'}"
+            for word, value in bounds.items()
+            if value is not None
         )
 
     def violation(self, value: Any) -> str | None:
         """What ``value`` should be instead; None where it is valid. None itself is valid."""
         if value is None:
             return None
+        if (expected := _unusable(value)) is not None:
+            return expected
+        if isinstance(value, Mapping):
+            return next((bad for item in value.values() if (bad := self.violation(item))), None)
         if isinstance(value, (list, tuple)):
             if self.at_least is not None and not value:
                 return "a list of one or more"
@@ -70,6 +89,19 @@ class Setting:
             )
             return None if inside else self.limits
         return None
+
+
+def _unusable(value: Any) -> str | None:
+    """What a value of any setting should be instead; None where nothing is wrong with it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        return "a number of at most 64 bits"
+    if isinstance(value, str) and not (value.isprintable() and len(value) <= _MAX_TEXT):
+        return f"printable text of at most {_MAX_TEXT} characters"
+    if isinstance(value, (list, tuple, Mapping)) and len(value) > _MAX_ENTRIES:
+        return f"at most {_MAX_ENTRIES} values"
+    return None
 
 
 def setting(
@@ -138,7 +170,7 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
         UsageError: the condition does not hold.
     """
     if not condition:
-        raise UsageError(f"{name}={value} must be {expected}")
+        raise UsageError(f"{name}={brief(value)} must be {expected}")
 
 
 def num_workers(configured: int | None, *, reserved: int) -> int:

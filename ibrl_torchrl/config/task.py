@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ibrl_torchrl.config.setting import setting
+from ibrl_torchrl.config.setting import MAX_FIRST_SEED, setting
 
 
 @dataclass(kw_only=True)
@@ -16,21 +16,28 @@ class TaskConfig:
     action_repeat: int = setting(
         help="Simulator steps (robosuite: control steps of 20 Hz) that an action is held for.",
         at_least=1,
+        at_most=1000,
     )
     horizon: int = setting(
-        help="Length at which an episode is truncated.", at_least=1, unit="frames"
+        help="Length at which an episode is truncated.",
+        at_least=1,
+        at_most=10**6,
+        unit="frames",
     )
     cameras: list[str] = setting([], help="Cameras rendered at every step; paper: [corner2].")
-    image_size: int = setting(96, help="Height and width of images.", at_least=1, unit="pixels")
+    image_size: int = setting(
+        96, help="Height and width of images.", at_least=1, at_most=4096, unit="pixels"
+    )
     render_quality: str = setting(
         "fast",
         help="Rendering; demonstrations, imitation and RL must use the same.",
         choices=("fast", "shadows", "full"),
     )
-    frame_stack: int = setting(1, help="Images in an observation.", at_least=1)
+    frame_stack: int = setting(1, help="Images in an observation.", at_least=1, at_most=64)
     state_stack: int = setting(
         help="States (and proprioception) in an observation; original code on robosuite: 3.",
         at_least=1,
+        at_most=64,
     )
     state_parts: list[str] | None = setting(
         None, help="Names of the parts of a state that networks read; null: all.", at_least=1
@@ -39,7 +46,9 @@ class TaskConfig:
         help="Lower bound of the standard deviations that normalise observations.", above=0
     )
     num_init_states: int = setting(
-        help="Initial states whose standard deviation is another lower bound.", at_least=0
+        help="Initial states whose standard deviation is another lower bound.",
+        at_least=0,
+        at_most=10**5,
     )
 
     @property
@@ -56,14 +65,17 @@ class DemosConfig:
         None,
         help="HDF5 file in robomimic's layout; null: record a scripted expert into the run folder.",
     )
-    episodes: int = setting(3, help="Episodes to use, or to record.", at_least=1)
+    episodes: int = setting(3, help="Episodes to use, or to record.", at_least=1, at_most=10**6)
     noise: float = setting(
         0.0,
         help="Standard deviation of Gaussian noise on the scripted expert's actions.",
         at_least=0,
     )
     seed: int = setting(
-        100, help="Seed of the first initial state while recording; the next has seed + 1."
+        100,
+        help="Seed of the first initial state while recording; the next has seed + 1.",
+        at_least=0,
+        at_most=MAX_FIRST_SEED,
     )
     filter_key: str | None = setting(
         None, help="List of episodes in the file, such as train; null: all."

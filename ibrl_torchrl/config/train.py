@@ -9,7 +9,15 @@ from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig
 from ibrl_torchrl.config.imitation import MLP, ImitationConfig, require_supported
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.replay import ReplayConfig
-from ibrl_torchrl.config.setting import num_workers, require, setting
+from ibrl_torchrl.config.setting import (
+    MAX_FIRST_SEED,
+    MAX_SEED,
+    MAX_THREADS,
+    MOST_WORKERS,
+    num_workers,
+    require,
+    setting,
+)
 from ibrl_torchrl.config.task import ReplayedDemosConfig, TaskConfig
 from ibrl_torchrl.errors import unknown_name
 from ibrl_torchrl.keys import EXPLORE, HYBRID, RL, WARMUP
@@ -28,12 +36,18 @@ class JobConfig:
     """Process and run folder."""
 
     seed: int = setting(
-        1, help="Seed; on a CPU it fixes the result (for one number of threads).", at_least=0
+        1,
+        help="Seed; on a CPU it fixes the result (for one number of threads).",
+        at_least=0,
+        at_most=MAX_SEED,
     )
     run_dir: str = setting(help="Run folder.")
     device: str = setting("cpu", help="Device of PyTorch: cpu, cuda, cuda:1, ...")
     threads: int | None = setting(
-        1, help="Threads of PyTorch; null: all cores. Last digits depend on it.", at_least=1
+        1,
+        help="Threads of PyTorch; null: all cores. Last digits depend on it.",
+        at_least=1,
+        at_most=MAX_THREADS,
     )
     if_exists: str = setting(
         "refuse",
@@ -50,7 +64,12 @@ class FinalEvalConfig:
     final_episodes: int = setting(
         50, help="Episodes of each policy at the end.", at_least=1, unit="episodes"
     )
-    seed: int = setting(100_000, help="Seed of the first initial state; the next has seed + 1.")
+    seed: int = setting(
+        100_000,
+        help="Seed of the first initial state; the next has seed + 1.",
+        at_least=0,
+        at_most=MAX_FIRST_SEED,
+    )
 
 
 @dataclass(kw_only=True)
@@ -83,6 +102,7 @@ class CollectorConfig:
         1,
         help="Rollout processes; 0: this process; null: a core each but one, 8 at most.",
         at_least=0,
+        at_most=MOST_WORKERS,
     )
     overlap: bool = setting(True, help="Collect while the learner updates; false: take turns.")
     episode_timeout: float | None = setting(

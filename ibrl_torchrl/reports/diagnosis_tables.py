@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import RL
 from ibrl_torchrl.reports.comparison import Comparison
+from ibrl_torchrl.runs import fields
 from ibrl_torchrl.runs.names import DIAGNOSIS_ROLLOUTS, DIAGNOSIS_STEPS
 from ibrl_torchrl.runs.tables import read_rows, value_column
 
@@ -168,25 +170,25 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _step(row: Mapping[str, str], proposals: Sequence[str]) -> Step:
-    index, length = int(row["step"]), int(row["length"])
-    if not 0 <= index < length:
+    index, length = fields.count(row["step"]), fields.count(row["length"], at_least=1)
+    if index >= length:
         raise ValueError(f"step {index} of {length}")
     return Step(
         part=index * PARTS // length,
-        success=bool(int(row["success"])),
+        success=fields.flag(row["success"]),
         proposal=_choice(row["proposal"], proposals),
-        value=float(row["value"]),
-        earned=_optional(row["return"]),
-        values={name: float(row[value_column(name)]) for name in proposals},
+        value=fields.finite(row["value"]),
+        earned=fields.optional(fields.finite, row["return"]),
+        values={name: fields.finite(row[value_column(name)]) for name in proposals},
     )
 
 
 def _rollout(row: Mapping[str, str]) -> Rollout:
     return Rollout(
-        policy=row["policy"],
+        policy=fields.name(row["policy"]),
         source=_choice(row["source"], SOURCES),
         success=_choice(row["success"], ("True", "False")) == "True",
-        error=_optional(row["error"]),
+        error=fields.optional(fields.finite, row["error"]),
     )
 
 
@@ -194,10 +196,6 @@ def _choice(text: str, choices: Sequence[str]) -> str:
     if text not in choices:
         raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
     return text
-
-
-def _optional(text: str) -> float | None:
-    return float(text) if text else None
 
 
 def _read(file: Path, parse: Callable[[Mapping[str, str]], T]) -> list[T]:
@@ -210,7 +208,7 @@ def _read(file: Path, parse: Callable[[Mapping[str, str]], T]) -> list[T]:
         return [parse(row) for row in read_rows(file)]
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(
             f"{file}: is damaged or not a table of ibrl diagnose; diagnose the run again"
         ) from error

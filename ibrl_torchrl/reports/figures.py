@@ -45,13 +45,13 @@ def run_figure(run: Run) -> Figure:
             axes.plot(
                 [point.frames for point in points],
                 [point.success for point in points],
-                label=labels.get(policy, policy),
+                label=_literal(labels.get(policy, policy)),
                 linewidth=1.8,
                 marker="o",
                 markersize=4,
                 **_line_style(number),
             )
-    axes.set_title(f"{run.task}: {run.method}, seed {run.seed}", fontsize="medium")
+    axes.set_title(_literal(f"{run.task}: {run.method}, seed {run.seed}"), fontsize="medium")
     return _add_legend(figure, axes)
 
 
@@ -74,7 +74,7 @@ def learning_curves(comparison: Comparison, methods: Collection[str] | None = No
                 color=_REFERENCE,
                 linestyle=_DASHES[number % len(_DASHES)],
                 linewidth=1,
-                label=f"{name} (mean of runs)",
+                label=_literal(f"{name} (mean of runs)"),
             )
     return _add_legend(figure, axes)
 
@@ -119,7 +119,7 @@ def diagnosis_figure(diagnoses: Sequence[Diagnosis]) -> Figure:
     for number, (diagnosis, name) in enumerate(lines):
         label = f"{diagnosis.method}, seed {diagnosis.seed}"
         style = _line_style(number) | {
-            "label": label if is_single else f"{label}: {name}",
+            "label": _literal(label if is_single else f"{label}: {name}"),
             "linewidth": 1.4,
         }
         share.plot(*episode_profile(diagnosis, execution_of(name)), **style)
@@ -177,7 +177,7 @@ def _draw(axes: Axes, number: int, label: str, curve: Curve | None) -> None:
         curve.frames,
         [estimate.value for estimate in curve.estimates],
         linewidth=1.8,
-        label=label,
+        label=_literal(label),
         marker="o" if len(curve.frames) == 1 else None,
         **style,
     )
@@ -189,6 +189,12 @@ def _draw(axes: Axes, number: int, label: str, curve: Curve | None) -> None:
         alpha=0.13,
         linewidth=0,
     )
+
+
+def _literal(text: str) -> str:
+    """Text that Matplotlib does not typeset as mathematics, nor leaves out of a legend."""
+    shown = text.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def _line_style(number: int) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.keys import RL
+from ibrl_torchrl.runs import fields
 from ibrl_torchrl.runs.manifest import require_no_links
 from ibrl_torchrl.runs.names import CONFIG, EVAL, EVALUATION, PROVENANCE
 from ibrl_torchrl.runs.plain import read_json, read_yaml
@@ -182,9 +184,11 @@ def read_run(path: Path) -> Run:
             _read_curves(path / EVAL, settings.proposals),
             _read_final(path / EVALUATION, settings.proposals),
         )
-    except (AttributeError, OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise UsageError(f"{path}: is not a readable run folder ({reason})") from error
+    except (
+        *(ArithmeticError, AttributeError, LookupError, OSError, RecursionError),
+        *(TypeError, ValueError, csv.Error),
+    ) as error:
+        raise UsageError(f"{path}: is not a readable run folder ({brief(error)})") from error
 
 
 def _is_training(path: Path) -> bool:
@@ -198,7 +202,19 @@ def _require_settings(run: Run) -> None:
     Raises:
         KeyError, TypeError, ValueError: a setting is missing or of another type.
     """
-    _ = run.method, run.seed, run.task, run.total_frames, run.eval_every, run.inputs
+    fields.name(run.config["algo"]["name"])
+    fields.name(run.task)
+    fields.count(run.config["seed"])
+    fields.count(run.config["total_frames"], at_least=1)
+    fields.count(run.config["eval"]["every"], at_least=1)
+    for policy in (*fields.names(run.config["imitation"]), *run.acting_proposals):
+        fields.name(policy)
+    for part in ("inputs", "versions"):
+        for value in fields.names(run.provenance.get(part, {})).values():
+            fields.name(value)
+    for part in ("commit", "command"):
+        if (text := run.provenance.get(part)) is not None and not isinstance(text, str):
+            raise ValueError(f"{part} of {PROVENANCE} is no text")
     unknown = {*run.acting_proposals} - {*run.proposals}
     if unknown:
         raise ValueError(f"algo.proposals.acting.policies has {', '.join(sorted(unknown))}")
@@ -208,24 +224,27 @@ def _read_curves(file: Path, proposals: Sequence[str]) -> dict[str, tuple[EvalPo
     curves: dict[str, list[EvalPoint]] = defaultdict(list)
     for row in read_rows(file):
         point = EvalPoint(
-            frames=int(row["frames"]),
-            seconds=float(row["wall_s"]),
-            success=float(row["success"]),
-            length=None if row["success_length"] == "nan" else float(row["success_length"]),
-            shares={name: float(row[share_column("acting", name)]) for name in proposals},
+            frames=fields.count(row["frames"]),
+            seconds=fields.finite(row["wall_s"]),
+            success=fields.fraction(row["success"]),
+            length=fields.optional(fields.finite, row["success_length"], empty="nan"),
+            shares={name: fields.fraction(row[share_column("acting", name)]) for name in proposals},
         )
-        curves[row["policy"]].append(point)
+        curves[fields.name(row["policy"])].append(point)
     return {policy: tuple(points) for policy, points in curves.items()}
 
 
 def _read_final(file: Path, proposals: Sequence[str]) -> dict[str, tuple[FinalEpisode, ...]]:
     final: dict[str, list[FinalEpisode]] = defaultdict(list)
     for row in read_rows(file) if file.is_file() else ():
+        length = fields.count(row["length"], at_least=1)
         episode = FinalEpisode(
-            seed=int(row["seed"]),
-            success=bool(int(row["success"])),
-            length=int(row["length"]),
-            proposal_frames={name: int(row[frames_column(name)]) for name in proposals},
+            seed=fields.count(row["seed"]),
+            success=fields.flag(row["success"]),
+            length=length,
+            proposal_frames={name: fields.count(row[frames_column(name)]) for name in proposals},
         )
-        final[row["policy"]].append(episode)
+        if sum(episode.proposal_frames.values()) > length:
+            raise ValueError(f"{file.name} counts more actions than the {length} of an episode")
+        final[fields.name(row["policy"])].append(episode)
     return {policy: tuple(episodes) for policy, episodes in final.items()}
