@@ -24,6 +24,7 @@ from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import open_in_place
 from ibrl_torchrl.runs.folder import is_finished, lock_folder
+from ibrl_torchrl.runs.manifest import require_no_links
 from ibrl_torchrl.runs.names import DEMOS, LOG, TRAIN
 from ibrl_torchrl.runs.tables import read_rows
 from ibrl_torchrl.runtime import die_with_parent
@@ -177,6 +178,8 @@ def _sweep(
     total: int,
 ) -> None:
     """Run a command for every combination by Hydra's launcher, with a progress bar."""
+    for folder in folders:
+        require_no_links(folder)
     if all(map(is_finished, folders)):
         return
     root = Path(config.dir)

@@ -13,10 +13,12 @@ from ibrl_torchrl.builders.imitation import frozen_policies, load_policies
 from ibrl_torchrl.builders.normalization import identity_normalizers
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.console import echo
 from ibrl_torchrl.runs.checkpoint import KIND, SELF_IMITATION, load_checkpoint, load_state
 from ibrl_torchrl.runs.contents import entry
 from ibrl_torchrl.runs.folder import read_config
 from ibrl_torchrl.runs.names import CHECKPOINT
+from ibrl_torchrl.runs.origin import origin_differences, stored_origin
 from ibrl_torchrl.runtime import setup_process
 
 
@@ -40,7 +42,7 @@ class LoadedRun:
 def load_run(
     run_dir: Path, checkpoint: str = CHECKPOINT, *, seed: int, threads: int | None, device: str
 ) -> LoadedRun:
-    """Load a run's agent from its folder.
+    """Load a run's agent from its folder; warn if the folder has been changed since.
 
     Args:
         run_dir: run folder.
@@ -58,6 +60,9 @@ def load_run(
     env = build_env(config.task, torch_device)
     path = run_dir / checkpoint
     meta, state = load_checkpoint(path, KIND, {"task": config.task.label})
+    if "origin" in meta:
+        for difference in origin_differences(run_dir, stored_origin(meta, path)):
+            echo(f"warning: {difference}")
     networks = load_policies(run_dir, config.imitation, config.task, env)
     for name, policy in config.imitation.items():
         if policy.self_imitation.every is not None:  # the file holds its initial weights

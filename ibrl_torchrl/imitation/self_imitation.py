@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import nn
-from torchrl.data import ReplayBuffer
 
 from ibrl_torchrl.imitation.train import imitation_step, require_finite
 from ibrl_torchrl.keys import NEXT, SUCCESS
+
+
+class EpisodeBuffer(Protocol):
+    """Replay buffer of episodes, see :class:`~ibrl_torchrl.data.replay.EpisodeReplayBuffer`."""
+
+    def extend(self, episode: TensorDictBase, /) -> object:
+        """Add one complete episode [T]."""
+
+    def skip(self, transitions: int, /) -> None:
+        """Advance the place of the next transition."""
+
+    def sample(self) -> TensorDictBase:
+        """Draw a batch of transitions [B]."""
 
 
 class SelfImitation:
@@ -66,7 +78,7 @@ class SelfImitation:
         self,
         policy: nn.Module,
         make_loss: Callable[[Any], TensorDictModuleBase],
-        data: ReplayBuffer,
+        data: EpisodeBuffer,
         *,
         every: int,
         steps: int,
@@ -120,6 +132,15 @@ class SelfImitation:
         if episode[NEXT, SUCCESS].any():
             self._data.extend(episode)
             self._num_successes += 1
+
+    def skip(self, successful: int) -> None:
+        """Advance the place of the next transition in the buffer, over some that have been lost.
+
+        Args:
+            successful: transitions of successful episodes, which the buffer would have overwritten.
+        """
+        self._data.skip(successful)
+        self._num_successes += successful > 0
 
     def state_dict(self) -> dict[str, Any]:
         """State of the policy, the optimiser and the number of rounds; not the stored episodes."""

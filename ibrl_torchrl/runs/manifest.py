@@ -41,7 +41,8 @@ _FOLDERS = (IMITATION, EPISODES, REPLAY)
 _TRACKERS = ("tensorboard", "wandb")  # folders that other programs write for this one
 
 POLICY_FILES = f"{IMITATION}/*.pt"
-EPISODE_FILES = f"{EPISODES}/{7 * '[0-9]'}.pt"
+EPISODE_FILE = 7 * "[0-9]" + ".pt"  # named by its first episode
+EPISODE_FILES = f"{EPISODES}/{EPISODE_FILE}"
 REPLAY_FILES = (f"{REPLAY}/**/*.memmap", f"{REPLAY}/**/meta.json")
 
 # Results of an unfinished run, removed when it is started again.

@@ -19,6 +19,7 @@ from ibrl_torchrl.builders.replay import (
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.runs.folder import open_run_folder
 from ibrl_torchrl.runs.names import REPLAY
+from ibrl_torchrl.runs.origin import require_same_origin
 from ibrl_torchrl.runs.provenance import input_fingerprints, write_inputs
 from ibrl_torchrl.runs.trackers import require_trackers
 from ibrl_torchrl.runtime import setup_process
@@ -67,6 +68,8 @@ def run_pipeline(config: TrainConfig) -> None:
     networks = load_configured_policies(policies, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, is_resumed):
         checkpoint = read_checkpoint(run_dir, config.task.label) if is_resumed else None
+        if checkpoint is not None:
+            require_same_origin(run_dir, checkpoint.origin)
         demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
         normalizers = observation_normalizers(config.task, env, demos.episodes)
         if is_resumed:

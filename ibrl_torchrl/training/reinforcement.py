@@ -28,6 +28,7 @@ from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
 from ibrl_torchrl.runs.names import EPISODES, FAILED, REPLAY
+from ibrl_torchrl.runs.origin import run_origin
 from ibrl_torchrl.runs.tables import imitation_loss_column
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler
 from ibrl_torchrl.training.imitation import PolicyNetworks
@@ -102,6 +103,8 @@ def reinforce(
         policy_keys(*config.encoders),
         frame_stack=config.task.frame_stack,
         state_stack=config.task.state_stack,
+        capacity=config.replay.capacity,
+        keep_successes=config.replay.keep_successes or bool(self_imitation),
     )
     workers = config.collector.workers or 0
     rollouts = build_rollouts(
@@ -159,6 +162,7 @@ def _train(
         collector,
         counters,
         example,
+        run_origin(run_dir),
         self_imitation,
     )
     if checkpoint is not None:  # before the tables are cut to its lengths

@@ -35,6 +35,7 @@ from ibrl_torchrl.runs.contents import (
 from ibrl_torchrl.runs.episode_log import EpisodeLog
 from ibrl_torchrl.runs.manifest import EPISODE_FILES, REPLAY_FILES, remove
 from ibrl_torchrl.runs.names import CHECKPOINT, EPISODES, EVAL, PREVIOUS, TRAIN
+from ibrl_torchrl.runs.origin import Origin, stored_origin
 from ibrl_torchrl.training.learner import Learner
 from ibrl_torchrl.training.loop import Counters
 
@@ -64,8 +65,9 @@ class LoggerState:
 class TrainingState:
     """Parts of a run that training changes.
 
-    A checkpoint holds networks, targets, optimisers, counters, random states, priorities and the
-    episodes in flight; completed episodes are in the log, each written once.
+    A checkpoint holds networks, targets, optimisers, counters, random states, priorities, the
+    episodes in flight, and the settings, versions and hashes of inputs that it belongs to.
+    Completed episodes are in the log, each written once, as long as the replay keeps them.
 
     Attributes:
         run_dir: run folder.
@@ -76,6 +78,7 @@ class TrainingState:
         collector: collector, with the episodes in flight.
         counters: progress.
         example: demonstration, whose shapes every episode has.
+        origin: settings, versions and inputs of the run.
         self_imitation: training of imitation policies that go on learning, by name. Default none.
     """
 
@@ -87,7 +90,10 @@ class TrainingState:
     collector: EpisodeCollector
     counters: Counters
     example: TensorDictBase
+    origin: Origin
     self_imitation: Mapping[str, SelfImitation] = field(default_factory=dict)
+    # The last checkpoint could not be read: it must not replace the previous one.
+    _is_damaged: bool = field(default=False, init=False)
 
     def networks(self) -> dict[str, Any]:
         """State of all networks that training changes, as ``ibrl eval`` loads it."""
@@ -121,16 +127,19 @@ class TrainingState:
             "frames": self.counters.frames,
             "counters": asdict(self.counters),
             "logger": asdict(logger),
+            "origin": self.origin,
         }
         self.log.flush()
-        if path.exists():
+        if path.exists() and not self._is_damaged:
             link_or_copy(path, self.run_dir / PREVIOUS)
         save_checkpoint(path, KIND, meta, state)
+        self._is_damaged = False
+        self.log.prune()
         _warn_of_little_space(path)
 
     def save_networks(self, name: str, frames: int, networks: Mapping[str, Any]) -> None:
         """Write the result of :meth:`networks` alone to a file of the run folder."""
-        meta = {"task": self.task, "frames": frames}
+        meta = {"task": self.task, "frames": frames, "origin": self.origin}
         save_checkpoint(self.run_dir / name, KIND, meta, dict(networks))
 
     def require_fits(self, checkpoint: Checkpoint) -> None:
@@ -182,15 +191,18 @@ class TrainingState:
         Raises:
             UsageError: the checkpoint is of other networks, or the log is incomplete.
         """
+        self._is_damaged = checkpoint.path.name == PREVIOUS
         self.learner.load_state_dict(checkpoint.state, checkpoint.path)
         for name, training in self.self_imitation.items():
             training.load_state_dict(checkpoint.state[SELF_IMITATION][name])
         if refill:
-            for episode in self.log.read(self.counters.episodes):
-                require_same_shapes(episode, self.example, self.run_dir / EPISODES)
-                self.replay.extend(episode)
+            for logged in self.log.read(self.counters.episodes):
+                require_same_shapes(logged.episode, self.example, self.run_dir / EPISODES)
+                self.replay.skip(logged.skipped, logged.skipped_successful)
+                self.replay.extend(logged.episode)
                 for training in self.self_imitation.values():
-                    training.extend(episode)
+                    training.skip(logged.skipped_successful)
+                    training.extend(logged.episode)
             self._load_samplers(checkpoint)
         GlobalRNGState().load_state_dict(checkpoint.state["random"])
 
@@ -216,6 +228,7 @@ class Checkpoint:
         counters: progress.
         in_flight: episodes that were submitted and not yet taken.
         logger: state of the logger.
+        origin: settings, versions and inputs of the run.
         state: everything else.
     """
 
@@ -223,6 +236,7 @@ class Checkpoint:
     counters: Counters
     in_flight: list[TensorDict]
     logger: LoggerState
+    origin: Origin
     state: dict[str, Any]
 
     def __str__(self) -> str:
@@ -230,7 +244,7 @@ class Checkpoint:
 
 
 def read_checkpoint(run_dir: Path, task: str) -> Checkpoint:
-    """Read the last checkpoint of a run, or the previous one where that is damaged.
+    """Read the last checkpoint of a run, or the previous one where that is damaged or missing.
 
     Raises:
         UsageError: neither can be read, or it is of another task or version.
@@ -249,7 +263,8 @@ def read_checkpoint(run_dir: Path, task: str) -> Checkpoint:
         require_packed_episode(in_flight.get(str(index)), f"{path}: in_flight.{index}")
     episodes = [unpack_episode(in_flight[str(index)]) for index in range(len(in_flight))]
     counters = _counters(entry(meta, "counters", dict, path), path)
-    return Checkpoint(path, counters, episodes, _logger_state(meta, path), state)
+    logger, origin = _logger_state(meta, path), stored_origin(meta, path)
+    return Checkpoint(path, counters, episodes, logger, origin, state)
 
 
 def _counters(stored: dict[str, Any], path: Path) -> Counters:

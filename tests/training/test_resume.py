@@ -1,5 +1,6 @@
 """Resumption: runs interrupted at any time give the results of uninterrupted ones."""
 
+import re
 import resource
 import shutil
 import signal
@@ -21,6 +22,8 @@ KILLED_RUNS = Path(__file__).parent.parent / "support/killed_runs.py"
 # Two buffers with priorities, and episodes that are added to both.
 MIXED_REPLAY = ["algo=rlpd_plus", "replay.prioritized=true"]
 SELF_IMITATION = [f"imitation.bc.self_imitation.{each}" for each in ("every=30", "steps=3")]
+# The replay keeps a part of the episodes, in files.
+SMALL_MEMMAP = ["replay.storage=memmap", "replay.capacity=200"]
 
 
 def killed_runs(folder, kills, *settings):
@@ -28,7 +31,10 @@ def killed_runs(folder, kills, *settings):
     subprocess.run(command, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("kills", "settings"), [(20, []), (4, MIXED_REPLAY), (4, SELF_IMITATION)])
+@pytest.mark.parametrize(
+    ("kills", "settings"),
+    [(20, []), (4, MIXED_REPLAY), (4, SELF_IMITATION), (6, [*SMALL_MEMMAP, *SELF_IMITATION])],
+)
 def test_kills_at_any_time_change_no_number(tmp_path, kills, settings):
     killed_runs(tmp_path, kills, *settings)
     for name in ("train.csv", "eval.csv", "evaluation.csv"):
@@ -44,7 +50,7 @@ def test_kills_at_any_time_change_no_number(tmp_path, kills, settings):
     # Files that only an interrupted run needs are removed.
     names = {path.name for path in (tmp_path / "killed").iterdir()}
     assert {"checkpoint.pt", "best.pt", "evaluation.csv"} <= names
-    assert not names & {"checkpoint-previous.pt", "episodes"}
+    assert not names & {"checkpoint-previous.pt", "episodes", "replay"}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,62 @@ def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(ibrl, run):
     code, out, error = ibrl("train", f"resume={run}")
     assert code == 0, error
     assert "checkpoint.pt: not a checkpoint" in out and "from checkpoint-previous.pt" in out
+
+
+def test_a_missing_checkpoint_is_replaced_by_the_previous_one(ibrl, run):
+    """Also where an attempt to resume ends before its first checkpoint."""
+    previous = (run / "checkpoint-previous.pt").read_bytes()
+    (run / "checkpoint.pt").unlink()
+    code, out, error = ibrl("train", f"resume={run}")
+    assert code == 0, error
+    assert "checkpoint.pt: no such checkpoint; resuming from checkpoint-previous.pt" in out
+    assert "starts again" not in out and previous
+
+
+def test_a_damaged_checkpoint_does_not_replace_the_previous_one(run):
+    """The first checkpoint of a resumed run is stopped by a full disk."""
+    previous = (run / "checkpoint-previous.pt").read_bytes()
+    (run / "checkpoint.pt").write_bytes(b"damaged")
+    script = f"ulimit -f {len(previous) // 4096}; trap '' XFSZ; exec \"$@\""
+    command = [sys.executable, "-m", "ibrl_torchrl", "train", f"resume={run}"]
+    ended = subprocess.run(["bash", "-c", script, "bash", *command], capture_output=True, text=True)
+    assert ended.returncode == 2 and "free some space" in ended.stderr
+    assert (run / "checkpoint-previous.pt").read_bytes() == previous
+
+
+def test_lost_checkpoints_do_not_cost_the_episodes(ibrl, run):
+    for name in ("checkpoint.pt", "checkpoint-previous.pt"):
+        (run / name).unlink()
+    before = sorted((run / "episodes").iterdir())
+    code, _, error = ibrl("train", f"resume={run}")
+    assert code == 2 and "neither checkpoint.pt nor checkpoint-previous.pt; restore" in error
+    assert sorted((run / "episodes").iterdir()) == before
+
+
+EDITS = [
+    ("config.yaml", r"seed: 1\n", "seed: 2\n", "seed=2, was 1"),
+    ("config.yaml", r"lr: 0.0003", "lr: 0.1", "algo.update.lr=0.1, was 0.0003"),
+    ("config.yaml", r"total_frames: 900", "total_frames: 50", "total_frames=50, was 900"),
+    ("config.yaml", r"gamma: 0.99", "gamma: 0.5", "algo.loss.gamma=0.5, was 0.99"),
+    ("run.json", r'"demos": "\w+"', '"demos": "0"', "inputs.demos='0', was '"),
+    ("run.json", r'"torch": "', '"torch": "9', "versions.torch='9"),
+    ("run.json", r'"commit": ', '"commit_": ', "commit=missing, was "),
+    ("run.json", r'"command": "', '"command": "no ', "checkpoint in command="),
+]
+
+
+@pytest.mark.parametrize(("file", "pattern", "replacement", "difference"), EDITS)
+def test_edited_runs_are_refused_by_the_difference(
+    ibrl, run, file, pattern, replacement, difference
+):
+    content = (run / file).read_text()
+    edited, count = re.subn(pattern, replacement, content)
+    assert count >= 1
+    (run / file).write_text(edited)
+    code, _, error = ibrl("train", f"resume={run}")
+    assert code == 2 and error.count("\n") == 1
+    assert difference in error or "was started with torch" in error
+    (run / file).write_text(content)
 
 
 def test_a_missing_episode_is_an_error(ibrl, run):

@@ -38,6 +38,22 @@ class EpisodeReplayBuffer(TensorDictReplayBuffer):
         # MixedReplay samples parts of a batch, so another size than the default is no mistake.
         self._warned_batch_size_conflict = True
 
+    def skip(self, transitions: int, successful: int = 0) -> None:
+        """Advance the place of the next transition, as if as many had been written.
+
+        A log that holds the newest transitions alone then refills a new buffer as all would have:
+        every transition gets its former index.
+
+        Args:
+            transitions: number of transitions.
+            successful: those of successful episodes among them; no matter here.
+        """
+        del successful
+        state = self.writer.state_dict()
+        cursor = (state["_cursor"] + transitions) % self.storage.max_size
+        count = state["_write_count"] + transitions
+        self.writer.load_state_dict({"_cursor": cursor, "_write_count": count})
+
     def sampler_state_dict(self) -> dict[str, Any]:
         """Return the state of the sampler alone, such as its priorities."""
         return self.sampler.state_dict()
@@ -141,6 +157,9 @@ class Replay(Protocol):
 
     def extend(self, episode: TensorDictBase, /) -> object:
         """Add one complete episode [T]."""
+
+    def skip(self, transitions: int, successful: int = 0) -> None:
+        """Advance the place of the next transition, see :meth:`EpisodeReplayBuffer.skip`."""
 
     def sample(self, batch_size: int | None = None) -> TensorDictBase:
         """Draw a batch of transitions [B]."""

@@ -134,6 +134,18 @@ class MixedReplay(_CompositeReplay):
                     self.demos.extend(part)
         return index
 
+    def skip(self, transitions: int, successful: int = 0) -> None:
+        """Advance the place of the next online transition, as if as many had been written.
+
+        Args:
+            transitions: number of transitions.
+            successful: those of successful episodes among them, which ``keep_successes`` adds to
+                the demonstrations.
+        """
+        self.online.skip(transitions)
+        if self._keep_successes:
+            self.demos.skip(successful)
+
     def sample(self, batch_size: int | None = None) -> TensorDictBase:
         """Draw a batch [B], the demonstration transitions first.
 
@@ -217,6 +229,15 @@ class ReplayWithDemos(_CompositeReplay):
             Indices in the buffer, int64 [T].
         """
         return self.replay.extend(episode)
+
+    def skip(self, transitions: int, successful: int = 0) -> None:
+        """Advance the place of the next transition of ``replay``, as if as many had been written.
+
+        Args:
+            transitions: number of transitions.
+            successful: those of successful episodes among them.
+        """
+        self.replay.skip(transitions, successful)
 
     def sample(self, batch_size: int | None = None) -> TensorDictBase:
         """Draw a batch [B] and, under ``"demo"``, demonstration transitions [B].
