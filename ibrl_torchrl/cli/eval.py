@@ -15,6 +15,7 @@ from ibrl_torchrl.evaluation.table import format_table, write_evaluation
 from ibrl_torchrl.evaluation.video.scenes import policy_frames
 from ibrl_torchrl.evaluation.video.writer import frame_size, save_video, video_path
 from ibrl_torchrl.keys import HYBRID
+from ibrl_torchrl.runs.names import VIDEO
 
 
 def run(config: EvalRunConfig) -> None:
@@ -34,7 +35,7 @@ def run(config: EvalRunConfig) -> None:
     run = load_run(
         run_dir, config.checkpoint, seed=config.seed, threads=config.threads, device=config.device
     )
-    video = video_path(config.video, run_dir / "video.mp4")
+    video = video_path(config.video, run_dir / VIDEO)
     _evaluate(config, run)
     if video is not None:
         _save_video(video, config, run)

@@ -18,6 +18,7 @@ from ibrl_torchrl.reports.diagnosis_tables import diagnosis_table, read_diagnose
 from ibrl_torchrl.reports.layout import TEXT, Column, columns, format_cell
 from ibrl_torchrl.reports.statistics import RESAMPLES
 from ibrl_torchrl.reports.tables import Row
+from ibrl_torchrl.runs.names import VIDEO
 from ibrl_torchrl.runs.reader import Run
 
 _TABLES = ("final", "runs", "speed", "lengths", "improvement", "diagnosis", "settings")
@@ -146,7 +147,7 @@ def _versions(comparison: Comparison) -> str:
 def _videos(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """Headings and data URLs of the runs' videos."""
     for run in comparison.runs:
-        file = run.path / "video.mp4"
+        file = run.path / VIDEO
         if file.is_file() and file.stat().st_size <= MAX_VIDEO_BYTES:
             content = base64.b64encode(file.read_bytes()).decode()
             yield f"{run.method}, seed {run.seed}", f"data:video/mp4;base64,{content}"

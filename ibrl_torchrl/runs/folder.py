@@ -90,9 +90,9 @@ def open_run_folder(
 
 def _require_available(path: Path, if_exists: str) -> None:
     """Refuse a folder that a run may not be started or resumed in."""
+    require_no_links(path)
     if (path / CONFIG).exists() and (if_exists == "refuse" or is_finished(path)):
         raise UsageError(f"{path}: holds a run already; choose another run_dir=")
-    require_no_links(path)
     require_no_foreign_files(path)
 
 

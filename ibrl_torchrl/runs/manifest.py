@@ -28,6 +28,7 @@ from ibrl_torchrl.runs.names import (
     PREVIOUS,
     PROVENANCE,
     REPLAY,
+    SUMMARY,
     TIMING,
     TRAIN,
     VIDEO,
@@ -35,7 +36,8 @@ from ibrl_torchrl.runs.names import (
 
 _FILES = (
     *(MARKER, LOCK, CONFIG, PROVENANCE, LOG, DEMOS, CHECKPOINT, PREVIOUS, BEST, FAILED),
-    *(TRAIN, EVAL, EVALUATION, DIAGNOSIS_STEPS, DIAGNOSIS_ROLLOUTS, CURVE, TIMING, VIDEO),
+    *(TRAIN, EVAL, EVALUATION, SUMMARY, TIMING, CURVE, VIDEO),
+    *(DIAGNOSIS_STEPS, DIAGNOSIS_ROLLOUTS),
 )
 _FOLDERS = (IMITATION, EPISODES, REPLAY)
 _TRACKERS = ("tensorboard", "wandb")  # folders that other programs write for this one
