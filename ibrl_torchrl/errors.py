@@ -79,5 +79,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """
     known = sorted(known)
     close = get_close_matches(name, known)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
+    listed = f"known are {', '.join(known)}" if known else "there are none"
+    hint = f"did you mean {' or '.join(close)}?" if close else listed
     return UsageError(f"unknown {kind} {name!r}; {hint}")

@@ -18,13 +18,16 @@ from ibrl_torchrl.console import echo
 from ibrl_torchrl.errors import UsageError
 
 
-def setup_process(seed: int, threads: int | None, device: str) -> torch.device:
+def setup_process(
+    seed: int, threads: int | None, device: str, trial: int | None = None
+) -> torch.device:
     """Seed Python, NumPy and PyTorch, set the number of threads, and check the device.
 
     Args:
         seed: seed of the global random number generators.
         threads: intra-op threads of PyTorch; None for its default.
         device: name of the device, such as ``"cuda:0"``.
+        trial: number of the trial in a sweep, see :func:`spread_device`; default None.
 
     Returns:
         The device, with its index.
@@ -38,11 +41,29 @@ def setup_process(seed: int, threads: int | None, device: str) -> torch.device:
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        probe = torch.zeros(1, device=device)
+        cards = torch.cuda.device_count() if device == "cuda" else 0
+        probe = torch.zeros(1, device=spread_device(device, trial, cards))
         probe.item()  # a device without memory, such as meta, has no values
         return probe.device
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device={device}: not available here; use device=cpu") from error
+
+
+def spread_device(device: str, trial: int | None, cards: int) -> str:
+    """Device of a trial: those of a sweep take the cards in turn, if ``device`` names none.
+
+    Args:
+        device: name of the device, such as ``"cuda"`` or ``"cuda:0"``.
+        trial: number of the trial in a sweep; None outside of one.
+        cards: number of GPUs.
+
+    Example:
+        >>> [spread_device("cuda", trial, cards=2) for trial in range(3)]
+        ['cuda:0', 'cuda:1', 'cuda:0']
+        >>> spread_device("cuda:1", 4, cards=2), spread_device("cuda", None, cards=2)
+        ('cuda:1', 'cuda')
+    """
+    return f"cuda:{trial % cards}" if device == "cuda" and trial is not None and cards else device
 
 
 # Loaded here: a forked process that has not yet executed a program may not import.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.runtime import Interrupted, InterruptHandler, setup_process
+from ibrl_torchrl.runtime import Interrupted, InterruptHandler, setup_process, spread_device
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -44,3 +44,19 @@ def test_setup_process_seeds_and_refuses_unavailable_devices():
     assert torch.equal(torch.rand(2), first)
     with pytest.raises(UsageError, match=r"^device=cuda:99: not available here; use device=cpu$"):
         setup_process(3, None, "cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("device", "trial", "cards", "expected"),
+    [
+        ("cuda", 0, 2, "cuda:0"),
+        ("cuda", 3, 2, "cuda:1"),
+        ("cuda", 5, 1, "cuda:0"),
+        ("cuda", None, 2, "cuda"),  # no sweep
+        ("cuda", 1, 0, "cuda"),  # no card: refused by its name
+        ("cuda:1", 0, 2, "cuda:1"),
+        ("cpu", 3, 2, "cpu"),
+    ],
+)
+def test_trials_of_a_sweep_take_the_cards_in_turn(device, trial, cards, expected):
+    assert spread_device(device, trial, cards) == expected

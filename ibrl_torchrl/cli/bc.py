@@ -7,6 +7,7 @@ from ibrl_torchrl.builders.imitation import policy_path
 from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import observation_normalizers
 from ibrl_torchrl.config.commands import BCRunConfig
+from ibrl_torchrl.config.compose import trial_number
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
 from ibrl_torchrl.runs.folder import open_run_folder, run_job
@@ -34,7 +35,7 @@ def run(config: BCRunConfig) -> None:
 
 
 def _run(config: BCRunConfig) -> None:
-    device = setup_process(config.seed, config.threads, config.device)
+    device = setup_process(config.seed, config.threads, config.device, trial_number())
     env = build_env(config.task, device)
     encoders = [policy.encoder for policy in config.imitation.values()]
     require_images_fit(env, encoders)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ibrl_torchrl.builders.imitation import policy_path
 from ibrl_torchrl.cli import report
+from ibrl_torchrl.cli.sweep import exit_reason
 from ibrl_torchrl.config.commands import BenchConfig, ReportConfig
 from ibrl_torchrl.config.compose import composed, quoted
 from ibrl_torchrl.config.imitation import ImitationConfig, SelfImitationConfig
@@ -44,13 +45,17 @@ def run(config: BenchConfig) -> None:
     with lock_folder(Path(config.dir)):
         for warning in _warnings(cases):
             echo(warning)
-        for case in cases:
-            _run_case(config, case)
-        _report(config, cases)
+        reasons = [reason for case in cases for reason in _run_case(config, case)]
+        _report(config, cases, reasons)
 
 
-def _report(config: BenchConfig, cases: Sequence[_Case]) -> None:
-    """Report the finished runs.
+def _report(config: BenchConfig, cases: Sequence[_Case], reasons: Sequence[str]) -> None:
+    """Report the finished runs; print the last message of each other one.
+
+    Args:
+        config: settings.
+        cases: tasks and experiments.
+        reasons: why processes of the grid ended, such as a signal.
 
     Raises:
         UsageError: a run is not finished.
@@ -64,9 +69,12 @@ def _report(config: BenchConfig, cases: Sequence[_Case]) -> None:
     if unfinished:
         shared = [folder for case in cases for folder in case.shared]
         first = next(folder for folder in (*shared, *unfinished) if not is_finished(folder))
+        for folder in unfinished:
+            echo(f"not finished: {folder} ({_last_message(folder)})")
+        reason = next(iter(reasons), None) or _last_message(first)
         raise UsageError(
             f"{len(unfinished)} of {len(folders)} runs did not finish, such as {first} "
-            f"({_last_message(first)}); the same command resumes them"
+            f"({reason}); the same command resumes them"
         )
 
 
@@ -133,8 +141,12 @@ def _warnings(cases: Sequence[_Case]) -> Iterator[str]:
                 yield f"{case.folder.name}, {name}: {warning}"
 
 
-def _run_case(config: BenchConfig, case: _Case) -> None:
-    """Run what is not finished: shared demonstrations and imitation policies, then the methods."""
+def _run_case(config: BenchConfig, case: _Case) -> Iterator[str]:
+    """Run what is not finished: shared demonstrations and imitation policies, then the methods.
+
+    Yields:
+        Why a process was killed, if one was.
+    """
     common = [case.override, "if_exists=resume", "quiet=true"]
     common.append(f"seed={','.join(map(str, case.seeds))}")
     shared = f"{case.folder}/shared/seed${{seed}}"
@@ -145,7 +157,7 @@ def _run_case(config: BenchConfig, case: _Case) -> None:
         fitting = [s for s in config.settings if _is_for_launcher(s) or _fits("bc", s)]
         overrides = [*common, *fitting, f"run_dir={quoted(shared)}"]
         title = f"{case.folder.name}: imitation"
-        _sweep(config, "bc", overrides, case.shared, title, len(case.shared))
+        yield from _sweep(config, "bc", overrides, case.shared, title, len(case.shared))
         policies = [
             f"imitation.{name}.path={quoted(str(policy_path(Path(shared), name)))}"
             for name in case.base.imitation
@@ -158,7 +170,7 @@ def _run_case(config: BenchConfig, case: _Case) -> None:
         run_dir = f"run_dir={quoted(f'{case.folder}/${{algo.name}}-seed${{seed}}')}"
         overrides = [*common, *config.settings, *demos, *paths, run_dir, f"algo={','.join(algos)}"]
         total = case.base.total_frames * len(folders)
-        _sweep(config, "train", overrides, folders, case.folder.name, total)
+        yield from _sweep(config, "train", overrides, folders, case.folder.name, total)
 
 
 def _pretraining(config: TrainConfig) -> dict[str, ImitationConfig]:
@@ -176,8 +188,12 @@ def _sweep(
     folders: Sequence[Path],
     title: str,
     total: int,
-) -> None:
-    """Run a command for every combination by Hydra's launcher, with a progress bar."""
+) -> Iterator[str]:
+    """Run a command for every combination by Hydra's launcher, with a progress bar.
+
+    Yields:
+        Why its process, or one of the launcher's, was killed, if one was.
+    """
     for folder in folders:
         require_no_links(folder)
     if all(map(is_finished, folders)):
@@ -187,7 +203,9 @@ def _sweep(
     if config.launcher == "joblib":
         launcher.append(f"hydra.launcher.n_jobs={config.jobs}")
     program = [sys.executable, "-m", "ibrl_torchrl", command, "--multirun"]
-    with open_in_place(root / "bench.log", "ab") as log:
+    log_path = root / "bench.log"
+    with open_in_place(log_path, "ab") as log:
+        begin = log_path.stat().st_size
         process = subprocess.Popen(
             [*program, *launcher, *overrides],
             stdout=log,
@@ -206,6 +224,9 @@ def _sweep(
                 raise
     finished = sum(map(is_finished, folders))
     echo(f"{title}: {finished} of {len(folders)} finished")
+    written = log_path.read_bytes()[begin:].decode(errors="replace")
+    if (reason := exit_reason(process.returncode, written.splitlines())) is not None:
+        yield reason
 
 
 def _frames(folder: Path) -> int:

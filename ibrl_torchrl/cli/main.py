@@ -11,11 +11,13 @@ import sys
 import warnings
 from collections.abc import Mapping
 from itertools import takewhile
+from typing import NoReturn
 
 from ibrl_torchrl.cli.failure import report_error
-from ibrl_torchrl.errors import unknown_name
+from ibrl_torchrl.errors import UsageError, unknown_name
 
 _NAME = re.compile(r"[^-=][^=]*")  # neither a setting nor a flag
+_HELP = re.compile(r"-h|--help(=.+)?")
 
 
 def main() -> None:
@@ -57,9 +59,10 @@ def _dispatch(arguments: list[str]) -> None:
         print(program_help(), end="")
         return
     command, rest = _command_and_rest(arguments)
-    flags = [i for i, argument in enumerate(rest) if argument in ("-h", "--help")]
+    flags = [i for i, argument in enumerate(rest) if _HELP.fullmatch(argument)]
     if flags:
-        _print_help(command, rest[flags[0] + 1 :])
+        flag, *groups = rest[flags[0] :]
+        _print_help(command, [flag.partition("=")[2], *groups] if "=" in flag else groups)
     else:
         _run(command, rest)
 
@@ -92,23 +95,32 @@ def _print_help(name: str, groups: list[str]) -> None:
 
 def _run(name: str, arguments: list[str]) -> None:
     import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+    from hydra._internal import utils as hydra_utils
+    from hydra.errors import HydraException
     from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
 
+    from ibrl_torchrl.cli import sweep
     from ibrl_torchrl.config.commands import COMMANDS
-    from ibrl_torchrl.config.compose import composed, config_directory, register_configs
+    from ibrl_torchrl.config.compose import (
+        composed,
+        config_directory,
+        register_configs,
+        trial_number,
+        usage_error,
+    )
     from ibrl_torchrl.config.parse import parse
 
     command = COMMANDS[name]
     overrides = _overrides(name, arguments)
     register_configs()
-    failures: list[int] = []
     main_process = os.getpid()
-    if not any(argument.startswith("-") for argument in overrides):
+    if any(argument.startswith("-") for argument in overrides):
+        _check_flags(name, overrides)
+    else:
         composed(command.config_name, overrides)
 
-    def task(config: DictConfig) -> None:
+    def task(config: DictConfig) -> float | None:
         # A launcher may have started a process of its own for this.
         if os.getppid() == main_process:
             from ibrl_torchrl.runtime import die_with_parent
@@ -116,28 +128,71 @@ def _run(name: str, arguments: list[str]) -> None:
             die_with_parent(main_process)
         _silence_libraries()
         register_configs()
+        is_sweep = trial_number() is not None
         try:
-            module = importlib.import_module(f"ibrl_torchrl.cli.{command.module}")
-            module.run(parse(command.schema, config))
+            sweep.separate_run_dir(config)
+            settings = parse(command.schema, config)
+            result: float | None = importlib.import_module(
+                f"ibrl_torchrl.cli.{command.module}"
+            ).run(settings)
+            return result
         except BrokenPipeError:  # for which Hydra would print a traceback
             _discard_output()
+            return None
         except Exception as error:  # likewise
-            failures.append(report_error(error))
-            if HydraConfig.get().mode != RunMode.MULTIRUN:  # other runs of a sweep continue
-                sys.exit(failures[-1])
+            if is_sweep:  # whose other trials continue
+                raise sweep.fail_trial(error) from None
+            sys.exit(report_error(error))
 
     sys.argv = [f"ibrl {name}", *overrides]
+    # Hydra raises its errors, which cost one line here, instead of printing them.
+    hydra_utils.run_and_report = lambda function: function()
     directory = str(config_directory())
-    hydra.main(version_base="1.3", config_path=directory, config_name=command.config_name)(task)()
-    if failures:
-        sys.exit(failures[-1])
+    run = hydra.main(version_base="1.3", config_path=directory, config_name=command.config_name)
+    try:
+        run(task)()
+    except sweep.FailedTrial:
+        sys.exit(2)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise usage_error(error, command.config_name) from error
+    except Exception as error:
+        if (killed := sweep.killed_process(error)) is not None:
+            raise killed from error
+        raise
+
+
+def _check_flags(name: str, arguments: list[str]) -> None:
+    """Refuse flags that Hydra does not have, or not together, in one line.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    def refuse(message: str) -> NoReturn:
+        raise UsageError(f"{message}; see: ibrl {name} --help")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = parser.parse_args(arguments)
+    if flags.cfg is None and (flags.resolve or flags.package):
+        refuse("--resolve and --package belong to --cfg job")
+    if flags.config_name or flags.config_path:
+        refuse("--config-name and --config-path are the program's; use experiment=NAME")
+    if sum(map(bool, (flags.run, flags.multirun, flags.cfg, flags.info))) > 1:
+        refuse("only one of --run, --multirun, --cfg and --info is possible")
 
 
 def _overrides(name: str, arguments: list[str]) -> list[str]:
     """Overrides for the short forms ``eval RUN``, ``bc policy=gmm``, ``--video``,
-    ``--video=FILE`` and ``bench ... -- total_frames=20000``."""
+    ``--video=FILE``, ``seeds=1-9`` and ``bench ... -- total_frames=20000``.
+
+    Raises:
+        UsageError: the name of what the command is for is missing, or a list cannot be read.
+    """
     from ibrl_torchrl.config.commands import COMMANDS
     from ibrl_torchrl.config.compose import quoted
+    from ibrl_torchrl.config.lists import list_override
 
     command = COMMANDS[name]
     if command.rest and "--" in arguments:
@@ -152,6 +207,14 @@ def _overrides(name: str, arguments: list[str]) -> list[str]:
         rest_of = [f"{command.argument}={value}", *rest_of[len(names) :]]
     elif names:
         rest_of = [f"{command.argument}={quoted(names[0])}", *rest_of[1:]]
+    is_given = any(re.match(rf"\+*{command.argument}=|-", argument) for argument in rest_of)
+    if command.argument and not is_given:
+        raise UsageError(
+            f"{command.argument}=... is needed; "
+            f"usage: ibrl {name} {command.usage} [SETTING=VALUE ...]"
+        )
+    if not {"-m", "--multirun"} & {*rest_of}:
+        rest_of = [list_override(command.schema, argument) for argument in rest_of]
     videos = (f"video={quoted(flag[2])}" if flag[2] else "video=true" for flag in flags)
     return [*(_full_name(override, command.aliases) for override in rest_of), *videos]
 

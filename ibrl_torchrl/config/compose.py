@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -93,24 +97,32 @@ def composed(name: str, overrides: Sequence[str] = ()) -> DictConfig:
             answers with a page.
     """
     register_configs()
-    directory = config_directory()
     try:
-        with _hydra(directory):
+        with _hydra(config_directory()):
             return compose(name, [*overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        message = str(error)
-        if match := re.search(r"Could not find '(.+?)'", message):
-            path = directory / match.group(1)
-            group = str(path.parent.relative_to(directory))
-            raise unknown_name(group, path.name, options(group)) from error
-        if match := re.search(r"Could not override '(.+?)'", message):
-            raise _unknown_setting(match.group(1), name) from error
-        raise UsageError(brief(message, 500)) from error
+        raise usage_error(error, name) from error
     except ValueError as error:  # a group of settings that is set to null
         empty = next((each for each in overrides if each.endswith(("=null", "="))), None)
         if empty is None:
             raise
         raise UsageError(f"{empty}: {brief(error)}; name one of its options") from error
+
+
+def usage_error(error: Exception, name: str) -> UsageError:
+    """Error of Hydra's in one line, with the nearest names.
+
+    Args:
+        error: error of Hydra or OmegaConf while it composed a configuration.
+        name: name of the primary configuration.
+    """
+    message = str(error)
+    if match := re.search(r"Could not find '(.+?)'", message):
+        group, _, option = match.group(1).partition("/")
+        return _unknown_option(group, option)
+    if match := re.search(r"Could not override '(.+?)'", message):
+        return _unknown_setting(match.group(1), name)
+    return UsageError(brief(message, 500))
 
 
 def options(group: str) -> list[str]:
@@ -121,10 +133,73 @@ def options(group: str) -> list[str]:
     return sorted(name for name in names if name.split("/")[-1] != "base")
 
 
+def task_option(suite: str, name: str) -> str | None:
+    """Option of the group ``task`` for a simulator's name of a task; None where there is none.
+
+    Example:
+        >>> task_option("robosuite", "PickPlaceCan"), task_option("metaworld", "assembly-v3")
+        ('robosuite/can', 'metaworld/assembly')
+    """
+    plain = re.sub(r"-v\d+$", "", name)  # Meta-World's names end in a version
+    for option in options("task"):
+        folder, _, end = option.partition("/")
+        text = (config_directory() / "task" / f"{option}.yaml").read_text()
+        named = re.search(r"^name: *(\S+)", text, re.MULTILINE)
+        if folder == suite and plain in (end, named and named[1]):
+            return option
+    return None
+
+
+def option_names(group: str) -> list[str]:
+    """Options of a group, more than 30 of them by folder, such as ``"metaworld/... (50)"``."""
+    names = options(group)
+    if len(names) <= 30:
+        return names
+    folders = sorted({name.split("/")[0] for name in names})
+    return [f"{folder}/... ({sum(n.startswith(folder) for n in names)})" for folder in folders]
+
+
+def _unknown_option(group: str, name: str) -> UsageError:
+    """Error for an unknown option; in groups with folders the last part of a name decides."""
+    known, last = options(group), name.split("/")[-1]
+    ends: dict[str, list[str]] = defaultdict(list)
+    for option in known:
+        ends[option.split("/")[-1]].append(option)
+    if len(ends) == 0 or "/" not in "".join(known):
+        return unknown_name(group, name, known)
+    close = [f"{group}={option}" for end in _close(last, ends) for option in ends[end]]
+    if close:
+        hint = f"did you mean {' or '.join(close)}?"
+    else:
+        within = [option for option in known if option.startswith(f"{name}/")]
+        hint = f"known are {', '.join(within or option_names(group))}"
+    return UsageError(f"unknown {group} {name!r}; {hint}")
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    known = [*known]
+    return [name] if name in known else get_close_matches(name, known)
+
+
 def _unknown_setting(setting: str, config_name: str) -> UsageError:
-    return renamed_setting(setting) or unknown_name(
-        "setting", setting, setting_names(composed(config_name))
-    )
+    command = next(each for each in COMMANDS.values() if each.config_name == config_name)
+    train = COMMANDS["train"]
+    if (renamed := renamed_setting(setting)) is not None:
+        return renamed
+    if command is not train:
+        trained = [*train.groups, *setting_names(composed(train.config_name))]
+        if any(f"{name}.".startswith(f"{setting}.") for name in trained):
+            return UsageError(f"{setting}: is a setting of ibrl train; {_remedy(command, setting)}")
+    return unknown_name("setting", setting, setting_names(composed(config_name)))
+
+
+def _remedy(command: Command, setting: str) -> str:
+    """How a command comes by a setting of training."""
+    if command.rest is not None:
+        return f"for every run write it after --: ibrl {command.name} ... -- {setting}=..."
+    if command.argument == "run":
+        return f"ibrl {command.name} takes it from the run; train another with {setting}=..."
+    return f"ibrl {command.name} does without it"
 
 
 def _hydra(directory: Path) -> AbstractContextManager[object]:
@@ -142,6 +217,13 @@ def setting_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
             yield from setting_names(node, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
+
+
+def trial_number() -> int | None:
+    """Number of this process's trial in a sweep (``--multirun``); None outside of one."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return int(HydraConfig.get().job.num)
+    return None
 
 
 def quoted(value: str) -> str:

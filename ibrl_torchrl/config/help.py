@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from omegaconf import MISSING
 
 from ibrl_torchrl.config.commands import COMMANDS, Command
-from ibrl_torchrl.config.compose import options
+from ibrl_torchrl.config.compose import option_names
 from ibrl_torchrl.config.setting import Setting, described
 from ibrl_torchrl.errors import unknown_name
 
@@ -162,11 +162,7 @@ def _alias_lines(command: Command) -> Iterator[str]:
 
 def _group_options(command: Command) -> Iterator[str]:
     for group in command.groups:
-        names = options(group)
-        if len(names) > 30:
-            suites = sorted({name.split("/")[0] for name in names})
-            names = [f"{suite}/... ({sum(n.startswith(suite) for n in names)})" for suite in suites]
-        yield f"`{group}=` " + ", ".join(f"`{name}`" for name in names)
+        yield f"`{group}=` " + ", ".join(f"`{name}`" for name in option_names(group))
 
 
 def _group_lines(group: Group, width: int) -> Iterator[str]:

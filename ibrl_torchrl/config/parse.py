@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from typing import Any, TypeVar, cast, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, ValueNode
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from ibrl_torchrl.config.lists import item_type
 from ibrl_torchrl.config.renamed import renamed_setting
 from ibrl_torchrl.config.setting import require_valid
 from ibrl_torchrl.config.train import TrainConfig
@@ -21,6 +22,7 @@ def parse(schema: type[ConfigT], config: DictConfig | Mapping[str, Any]) -> Conf
     """Validate a composed configuration.
 
     Experiments are written for whole runs; a command with a smaller schema takes its part of one.
+    A single item stands for a list of one: ``algo.actor.hidden=256``.
 
     Args:
         schema: dataclass of settings.
@@ -33,6 +35,7 @@ def parse(schema: type[ConfigT], config: DictConfig | Mapping[str, Any]) -> Conf
         complete = DictConfig(config)
         OmegaConf.resolve(complete)  # a whole group may refer to another one
         part = _part_of(complete, schema, TrainConfig)
+        _wrap_items(part, schema)
         merged = OmegaConf.merge(_defaults(schema, part), part)
         parsed = cast(ConfigT, OmegaConf.to_object(merged))
     except MissingMandatoryValue as error:
@@ -71,3 +74,19 @@ def _part_of(config: DictConfig, schema: type, whole: type) -> DictConfig:
         if all(map(is_dataclass, types)) and isinstance(part._get_node(key), DictConfig):
             part[key] = _part_of(part[key], cast(type, types[0]), cast(type, types[1]))
     return part
+
+
+def _wrap_items(config: DictConfig, schema: type) -> None:
+    """Replace single items by lists of one where a schema has a list, in place."""
+    for name, hint in get_type_hints(schema).items():
+        node = config._get_node(name)
+        if node is None or node._is_none() or node._is_missing():
+            continue
+        schemas = [*filter(is_dataclass, (hint, *get_args(hint)))]
+        if isinstance(node, DictConfig) and schemas:
+            of_items = get_origin(hint) is dict
+            for part in node.values() if of_items else [node]:
+                if isinstance(part, DictConfig):
+                    _wrap_items(part, cast(type, schemas[0]))
+        elif isinstance(node, ValueNode) and item_type(hint) is not None:
+            config[name] = [node._value()]

@@ -100,6 +100,12 @@ def is_before_1_5(env_args: Mapping[str, Any]) -> bool:
     return tuple(map(int, numbers)) < (1, 5)
 
 
+def suite_of(env_args: Mapping[str, Any]) -> str:
+    """Name of the suite of a file's environment; empty if the file has none."""
+    kind = env_args.get("type", "")
+    return "robosuite" if kind == ROBOSUITE else str(kind)
+
+
 def signature(env_args: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that demonstrations and environment must share: robots, control rate, controller.
 

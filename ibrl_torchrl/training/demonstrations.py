@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.builders.networks import build_encoder
+from ibrl_torchrl.config.compose import task_option
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.console import echo, progress_bar
@@ -22,6 +24,8 @@ from ibrl_torchrl.data.demos import (
     save_demos,
     simulator_difference,
 )
+from ibrl_torchrl.data.demos.hdf5 import data_group, open_demos, read_env_args
+from ibrl_torchrl.envs.env_args import suite_of
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.runs.names import DEMOS
@@ -51,6 +55,7 @@ def load_configured_demos(
     if config.path is None:
         scripted_expert(task.suite, task.name)
         return None
+    _require_task(Path(config.path), env)
     demos = load_demos(
         config.path,
         keys=keys,
@@ -68,6 +73,23 @@ def load_configured_demos(
     if (difference := simulator_difference(demos, env)) is not None:
         echo(f"warning: {difference}")
     return demos
+
+
+def _require_task(path: Path, env: EnvBase) -> None:
+    """Refuse demonstrations of another task, and name the one that they need.
+
+    Raises:
+        UsageError: the file names another task, or is no file of demonstrations.
+    """
+    with open_demos(path) as file:
+        recorded = read_env_args(data_group(file, path), path)
+    current: Mapping[str, Any] = getattr(env, "env_args", {})
+    name, needed = recorded.get("env_name"), current.get("env_name")
+    if None in (name, needed) or name == needed:
+        return
+    option = task_option(suite_of(recorded), str(name))
+    remedy = "record some of this task" if option is None else f"use task={option}"
+    raise UsageError(f"{path}: is of the task {name}, the environment is {needed}; {remedy}")
 
 
 def recorded_demos(

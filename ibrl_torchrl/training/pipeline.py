@@ -16,6 +16,7 @@ from ibrl_torchrl.builders.replay import (
     stored_actions,
     stored_keys,
 )
+from ibrl_torchrl.config.compose import trial_number
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.runs.folder import open_run_folder
 from ibrl_torchrl.runs.names import REPLAY
@@ -43,7 +44,7 @@ def run_pipeline(config: TrainConfig) -> None:
         KeyboardInterrupt: Ctrl-C; the first one is answered with a checkpoint.
     """
     require_trackers(tensorboard=config.log.tensorboard, wandb=config.log.wandb)
-    device = setup_process(config.seed, config.threads, config.device)
+    device = setup_process(config.seed, config.threads, config.device, trial_number())
     torch.set_float32_matmul_precision(config.matmul_precision)
     env = build_env(config.task, device)
     policies = config.imitation

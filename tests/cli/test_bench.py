@@ -112,7 +112,7 @@ def test_two_grids_in_one_folder_are_refused(ibrl, tmp_path):
     ("arguments", "message"),
     [
         (["algos=[ibrl,rfd]"], "unknown algo 'rfd'; did you mean rft?"),
-        (["tasks=[metaworld/box-clos]"], "did you mean box-close"),
+        (["tasks=[metaworld/box-clos]"], "did you mean task=metaworld/box-close"),
         (["tasks=[]"], "tasks=[] must be a list of one or more"),
         (["jobs=0"], "jobs=0 must be at least 1"),
         (["launcher=nosuch_one"], "pip install hydra-nosuch-launcher"),

@@ -265,17 +265,34 @@ def test_an_interrupted_run_resumes_to_the_same_result(ibrl, run_dir, tmp_path, 
         (["train", "sed=1"], "unknown setting 'sed'; did you mean seed?"),
         (["train", "frames=100"], "frames: is called total_frames since version 0.2"),
         (["train", "bc.steps=100"], "bc.steps: is called imitation.bc.steps since version 0.2"),
-        (["train", "task=box-close"], "did you mean metaworld/box-close?"),
+        (["train", "task=box-close"], "unknown task 'box-close'; did you mean task=metaworld/box-"),
+        (["train", "task=lift"], "did you mean task=robosuite/lift?"),
+        (["train", "task=robosuite/box-close"], "did you mean task=metaworld/box-close?"),
+        (["train", "task=metaworld"], "known are metaworld/assembly, metaworld/basketball"),
+        (["train", "task=a/b"], "known are metaworld/... (50), robosuite/... (17)"),
+        (["eval", "--help", "algo"], "unknown group of settings 'algo'; there are none"),
+        (["train", "--config-name", "eval"], "--config-name and --config-path are the program's"),
+        (["train", "--cfg", "job", "sed=1"], "unknown setting 'sed'; did you mean seed?"),
+        (["train", "--nosuch"], "unrecognized arguments: --nosuch; see: ibrl train --help"),
+        (["train", "--resolve"], "--resolve and --package belong to --cfg job"),
+        (["eval", "r", "algo=td3"], "algo: is a setting of ibrl train; ibrl eval takes it from"),
+        (["eval", "r", "algo.update.lr=1"], "train another with algo.update.lr=..."),
+        (["bench", "total_frames=9"], "write it after --: ibrl bench ... -- total_frames=..."),
+        (["bc", "algo=td3"], "algo: is a setting of ibrl train; ibrl bc does without it"),
+        (["bench", "seeds=9-1"], "seeds=9-1: must be FIRST-LAST or range(FIRST,END)"),
+        (["bench", "seeds=range(1,99999)"], "of 1 to 10000 numbers"),
+        (["bench", "algos=ibrl,tdd"], "unknown algo 'tdd'; did you mean td3?"),
         (["train", "--help", "algos"], "unknown group of settings 'algos'; did you mean algo"),
         (["--completion", "fish"], "unknown shell 'fish'"),
-        (["train", "task=metaworld/boxclose"], "did you mean box-close"),
+        (["train", "task=metaworld/boxclose"], "did you mean task=metaworld/box-close or"),
         (["train", "seed=one"], "seed: Value 'one'"),
         (["train", "+new=1"], "new: there is no such setting"),
         (["train", "task.horizon=400"], "product at most 500"),
         (["train", "device=tpu"], "device=tpu: not available"),
         (["train", "demos.path=missing.hdf5"], "missing.hdf5: no such file"),
         (["train", "imitation.bc.path=missing.pt"], "missing.pt: no such checkpoint"),
-        (["eval"], "run=... is needed"),
+        (["eval"], "run=... is needed; usage: ibrl eval RUN [SETTING=VALUE ...]"),
+        (["report"], "runs=... is needed; usage: ibrl report FOLDER ..."),
         (["eval", "missing"], "missing: not a run folder"),
         (["eval", "missing", "checkpoint=../x.pt"], "checkpoint=../x.pt must be one of checkpoint"),
         (["train", "resume=missing"], "missing: not a run folder"),
@@ -298,7 +315,10 @@ def test_demos_that_do_not_fit_are_refused(ibrl, box_close_demos, tmp_path):
         file["data/demo_1/obs/state"][3, 5] = float("nan")
     for given, named in (
         ([f"demos.path={damaged}"], "demo_1"),
-        ([f"demos.path={box_close_demos}", "task=metaworld/assembly"], "box-close"),
+        (
+            [f"demos.path={box_close_demos}", "task=metaworld/assembly"],
+            "is of the task box-close-v3, the environment is assembly-v3; use task=metaworld/box-c",
+        ),
         ([f"demos.path={box_close_demos}", "demos.episodes=9"], "demos.episodes=9"),
     ):
         code, _, error = ibrl("train", f"run_dir={tmp_path / 'run'}", *given)
@@ -318,6 +338,8 @@ def test_a_run_folder_is_never_overwritten(ibrl, run_dir):
         (["--help"], "ibrl train"),
         (["train", "--help"], "algo.update.lr"),
         (["train", "algo=td3", "--help", "replay"], "replay.batch_size"),
+        (["train", "--help=replay"], "replay.batch_size"),
+        (["train", "--help", "algo"], "algo.warmup.episodes"),
         (["eval", "-h"], "ibrl eval RUN --video"),
         (["--version"], f"ibrl_torchrl {version('ibrl_torchrl')}"),
         (["--completion", "bash"], "complete -o default -F _ibrl ibrl"),
@@ -366,11 +388,16 @@ def test_a_missing_extra_is_answered_with_its_install_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_every_mistake_of_a_sweep_is_reported(ibrl, tmp_path):
-    sweep = ["--multirun", "algo.proposals.num_min=8,9"]
-    code, _, errors = ibrl("train", *sweep, f"run_dir={tmp_path / 'x'}")
+def test_every_mistake_of_a_sweep_is_reported(ibrl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = ibrl("train", "--multirun", "algo.proposals.num_min=8,9")
     assert code == 2
-    assert errors.count("error: ") == 2 and "num_min=8" in errors and "num_min=9" in errors
+    for trial, value in enumerate((8, 9)):
+        (line,) = (each for each in errors.splitlines() if f"(trial {trial}: " in each)
+        assert line.startswith(f"error: algo.proposals.num_min={value} must be at most")
+    assert "Traceback" not in errors
+    code, _, errors = ibrl("train", "--multirun", "algo=td3,tdd")
+    assert code == 2 and errors == "error: unknown algo 'tdd'; did you mean td3?\n"
 
 
 @pytest.mark.parametrize("command", [["demos", "info"], ["train", "--help"], ["--help"]])
