@@ -5,6 +5,7 @@ from __future__ import annotations
 from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.builders.imitation import policy_path
 from ibrl_torchrl.config.commands import DaggerRunConfig
+from ibrl_torchrl.config.compose import trial_number
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
@@ -30,7 +31,7 @@ def run(config: DaggerRunConfig) -> None:
 
 
 def _run(config: DaggerRunConfig) -> None:
-    device = setup_process(config.seed, config.threads, config.device)
+    device = setup_process(config.seed, config.threads, config.device, trial_number())
     labelling_expert(config.task)
     env = build_env(config.task, device)
     ((name, policy),) = config.imitation.items()

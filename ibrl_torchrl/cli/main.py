@@ -146,7 +146,7 @@ def _run(name: str, arguments: list[str]) -> None:
 
     sys.argv = [f"ibrl {name}", *overrides]
     # Hydra raises its errors, which cost one line here, instead of printing them.
-    hydra_utils.run_and_report = lambda function: function()
+    hydra_utils.run_and_report = lambda func: func()
     directory = str(config_directory())
     run = hydra.main(version_base="1.3", config_path=directory, config_name=command.config_name)
     try:

@@ -72,12 +72,16 @@ def plan(config: TrainConfig) -> list[str]:
     return lines if warning is None else [*lines, warning]
 
 
+def _episodes(count: int) -> str:
+    return f"{count} episode{'' if count == 1 else 's'}"
+
+
 def _rows(config: TrainConfig) -> Iterator[tuple[str, str]]:
     task, algo, demos, evaluation = config.task, config.algo, config.demos, config.eval
     cameras = f", images of {', '.join(task.cameras)}" if task.cameras else ""
     yield "task", f"{task.label}, episodes of {task.horizon} frames at most{cameras}"
     origin = "recorded by the scripted expert" if demos.path is None else f"of {demos.path}"
-    yield "demonstrations", f"{demos.episodes} episodes {origin}"
+    yield "demonstrations", f"{_episodes(demos.episodes)} {origin}"
     policies = (
         f"{name} ({policy.policy}, {policy.path or f'{policy.steps} steps'})"
         for name, policy in config.imitation.items()
@@ -88,13 +92,13 @@ def _rows(config: TrainConfig) -> Iterator[tuple[str, str]]:
     divided = budget(config, task.horizon)
     yield (
         "budget",
-        f"{config.total_frames} frames: a warm-up of {algo.warmup.episodes} episodes "
+        f"{config.total_frames} frames: a warm-up of {_episodes(algo.warmup.episodes)} "
         f"({divided.warmup_frames} frames at most), then {divided.rounds} rounds of updates "
         f"or more ({divided.updates} of the critics)",
     )
     yield (
         "evaluations",
-        f"{evaluation.episodes} episodes each {evaluation.every} frames, "
+        f"{_episodes(evaluation.episodes)} each {evaluation.every} frames, "
         f"{evaluation.final_episodes} of each policy at the end",
     )
     yield "time", "measured when learning has begun"

@@ -75,6 +75,18 @@ def test_the_summary_holds_the_final_evaluation_and_the_dip(run_dir):
     assert 0 < summary["minutes"] < 10
 
 
+def test_train_returns_the_final_success_to_sweepers(run_dir):
+    from ibrl_torchrl.cli import train
+    from ibrl_torchrl.config.compose import composed
+    from ibrl_torchrl.config.parse import parse
+    from ibrl_torchrl.config.train import TrainConfig
+
+    finished = composed("train", [f"run_dir={run_dir}", "if_exists=resume"])
+    summary = json.loads((run_dir / "summary.json").read_text())
+    result = train.run(parse(TrainConfig, finished))
+    assert isinstance(result, float) and result == summary["final"]["hybrid"]["success"]
+
+
 def test_the_last_frame_is_evaluated_and_printed_once(ibrl, tmp_path):
     run = tmp_path / "run"
     code, out, error = ibrl("train", f"run_dir={run}", *TINY, "eval.every=60")
