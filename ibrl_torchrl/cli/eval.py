@@ -12,7 +12,7 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.evaluation.evaluate import EvaluationJob
 from ibrl_torchrl.evaluation.load import LoadedRun, load_run
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
-from ibrl_torchrl.evaluation.video.scenes import policy_frames
+from ibrl_torchrl.evaluation.video.scenes import policy_frames, require_camera
 from ibrl_torchrl.evaluation.video.writer import frame_size, save_video, video_path
 from ibrl_torchrl.keys import HYBRID
 from ibrl_torchrl.runs.names import VIDEO
@@ -36,6 +36,8 @@ def run(config: EvalRunConfig) -> None:
         run_dir, config.checkpoint, seed=config.seed, threads=config.threads, device=config.device
     )
     video = video_path(config.video, run_dir / VIDEO)
+    if video is not None:
+        require_camera(run.env, config.video_camera, frame_size(video))
     _evaluate(config, run)
     if video is not None:
         _save_video(video, config, run)
@@ -63,6 +65,6 @@ def _evaluate(config: EvalRunConfig, run: LoadedRun) -> None:
 def _save_video(path: Path, config: EvalRunConfig, run: LoadedRun) -> None:
     seeds = range(config.seed, config.seed + config.video_episodes)
     hybrid, proposals = run.agent.policies[HYBRID], run.agent.proposals
-    frames = policy_frames(run.env, hybrid, seeds, frame_size(path), proposals)
+    frames = policy_frames(run.env, hybrid, seeds, frame_size(path), proposals, config.video_camera)
     save_video(path, progress_bar(frames, desc="video", unit="frame", leave=False))
     echo(f"video: {path}")

@@ -26,6 +26,7 @@ from ibrl_torchrl.config.train import (
 )
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt", "best.pt", "not-finite.pt")
+_VIDEO_CAMERA = "Camera of the video; null: corner2 (metaworld), frontview (robosuite)."
 
 
 @dataclass(kw_only=True)
@@ -97,6 +98,7 @@ class DemosRunConfig:
     video: bool | str | None = setting(
         None, help="Video of the demonstrations: true (beside the file), or an .mp4 or .gif file."
     )
+    video_camera: str | None = setting(None, help=_VIDEO_CAMERA)
     task: TaskConfig = setting(TaskConfig, help="Task.")
     demos: DemosConfig = setting(DemosConfig, help="Demonstrations.")
 
@@ -175,6 +177,7 @@ class EvalRunConfig:
     video: bool | str | None = setting(
         None, help="Video of the hybrid: true (RUN/video.mp4), or an .mp4 or .gif file."
     )
+    video_camera: str | None = setting(None, help=_VIDEO_CAMERA)
     video_episodes: int = setting(3, help="Episodes in the video.", at_least=1)
 
     def __post_init__(self) -> None:

@@ -77,7 +77,7 @@ class RobosuiteEnv(SparseRewardEnv):
         torch.Size([3, 19])
     """
 
-    default_camera = "agentview"
+    default_camera = "frontview"  # arm, table and objects; agentview lacks the arm
     hidden_groups = (0,)  # collision geoms
 
     def __init__(

@@ -29,27 +29,39 @@ from ibrl_torchrl.runs.reader import Run
 _COLOURS = ["#0b6e99", "#c8553d", "#5a8f3d", "#8a5aa8", "#b8860b", "#4a4a4a", "#2aa198", "#d33682"]
 _DASHES = ["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1))]
 _REFERENCE = "#9a9a9a"
+_THICKEST = 4.5  # points, of the first line of a single run
 _FRAMES = "environment steps (after action repeat)"
 
 
 def run_figure(run: Run) -> Figure:
     """Success of one run's hybrid, RL actor and imitation policies against frames.
 
-    Each evaluation is drawn at its own frame, with a marker. The run may be unfinished.
+    Each evaluation is drawn at its own frame, with a marker and its 95 % interval. Lines get
+    thinner from the first to the last, so that those that coincide all stay visible. The run may
+    be unfinished.
     """
     figure, axes = _canvas("success rate")
     labels = {HYBRID: "hybrid", RL: "RL actor"}
     for number, policy in enumerate((HYBRID, RL, *run.imitation)):
         points = run.curves.get(policy)
         if points:
+            frames, style = [point.frames for point in points], _line_style(number)
+            thickness = max(_THICKEST * 0.55**number, 1.0)
             axes.plot(
-                [point.frames for point in points],
+                frames,
                 [point.success for point in points],
                 label=_literal(labels.get(policy, policy)),
-                linewidth=1.8,
+                linewidth=thickness,
                 marker="o",
-                markersize=4,
-                **_line_style(number),
+                markersize=3 + thickness,
+                **style,
+            )
+            _draw_interval(
+                axes,
+                frames,
+                [point.low for point in points],
+                [point.high for point in points],
+                style["color"],
             )
     axes.set_title(_literal(f"{run.task}: {run.method}, seed {run.seed}"), fontsize="medium")
     return _add_legend(figure, axes)
@@ -181,14 +193,24 @@ def _draw(axes: Axes, number: int, label: str, curve: Curve | None) -> None:
         marker="o" if len(curve.frames) == 1 else None,
         **style,
     )
-    axes.fill_between(
+    _draw_interval(
+        axes,
         curve.frames,
         [estimate.low for estimate in curve.estimates],
         [estimate.high for estimate in curve.estimates],
-        color=style["color"],
-        alpha=0.13,
-        linewidth=0,
+        style["color"],
     )
+
+
+def _draw_interval(
+    axes: Axes,
+    frames: Sequence[int],
+    low: Sequence[float],
+    high: Sequence[float],
+    colour: str,
+) -> None:
+    """Draw intervals as a band."""
+    axes.fill_between(frames, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
 def _literal(text: str) -> str:

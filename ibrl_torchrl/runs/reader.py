@@ -26,6 +26,8 @@ class EvalPoint:
         frames: training frames of the policy, after action repeat.
         seconds: wall time since the start of the run.
         success: success rate in [0, 1].
+        low: lower bound of its 95 % Wilson interval.
+        high: upper bound.
         length: mean length of the successful episodes in frames; None without one.
         shares: share of each proposal among the executed actions, by its name.
     """
@@ -33,6 +35,8 @@ class EvalPoint:
     frames: int
     seconds: float
     success: float
+    low: float
+    high: float
     length: float | None
     shares: Mapping[str, float]
 
@@ -227,6 +231,8 @@ def _read_curves(file: Path, proposals: Sequence[str]) -> dict[str, tuple[EvalPo
             frames=fields.count(row["frames"]),
             seconds=fields.finite(row["wall_s"]),
             success=fields.fraction(row["success"]),
+            low=fields.fraction(row["success_low"]),
+            high=fields.fraction(row["success_high"]),
             length=fields.optional(fields.finite, row["success_length"], empty="nan"),
             shares={name: fields.fraction(row[share_column("acting", name)]) for name in proposals},
         )

@@ -28,7 +28,12 @@ from ibrl_torchrl.evaluation.video.overlay import (
     format_value,
     proposal_colour,
 )
-from ibrl_torchrl.evaluation.video.scenes import FINAL_FRAMES, demo_frames, policy_frames
+from ibrl_torchrl.evaluation.video.scenes import (
+    FINAL_FRAMES,
+    demo_frames,
+    policy_frames,
+    require_camera,
+)
 from ibrl_torchrl.evaluation.video.writer import save_video, video_path
 from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.modules import CriticEnsemble, ExecuteProposal, FrozenPolicy, IBRLSelector
@@ -203,6 +208,23 @@ def test_demo_frames_show_states_and_rewards(captions, tmp_path, suffix):
     assert shown[-1][0].getpixel((SIZE // 2, 0)) == GREEN  # exactly: it is in the palette
     difference = np.asarray(shown[0][0], dtype=int) - np.asarray(frames[0], dtype=int)
     assert np.abs(difference).mean() < 6
+
+
+@pytest.mark.simulator
+def test_robosuite_videos_show_the_whole_scene_or_another_camera(lift_demos):
+    """Of agentview, the default of robosuite's observations, the arm is missing."""
+    playback = open_playback(lift_demos, episodes=1, cameras=[])
+    playback.env.reset()
+    images = {name: playback.env.render(name, 64) for name in (None, "frontview", "agentview")}
+    assert np.array_equal(images[None], images["frontview"])
+    assert not np.array_equal(images[None], images["agentview"])
+    (default, side) = (
+        next(demo_frames(open_playback(lift_demos, episodes=1, cameras=[]), 64, camera))
+        for camera in (None, "sideview")
+    )
+    assert not np.array_equal(np.asarray(default), np.asarray(side))
+    with pytest.raises(UsageError, match="unknown camera 'nosuch'"):
+        require_camera(playback.env, "nosuch", 64)
 
 
 @pytest.mark.parametrize(("value", "share"), [(-3.0, 0), (0.0, 0), (0.5, 0.5), (1.0, 1), (9.0, 1)])

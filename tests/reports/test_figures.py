@@ -1,6 +1,8 @@
 """Figures: which lines they have, and files."""
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from support.synthetic_runs import write_diagnosis, write_run
 
 from ibrl_torchrl.errors import UsageError
@@ -29,6 +31,36 @@ def test_run_figure_draws_every_evaluation_at_its_frame(tmp_path):
         "bc": [(0, 0.1)],
     }
     assert all(line.get_marker() == "o" for line in axes.get_lines())  # a single point is visible
+    assert axes.get_title() == "metaworld/box-close: ibrl, seed 1"
+
+
+def test_run_figure_shows_the_intervals_of_eval_csv(tmp_path):
+    path = write_run(tmp_path / "a", curve=(0.0, 0.5), final=None)
+    table = path / "eval.csv"
+    table.write_text(table.read_text().replace("20,0.5,0,1,", "20,0.5,0.3,0.7,"))
+    (axes,) = figures.run_figure(read_run(path)).axes
+    band = axes.collections[0].get_paths()[0].vertices  # of the hybrid
+    assert {(2007, 0.3), (2007, 0.7), (1007, 0), (1007, 1)} <= {(x, y) for x, y in band}
+
+
+def test_lines_of_one_run_that_coincide_stay_visible(tmp_path):
+    path = write_run(tmp_path / "a", curve=(0.4, 0.4, 0.4), final=None, imitation=("bc", "act"))
+    table = path / "eval.csv"
+    rows = table.read_text().replace("rl,20,0.2,", "rl,20,0.4,").replace(",10,0.1,", ",10,0.4,")
+    last = [row.replace("0,1.0,", "3007,9.0,", 1) for row in rows.splitlines() if ",10," in row]
+    table.write_text("\n".join([*rows.splitlines(), *last]) + "\n")
+    figure = figures.run_figure(read_run(path))
+    drawn = figure.axes[0].get_lines()
+    assert len(drawn) == 4 and len({tuple(line.get_ydata()) for line in drawn[:2]}) == 1
+    for band in figure.axes[0].collections:
+        band.remove()
+    figure.legends.clear()
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3].reshape(-1, 3)
+    for line in drawn:
+        colour = np.array([round(255 * part) for part in to_rgb(line.get_color())])
+        count = int((np.abs(pixels.astype(int) - colour).max(-1) < 24).sum())
+        assert count > 100, line.get_label()
 
 
 def test_run_figure_without_evaluations_is_empty(tmp_path):

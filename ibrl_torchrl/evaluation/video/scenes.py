@@ -27,12 +27,22 @@ from ibrl_torchrl.keys import ACTION, PROPOSAL, PROPOSAL_VALUES
 FINAL_FRAMES = FPS  # one second of the final state
 
 
+def require_camera(env: EnvBase, camera: str | None, size: int) -> None:
+    """Refuse an unknown camera before anything slow, by rendering an image.
+
+    Raises:
+        UsageError: the camera is unknown, or no OpenGL backend is available.
+    """
+    unwrapped(env).render(camera, size)
+
+
 def policy_frames(
     env: EnvBase,
     policy: TensorDictModuleBase,
     seeds: Iterable[int],
     size: int,
     proposals: Sequence[str],
+    camera: str | None = None,
 ) -> Iterator[Image.Image]:
     """Render episodes as :func:`evaluate` runs them, annotated with the policy's selection.
 
@@ -47,6 +57,7 @@ def policy_frames(
         seeds: seeds of the initial states.
         size: height and width of the rendered images in pixels.
         proposals: names of the N proposals, such as ``("rl", "bc")``.
+        camera: name of the camera; None (default) for the suite's.
 
     Yields:
         One frame a step, and ``FINAL_FRAMES`` equal ones after each episode.
@@ -60,14 +71,14 @@ def policy_frames(
             step: TensorDictBase, title: str = title, frames: list[Image.Image] = frames
         ) -> TensorDictBase:
             caption = _selection_caption(step, title, len(frames), proposals)
-            frames.append(annotate(simulator.render(size=size), caption))
+            frames.append(annotate(simulator.render(camera, size), caption))
             return step
 
         (outcome,) = evaluate(env, TensorDictSequential(policy, render_step), [seed]).episodes
         label, colour = ("success", GREEN) if outcome.success else ("no success", GREY)
         final = Caption(title, len(frames), label, colour, _value_bars(proposals))
         yield from frames
-        yield from [annotate(simulator.render(size=size), final)] * FINAL_FRAMES
+        yield from [annotate(simulator.render(camera, size), final)] * FINAL_FRAMES
 
 
 def _selection_caption(
@@ -98,12 +109,15 @@ def _value_bars(
     )
 
 
-def demo_frames(source: DemoPlayback, size: int) -> Iterator[Image.Image]:
+def demo_frames(
+    source: DemoPlayback, size: int, camera: str | None = None
+) -> Iterator[Image.Image]:
     """Render demonstrations from their simulator states.
 
     Args:
         source: episodes with rewards, as ``save_demos`` writes them.
         size: height and width of the rendered images in pixels.
+        camera: name of the camera; None (default) for the suite's.
 
     Yields:
         One frame a step, and after each episode ``FINAL_FRAMES`` equal ones of the state after its
@@ -120,10 +134,12 @@ def demo_frames(source: DemoPlayback, size: int) -> Iterator[Image.Image]:
         rewards: list[float] = [0.0, *trajectory.rewards]  # of the action that led to a state
         for frame, state in enumerate(trajectory.simulator_states):
             observation = env.set_simulator_state(state)
-            yield annotate(env.render(size=size), _reward_caption(episode, frame, rewards[frame]))
+            yield annotate(
+                env.render(camera, size), _reward_caption(episode, frame, rewards[frame])
+            )
         env.step(observation.set(ACTION, torch.from_numpy(trajectory.actions[-1])))
         final = _reward_caption(episode, len(trajectory.simulator_states), rewards[-1])
-        yield from [annotate(env.render(size=size), final)] * FINAL_FRAMES
+        yield from [annotate(env.render(camera, size), final)] * FINAL_FRAMES
 
 
 def _reward_caption(episode: int, frame: int, reward: float) -> Caption:
