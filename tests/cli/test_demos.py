@@ -2,7 +2,9 @@
 
 import json
 import re
+import shlex
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.simulator
 @pytest.fixture
 def copy(lift_demos, tmp_path):
     """Copy of the recorded file for tests that edit it."""
-    return shutil.copy(lift_demos, tmp_path / "copy.hdf5")
+    return Path(shutil.copy(lift_demos, tmp_path / "copy.hdf5"))
 
 
 def edit_env_args(path, edit):
@@ -86,10 +88,45 @@ def test_info_describes_recorded_raw_and_metaworld_files(ibrl, lift_demos, copy,
         file["mask/train"] = np.array(["demo_0", "demo_1"], dtype="S")
     _, out, _ = ibrl("demos", "info", copy)
     assert re.search(r"filter key train +2 episodes", out) and "no rewards" in out
-    assert f"ibrl demos render {copy}" in out
+    assert f"ibrl demos render {copy} out={copy.with_name('copy-observations.hdf5')}" in out
 
     _, out, _ = ibrl("demos", "info", box_close_demos)
     assert "box-close-v3" in out and re.search(r"models +no", out)
+
+
+def advised(out):
+    """Command that `ibrl demos info` advises; None if it advises none."""
+    found = re.search(r"make them with: ibrl (.+)", out)
+    return None if found is None else shlex.split(found[1])
+
+
+@pytest.mark.parametrize("name", ["raw.hdf5", "my raw (1), a=b.hdf5"])
+@pytest.mark.parametrize("suite", ["robosuite", "metaworld"])
+def test_what_info_advises_is_not_refused(ibrl, lift_demos, box_close_demos, tmp_path, suite, name):
+    path = tmp_path / name
+    shutil.copy(lift_demos if suite == "robosuite" else box_close_demos, path)
+    make_raw(path)
+    (tmp_path / f"{path.stem}-observations.hdf5").write_text("in the way")
+    _, out, _ = ibrl("demos", "info", f"file='{path}'")
+    code, _, error = ibrl(*advised(out), "episodes=1")
+    assert code == 0, error
+    made = [each.name for each in tmp_path.iterdir() if "observations-2" in each.name]
+    assert made == [f"{path.stem}-observations-2.hdf5"]
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [("states", "no simulator states in all episodes"), ("env_args", "cannot be rendered here: ")],
+)
+def test_info_says_why_observations_cannot_be_rendered(ibrl, copy, key, reason):
+    make_raw(copy)
+    with h5py.File(copy, "r+") as file:
+        if key == "states":
+            del file["data/demo_1/states"]  # of one episode: rendering would end there
+        else:
+            file["data"].attrs["env_args"] = json.dumps({"env_name": "Nosuch", "type": 1})
+    code, out, _ = ibrl("demos", "info", copy)
+    assert code == 0 and advised(out) is None and reason in out
 
 
 @pytest.mark.slow

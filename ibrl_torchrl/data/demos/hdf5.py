@@ -137,7 +137,11 @@ def stored_observations(group: h5py.Group, where: str) -> list[str]:
     if not isinstance(observations, h5py.Group) or not len(observations):
         raise UsageError(
             f"{where}: no observations under 'obs', found {_names(group)}; "
-            "render them from the simulator states with: ibrl demos render"
+            + (
+                "render them from the simulator states with: ibrl demos render"
+                if "states" in group
+                else "record them again, or with simulator states"
+            )
         )
     return sorted(observations)
 
