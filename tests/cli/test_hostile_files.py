@@ -4,12 +4,15 @@ import random
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 from support.damage import TENSOR_MUTATIONS, leaves, mutated_bytes, mutated_content, replaced
 
 from ibrl_torchrl.cli import main as cli
+from ibrl_torchrl.envs.metaworld import MetaWorldEnv
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.training.logger import RunLogger
 from ibrl_torchrl.training.state import TrainingState, read_checkpoint
 
 pytest.importorskip("metaworld")
@@ -185,3 +188,22 @@ def test_resuming_from_a_hand_made_checkpoint_changes_no_file(ibrl, run_dir, con
         torch.save(replaced(content, weight, bad), folder / "checkpoint.pt")
         code, _, error = ibrl("eval", folder, "episodes=1")
         assert code == 2 and error.count("\n") == 1 and weight[-1] in error
+
+
+def test_a_nan_observation_in_mid_episode_is_the_promised_line(ibrl, tmp_path, monkeypatch):
+    original, armed = MetaWorldEnv._low_dim_observation, []
+
+    def unstable(self):
+        observation = original(self)
+        if armed and self._elapsed >= 7:
+            observation["state"] = np.full_like(observation["state"], np.nan)
+        return observation
+
+    evaluate = RunLogger.evaluate  # armed after the demonstrations and the first evaluation
+    monkeypatch.setattr(RunLogger, "evaluate", lambda *a: (evaluate(*a), armed.append(1))[0])
+    monkeypatch.setattr(MetaWorldEnv, "_low_dim_observation", unstable)
+    run = tmp_path / "run"
+    code, out, error = ibrl("train", f"run_dir={run}", *TINY)
+    assert code == 2 and error.count("\n") == 1
+    assert "state is not finite at step 7 of an episode; the simulation has become unst" in error
+    assert str(run / "not-finite.pt") in out and (run / "not-finite.pt").exists()

@@ -1,5 +1,7 @@
 """Figures: which lines they have, and files."""
 
+import html
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -120,3 +122,12 @@ def test_svg_is_deterministic(tmp_path):
     run = read_run(write_run(tmp_path / "a"))
     first, second = (figures.to_svg(figures.run_figure(run)) for _ in range(2))
     assert first == second and first.startswith("<svg")
+
+
+@pytest.mark.parametrize("method", [r"$\frac{$", "$x$", r"\$a$b", "_hidden", "a" * 1000])
+def test_names_of_methods_are_drawn_as_they_are(tmp_path, method):
+    write_run(tmp_path / "a", method)
+    (comparison,) = compare(find_runs([tmp_path]))
+    svg = figures.to_svg(figures.learning_curves(comparison))
+    assert html.escape(method, quote=False) in svg
+    figures.save_png(figures.run_figure(read_run(tmp_path / "a")), tmp_path / "a.png")
