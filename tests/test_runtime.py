@@ -10,7 +10,7 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler, setup_process, spread_device
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_handler_defers_the_first_signal(signum):
     before = signal.getsignal(signum)
     with InterruptHandler() as interrupt:
@@ -21,6 +21,16 @@ def test_interrupt_handler_defers_the_first_signal(signum):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signum)
     assert signal.getsignal(signum) is before
+
+
+def test_interrupt_handler_leaves_an_ignored_hangup_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with InterruptHandler() as interrupt:
+            signal.raise_signal(signal.SIGHUP)
+            interrupt.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_interrupt_handler_does_nothing_outside_the_main_thread():
@@ -42,6 +52,8 @@ def test_setup_process_seeds_and_refuses_unavailable_devices():
     first = torch.rand(2)
     setup_process(3, None, "cpu")
     assert torch.equal(torch.rand(2), first)
+    with pytest.raises(UsageError, match=r"^device=meta: not available here"):
+        setup_process(3, None, "meta")
     with pytest.raises(UsageError, match=r"^device=cuda:99: not available here; use device=cpu$"):
         setup_process(3, None, "cuda:99")
 

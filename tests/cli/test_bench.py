@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,49 @@ TINY = [
 
 def grid(folder, *settings):
     return ["bench", "algos=[ibrl,rft]", "seeds=[1]", f"dir={folder}", *settings, "--", *TINY]
+
+
+def _descendants(process):
+    """Ids of all processes below a process."""
+    children = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(folder.name))
+    found, waiting = [], [process]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def _is_running(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_kill_9_of_the_grid_leaves_no_orphans(tmp_path):
+    folder = tmp_path / "grid"
+    tables = [folder / f"metaworld-box-close/{name}-seed1/eval.csv" for name in ("ibrl", "rft")]
+    program = [sys.executable, "-m", "ibrl_torchrl", *grid(folder, "jobs=2"), "total_frames=99999"]
+    process = subprocess.Popen(program, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not all(table.exists() for table in tables):  # both runs and their workers have started
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    below = _descendants(process.pid)
+    assert len(below) >= 5  # the sweep, two runs and a worker each
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while (orphans := [*filter(_is_running, below)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not orphans
 
 
 def test_a_killed_grid_resumes(ibrl, tmp_path):
