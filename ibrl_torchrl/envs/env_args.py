@@ -69,21 +69,22 @@ def _require_type(values: Mapping[str, Any], name: str, kinds: type | tuple[type
 
 def _require_limits(values: Mapping[str, Any]) -> None:
     for name, (low, high) in _LIMITS.items():
-        value = values.get(name, low)
+        if (value := values.get(name)) is None:
+            continue
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or not low <= value <= high:
             raise ValueError(f"has {name}={value}, must be a number from {low:g} to {high:g}")
     for name in ("action_repeat", "horizon", "image_size"):
-        if not isinstance(values.get(name, 1), int):
+        if not isinstance(values.get(name) or 1, int):
             raise ValueError(f"has {name}={values[name]}, must be an integer")
-    cameras = values.get("cameras", [])
+    cameras = values.get("cameras") or []
     if not isinstance(cameras, list) or not all(isinstance(each, str) for each in cameras):
         raise ValueError(f"has cameras={cameras}, must be a list of names")
 
 
 def _require_robosuite(values: Mapping[str, Any]) -> None:
     """Refuse robots and controllers of other types than robosuite has."""
-    robots = values.get("robots", "")
+    robots = values.get("robots") or ""
     names = [robots] if isinstance(robots, str) else robots
     if not isinstance(names, list) or len(names) > 4 or not all(isinstance(n, str) for n in names):
         raise ValueError("has robots, must be one to four names")

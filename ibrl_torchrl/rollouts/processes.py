@@ -190,8 +190,10 @@ class RolloutWorkers:
         elif message_type == _USAGE_ERROR:
             request.future.set_exception(content)
         else:
-            reason = f"the simulator of a rollout worker raised {content.splitlines()[-1]}"
-            self._repeat(request, reason, RuntimeError(f"in a rollout worker:\n{content}"))
+            raised = content.splitlines()[-1]
+            reason = f"the simulator of a rollout worker raised {raised}"
+            error = RuntimeError(f"in a rollout worker: {raised}\n{content}")
+            self._repeat(request, reason, error)
 
     def _handle_death(self, worker: _Worker) -> None:
         """Repeat the episode of a dead worker."""
