@@ -12,7 +12,7 @@ from support.damage import TENSOR_MUTATIONS, leaves, mutated_bytes, mutated_cont
 from ibrl_torchrl.cli import main as cli
 from ibrl_torchrl.envs.metaworld import MetaWorldEnv
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.training.logger import RunLogger
+from ibrl_torchrl.training.loop import train
 from ibrl_torchrl.training.state import TrainingState, read_checkpoint
 
 pytest.importorskip("metaworld")
@@ -199,8 +199,11 @@ def test_a_nan_observation_in_mid_episode_is_the_promised_line(ibrl, tmp_path, m
             observation["state"] = np.full_like(observation["state"], np.nan)
         return observation
 
-    evaluate = RunLogger.evaluate  # armed after the demonstrations and the first evaluation
-    monkeypatch.setattr(RunLogger, "evaluate", lambda *a: (evaluate(*a), armed.append(1))[0])
+    def armed_train(*arguments, **settings):  # after demonstrations and the first evaluation
+        armed.append(1)
+        train(*arguments, **settings)
+
+    monkeypatch.setattr("ibrl_torchrl.training.reinforcement.train", armed_train)
     monkeypatch.setattr(MetaWorldEnv, "_low_dim_observation", unstable)
     run = tmp_path / "run"
     code, out, error = ibrl("train", f"run_dir={run}", *TINY)
