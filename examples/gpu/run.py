@@ -99,8 +99,8 @@ def pixels(options: Options) -> list[str]:
     smallest = [
         *("imitation.bc.steps=2", "imitation.bc.batch_size=4", "replay.batch_size=2"),
         *("replay.capacity=500", "algo.warmup.episodes=1", "collector.workers=1"),
-        *("task.horizon=10", "task.num_init_states=1", "demos.episodes=1", "total_frames=30"),
-        *("eval.every=20", "eval.episodes=1", "eval.final_episodes=1", "log.every=1"),
+        *("task.num_init_states=1", "demos.episodes=1", "total_frames=150"),
+        *("eval.every=100", "eval.episodes=1", "eval.final_episodes=1", "log.every=1"),
         *("encoder@imitation.bc.encoder=drq", "imitation.bc.network.hidden=[8]"),
     ]
     full = [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -100,6 +100,7 @@ def build_replay(
     chunk_size: int = 1,
     frame_stack: int = 1,
     policies: Iterable[FrozenPolicy] = (),
+    device: torch.device | None = None,
 ) -> Replay:
     """Replay that gives what a loss reads of a batch, and at first holds the demonstrations.
 
@@ -114,18 +115,22 @@ def build_replay(
         chunk_size: actions in the chunks that the loss reads.
         frame_stack: images in an observation.
         policies: imitation policies, whose actions are cached where the loss reads them.
+        device: device of ``storage="device"``; None (default): the CPU.
     """
     read = [key[1] for key in batch_keys if isinstance(key, tuple) and key[0] == NEXT]
     observations = [key for key in read if key in observation_keys(demos[0])]
     cached = [policy for policy in policies if policy.out_keys[0] in read]
     with_demos = (DEMO, ACTION) in batch_keys
+    where = device if config.storage == "device" else None
 
     num_demos = min(config.capacity, sum(map(len, demos)))
 
     def buffer(name: str, reward: float | None, capacity: int) -> EpisodeReplayBuffer:
         # Written from the last transform to the first, sampled from the first to the last.
         folder = scratch_dir / name
-        transforms = _deduplication(config, observations, demos[0], folder, frame_stack, capacity)
+        transforms = _deduplication(
+            config, observations, demos[0], folder, frame_stack, capacity, where
+        )
         transforms.append(
             EpisodeToTransitions(
                 [*observations, *(policy.out_keys[0] for policy in cached)],
@@ -143,8 +148,9 @@ def build_replay(
             capacity,
             config.batch_size,
             Compose(*transforms),
-            storage=cast(Storage, config.storage),
+            storage=_storage(config),
             scratch_dir=folder,
+            device=where,
             prioritized=config.prioritized,
             alpha=config.alpha,
             beta=config.beta,
@@ -206,7 +212,7 @@ def build_imitation_buffer(
         config.capacity,
         batch_size,
         Compose(*transforms, EpisodeToTransitions(keys, n_steps=1), ChunkActions(chunk_size)),
-        storage=cast(Storage, config.storage),
+        storage=_storage(config),
         scratch_dir=scratch_dir,
     )
     for episode in demos:
@@ -221,6 +227,7 @@ def _deduplication(
     scratch_dir: Path,
     frame_stack: int,
     capacity: int,
+    device: torch.device | None = None,
 ) -> list[Transform]:
     """Transform that stores each image once; none for observations without images."""
     images = [key for key in keys if episode[key].dtype == torch.uint8]
@@ -231,10 +238,16 @@ def _deduplication(
             images,
             capacity,
             frame_stack=frame_stack,
-            storage=cast(Storage, config.storage),
+            storage=_storage(config),
             scratch_dir=scratch_dir,
+            device=device,
         )
     ]
+
+
+def _storage(config: ReplayConfig) -> Storage:
+    """Kind of storage, wherever the device of its memory is."""
+    return "memmap" if config.storage == "memmap" else "memory"
 
 
 def require_demonstrated(config: ReplayConfig, episodes: Iterable[TensorDictBase]) -> None:
@@ -266,6 +279,7 @@ def require_replay_fits(
     frame_stack: int = 1,
     num_actions: int = 1,
     beside: Iterable[tuple[Sequence[str], int]] = (),
+    device: torch.device | None = None,
 ) -> None:
     """Print the size of the full replay and refuse one that does not fit, before allocation.
 
@@ -295,8 +309,18 @@ def require_replay_fits(
         replay_bytes(single, env, each, frame_stack=frame_stack, num_actions=number)
         for each, number in beside
     )
-    on_disk = config.storage == "memmap"
-    available = available_disk(scratch_dir) if on_disk else available_memory()
-    echo(f"replay: {needed / 1e9:.2f} GB when full, {'on disk' if on_disk else 'in memory'}")
-    remedy = "lower replay.capacity" if on_disk else "lower replay.capacity or use storage=memmap"
+    place, available, remedy = _place(config.storage, scratch_dir, device)
+    echo(f"replay: {needed / 1e9:.2f} GB when full, {place}")
     require_memory(needed, available, remedy)
+
+
+def _place(
+    storage: str, scratch_dir: str | Path, device: torch.device | None
+) -> tuple[str, int, str]:
+    """Place of a storage in words, the bytes available there, and the remedy for too few."""
+    if storage == "memmap":
+        return "on disk", available_disk(scratch_dir), "lower replay.capacity"
+    if storage == "device" and device is not None and device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return f"on {device}", free, "lower replay.capacity or use storage=memory"
+    return "in memory", available_memory(), "lower replay.capacity or use storage=memmap"

@@ -18,7 +18,9 @@ class ReplayConfig:
         128, help="Batch size; paper: 256.", at_least=1, at_most=MAX_BATCH, unit="transitions"
     )
     storage: str = setting(
-        "memory", help="Storage: memory, or files of the run folder.", choices=("memory", "memmap")
+        "memory",
+        help="Storage: memory, files of the run folder, or the learner's device.",
+        choices=("memory", "memmap", "device"),
     )
     n_steps: int = setting(
         3,

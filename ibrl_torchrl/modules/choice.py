@@ -149,8 +149,12 @@ def eligible_candidates(
     Returns:
         bool [*, N].
     """
-    owners = [flag for flag, n in zip(trusted, counts, strict=True) for _ in range(n)]
-    is_trusted = torch.tensor(owners, device=values.device)
+    # Filled on the device: a list would be copied there, and the copy waits for it.
+    owners = [
+        torch.full((n,), flag, device=values.device)
+        for flag, n in zip(trusted, counts, strict=True)
+    ]
+    is_trusted = torch.cat(owners)
     best = _mask(values, is_trusted.expand_as(values)).argmax(-1)
     index = best[..., None, None].expand(*best.shape, 1, per_critic.shape[-1])
     return is_trusted | gate(per_critic, per_critic.gather(-2, index))

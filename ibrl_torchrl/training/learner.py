@@ -140,7 +140,7 @@ class Learner:
 
 
 def _to_device(batch: TensorDictBase, device: torch.device) -> TensorDictBase:
-    """Copy a batch to the device; to a GPU asynchronously, from pinned memory."""
-    if device.type != "cuda":
+    """Batch on the device; a copy to a GPU is asynchronous, from pinned memory."""
+    if device.type != "cuda" or batch.device == device:
         return batch.to(device)
     return batch.pin_memory(num_threads=0).to(device, non_blocking=True)

@@ -61,6 +61,7 @@ def run_pipeline(config: TrainConfig) -> None:
             for policy in policies.values()
             if policy.self_imitation.every is not None
         ],
+        device=device,
     )
     keys = policy_keys(*config.encoders)
     demos = load_configured_demos(config.demos, config.task, env, keys)

@@ -89,6 +89,7 @@ def reinforce(
         chunk_size=config.algo.chunk.size,
         frame_stack=config.task.frame_stack,
         policies=policies.values(),
+        device=device,
     )
     self_imitation = build_self_imitation(
         config.imitation,

@@ -20,9 +20,10 @@ def device():
 
 @pytest.fixture(autouse=True)
 def exact_products():
-    """Float32 matrix products, not TF32, and equal draws in each test."""
+    """Float32 matrix products and convolutions, not TF32, and equal draws in each test."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     torch.manual_seed(0)
-    yield
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield
     torch.set_float32_matmul_precision(before)

@@ -5,40 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from support.device_parts import EXACT, PIXELS, SMALL, build_parts, collect_and_learn, tensors
+from support.device_parts import EXACT, SETTINGS, build_parts, collect_and_learn, tensors
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]
-
-METHODS = {
-    "ibrl": [],
-    "soft": ["algo=ibrl_soft"],
-    "epsilon": ["algo.proposals.select=epsilon"],
-    "cautious": ["algo=ibrl_cautious", "algo.proposals.bootstrap.gate=confidence"],
-    "target-critic": ["algo.proposals.acting_critic=target"],
-    "candidates": ["algo.proposals.samples=3"],
-    "residual": ["algo=residual"],
-    "expo": ["algo=expo"],
-    "rft": ["algo=rft_dynamic", "imitation.bc.network.dropout=${algo.actor.dropout}"],
-    "rlpd+": ["algo=rlpd_plus"],
-    "sac": ["algo=ibrl_sac"],
-    "tqc": ["algo=ibrl_tqc"],
-    "redq": ["algo=ibrl_redq_sac"],
-    "sac-by-value": ["algo=ibrl_sac", "algo.loss.choose_by=value"],
-    "gmm": ["imitation.bc.policy=gmm", "algo.proposals.samples=3"],
-    "cvae": ["imitation.bc.policy=cvae"],
-    "flow": ["imitation.bc.policy=flow", "algo.proposals.samples=3"],
-    "diffusion": ["imitation.bc.policy=diffusion", "imitation.bc.diffusion.steps=10"],
-    "chunks": ["algo.chunk.size=3", "imitation.bc.chunk={size: 5, replan: 4}"],
-    "chunk-prefix": ["imitation.bc.chunk={size: 5, replan: 2}"],
-    "cached": ["replay.cache_proposals=true"],
-    "prioritised": ["replay.prioritized=true"],
-    "prioritised-halves": ["algo=rlpd", "replay.prioritized=true"],
-    "drq": [*PIXELS, "encoder@algo.encoder=drq", "algo.critic.head=drq"],
-    "vit": [*PIXELS, "replay.cache_proposals=false"],
-}
-SETTINGS = {name: [*SMALL, *settings] for name, settings in METHODS.items()}
-# Its imitation policy has the actor's network.
-SETTINGS["rft-pixels"] = [*SMALL[1:], *PIXELS, "algo=rft_pixels"]
 
 
 def elsewhere(parts, device):
@@ -54,11 +23,14 @@ def elsewhere(parts, device):
 
 @pytest.mark.parametrize(
     "method",
-    ["ibrl", "cautious", "residual", "rft", "chunks", "cached", "prioritised", "drq", "vit"],
+    [
+        *("ibrl", "cautious", "residual", "rft", "chunks", "cached", "prioritised", "drq", "vit"),
+        *("replay-on-device", "pixels-on-device"),
+    ],
 )
 def test_numbers_are_those_of_the_cpu(method, device, tmp_path):
     settings = [*SETTINGS[method], *EXACT]
-    settings += ["algo.encoder.shift=0"] if method in ("drq", "vit") else []
+    settings += ["algo.encoder.shift=0"] if "experiment=small_pixels" in settings else []
     metrics, weights = [], []
     for where in (torch.device("cpu"), device):
         parts = build_parts(settings, where, tmp_path / where.type)
@@ -81,3 +53,5 @@ def test_a_method_collects_and_learns_on_the_device(method, device, tmp_path):
     after = tensors(parts.agent.loss.state_dict())
     assert any(not torch.equal(one, two) for one, two in zip(before, after, strict=True))
     assert elsewhere(parts, device) == {}
+    if parts.config.replay.storage == "device":
+        assert parts.replay.sample().device == device

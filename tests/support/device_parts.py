@@ -39,6 +39,41 @@ EXACT = [
     "algo.proposals.num_min=${algo.critic.num_critics}",
 ]
 
+METHODS = {
+    "ibrl": [],
+    "soft": ["algo=ibrl_soft"],
+    "epsilon": ["algo.proposals.select=epsilon"],
+    "cautious": ["algo=ibrl_cautious", "algo.proposals.bootstrap.gate=confidence"],
+    "target-critic": ["algo.proposals.acting_critic=target"],
+    "candidates": ["algo.proposals.samples=3"],
+    "residual": ["algo=residual"],
+    "expo": ["algo=expo"],
+    "rft": ["algo=rft_dynamic", "imitation.bc.network.dropout=${algo.actor.dropout}"],
+    "rlpd+": ["algo=rlpd_plus"],
+    "sac": ["algo=ibrl_sac"],
+    "tqc": ["algo=ibrl_tqc"],
+    "redq": ["algo=ibrl_redq_sac"],
+    "sac-by-value": ["algo=ibrl_sac", "algo.loss.choose_by=value"],
+    "gmm": ["imitation.bc.policy=gmm", "algo.proposals.samples=3"],
+    "cvae": ["imitation.bc.policy=cvae"],
+    "flow": ["imitation.bc.policy=flow", "algo.proposals.samples=3"],
+    "diffusion": ["imitation.bc.policy=diffusion", "imitation.bc.diffusion.steps=10"],
+    "chunks": ["algo.chunk.size=3", "imitation.bc.chunk={size: 5, replan: 4}"],
+    "chunk-prefix": ["imitation.bc.chunk={size: 5, replan: 2}"],
+    "cached": ["replay.cache_proposals=true"],
+    "prioritised": ["replay.prioritized=true"],
+    "prioritised-halves": ["algo=rlpd", "replay.prioritized=true"],
+    "replay-on-device": ["replay.storage=device"],
+    "prioritised-on-device": ["replay.storage=device", "replay.prioritized=true"],
+    "halves-on-device": ["algo=rlpd_plus", "replay.storage=device"],
+    "pixels-on-device": [*PIXELS, "replay.storage=device"],
+    "drq": [*PIXELS, "encoder@algo.encoder=drq", "algo.critic.head=drq"],
+    "vit": [*PIXELS, "replay.cache_proposals=false"],
+}
+SETTINGS = {name: [*SMALL, *settings] for name, settings in METHODS.items()}
+# Its imitation policy has the actor's network.
+SETTINGS["rft-pixels"] = [*SMALL[1:], *PIXELS, "algo=rft_pixels"]
+
 
 class Scene(EnvBase):
     """Environment of states, proprioception and images of 12 steps; the sum of actions decides.
@@ -151,6 +186,7 @@ def build_parts(
         demos_in_replay=config.demos.in_replay,
         chunk_size=config.algo.chunk.size,
         policies=policies.values(),
+        device=device,
     )
     return Parts(config, env, agent, learner, replay)
 

@@ -33,6 +33,8 @@ _INDEXING = {
     _aten.index_put_.default,
     _aten._index_put_impl_.default,
 }
+_READS = {_aten._local_scalar_dense.default, _aten.equal.default, _aten.is_nonzero.default}
+CROSSINGS: list[str] = []  # reads from the device, and copies to or from it, since it was cleared
 _LIBRARIES: list[torch.library.Library] = []  # registrations live as long as these
 
 
@@ -153,10 +155,12 @@ def _run(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
             f"{DEVICE} and cpu, in {function} with {[[*tensor.shape] for tensor in on_cpu]}"
         )
     result = function(*unwrapped[0], **unwrapped[1])
-    if function is _aten.copy_.default:
-        return args[0]
     target = kwargs.get("device")
     simulated = bool(wrappers) if target is None else _is_simulated(target)
+    if (function in _READS and wrappers) or (function in _COPIES and _crosses(args, simulated)):
+        CROSSINGS.append(str(function))
+    if function is _aten.copy_.default:
+        return args[0]
 
     def wrap(value: Any) -> Any:
         if not isinstance(value, Tensor) or not simulated:
@@ -165,6 +169,12 @@ def _run(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return SimulatedTensor(value) if known is None else known
 
     return tree_map(wrap, result)
+
+
+def _crosses(args: Sequence[Any], simulated: bool) -> bool:
+    """Whether a copy's operands, or its operand and its result, are on two devices."""
+    tensors = [isinstance(value, SimulatedTensor) for value in args if isinstance(value, Tensor)]
+    return len({*tensors, simulated}) > 1
 
 
 def _is_simulated(value: Any) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import torch
 from tensordict import TensorDictBase
 from torchrl.data import (
     LazyTensorStorage,
@@ -70,6 +71,7 @@ def episode_buffer(
     *,
     storage: Literal["memory", "memmap"] = "memory",
     scratch_dir: str | Path | None = None,
+    device: torch.device | None = None,
     shared: bool = False,
     prioritized: bool = False,
     alpha: float = 0.6,
@@ -85,6 +87,8 @@ def episode_buffer(
         storage: ``"memory"`` or ``"memmap"`` (new files under ``scratch_dir``, whose disk space is
             reserved at the first ``extend``).
         scratch_dir: folder of the memory map, default a temporary one.
+        device: device of the storage ``"memory"``, of priorities and samples; None (default): the
+            CPU.
         shared: the processes of a ``MultiSyncCollector`` or ``MultiAsyncCollector`` write to the
             buffer; its storage is then memory-mapped in any case. Default False. TorchRL refuses
             prioritized sampling in a shared buffer.
@@ -123,9 +127,11 @@ def episode_buffer(
     if storage == "memmap":
         lazy_storage = ReservedMemmapStorage(capacity, scratch_dir=scratch_dir, shared_init=shared)
     else:
-        lazy_storage = LazyTensorStorage(capacity, shared_init=shared)
+        # TorchRL's default device is the CPU.
+        where = {} if device is None else {"device": device}
+        lazy_storage = LazyTensorStorage(capacity, shared_init=shared, **where)
     sampler = (
-        PortablePrioritizedSampler(capacity, alpha=alpha, beta=beta)
+        PortablePrioritizedSampler(capacity, alpha=alpha, beta=beta, device=device)
         if prioritized
         else RandomSampler()
     )

@@ -72,6 +72,7 @@ class DeduplicateImages(Transform):
         storage: ``"memory"`` or ``"memmap"`` (one file per camera under ``scratch_dir``, reserved
             when the first episode is written).
         scratch_dir: folder of the memory map, default a temporary one.
+        device: device of the storage ``"memory"``, equal to the buffer's; None (default): the CPU.
 
     Raises:
         ValueError: at ``extend``, when the data is not one complete episode, is truncated before
@@ -88,6 +89,7 @@ class DeduplicateImages(Transform):
         frame_stack: int = 1,
         storage: Literal["memory", "memmap"] = "memory",
         scratch_dir: str | Path | None = None,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self._image_keys = [*image_keys]
@@ -95,6 +97,7 @@ class DeduplicateImages(Transform):
         self._size = pool_size(capacity, frame_stack)
         self._storage = storage
         self._scratch_dir = scratch_dir
+        self._device = device
         self._pools: dict[str, Tensor] = {}  # uint8 [size, C, H, W]; frame i lies at i % size
         self._num_written = 0  # frames since the first episode
 
@@ -127,14 +130,15 @@ class DeduplicateImages(Transform):
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
         length = len(tensordict)
-        start = torch.arange(length)[:, None]
+        done = tensordict[keys.NEXT, keys.DONE]
+        start = torch.arange(length, device=done.device)[:, None]
         end = start + tensordict[keys.STEPS_TO_NEXT_OBS].reshape(-1, 1)
         if int(end.max()) > length:
             raise ValueError(
                 f"DeduplicateImages takes rows of one environment step, but {length} rows span "
                 f"{int(end.max())} steps; leave it out for action chunks"
             )
-        if not torch.equal(tensordict[keys.NEXT, keys.DONE], end == length):
+        if not torch.equal(done, end == length):
             raise ValueError(
                 "DeduplicateImages takes one complete episode at a time; pass trajs_per_batch=1 "
                 "and trajs_per_write=1 to the collector"
@@ -175,7 +179,7 @@ class DeduplicateImages(Transform):
                 f"earlier episodes had {[*self._pools[key].shape[1:]]}; use one image size"
             )
         # Otherwise a stack in another order would silently be read back in this one.
-        position = torch.arange(len(frames))[:, None]
+        position = torch.arange(len(frames), device=frames.device)[:, None]
         if self._frame_stack > 1 and not torch.equal(
             self._gather_stacks(frames, position, position), images
         ):
@@ -189,7 +193,7 @@ class DeduplicateImages(Transform):
 
     def _gather_stacks(self, frames: Tensor, index: Tensor, num_earlier: Tensor) -> Tensor:
         """Images [*, frame_stack * C, H, W] whose newest frames are ``index``, int64 [*, 1]."""
-        offsets = torch.arange(self._frame_stack - 1, -1, -1)
+        offsets = torch.arange(self._frame_stack - 1, -1, -1, device=index.device)
         slots = (index - torch.minimum(offsets, num_earlier)) % len(frames)
         stacks = frames.index_select(0, slots.flatten())
         return stacks.view(*index.shape[:-1], -1, *frames.shape[2:])
@@ -197,15 +201,17 @@ class DeduplicateImages(Transform):
     def _write(self, key: str, frames: Tensor) -> None:
         if key not in self._pools:
             self._pools[key] = self._allocate(key, frames.shape[1:])
-        slots = (self._num_written + torch.arange(len(frames))) % self._size
+        pool = self._pools[key]
+        frames = frames.to(pool.device)
+        slots = (self._num_written + torch.arange(len(frames), device=pool.device)) % self._size
         # Only the end of an episode longer than the buffer remains, as in the storage.
-        self._pools[key].index_copy_(0, slots[-self._size :], frames[-self._size :])
+        pool.index_copy_(0, slots[-self._size :], frames[-self._size :])
 
     def _allocate(self, key: str, frame: Sequence[int]) -> Tensor:
         """Pool for frames [C, H, W]; memory is allocated as frames are written, disk reserved."""
         shape = (self._size, *frame)
         if self._storage == "memory":
-            return torch.empty(shape, dtype=torch.uint8)
+            return torch.empty(shape, dtype=torch.uint8, device=self._device)
         if self._scratch_dir is None:
             self._temporary = TemporaryDirectory(prefix="ibrl_frames_")  # removed with this object
             self._scratch_dir = self._temporary.name

@@ -17,14 +17,18 @@ from torchrl.data import PrioritizedSampler
 class _Tree:
     """Interface of a segment tree as ``PrioritizedSampler`` uses it, on a flat tensor."""
 
-    def __init__(self, capacity: int, neutral: float, dtype: torch.dtype) -> None:
-        self.values = torch.full((capacity,), neutral, dtype=dtype)
+    def __init__(
+        self, capacity: int, neutral: float, dtype: torch.dtype, device: torch.device | None
+    ) -> None:
+        self.values = torch.full((capacity,), neutral, dtype=dtype, device=device)
 
     def __getitem__(self, index: Tensor | int) -> Tensor:
         return self.values[index]
 
     def __setitem__(self, index: Tensor | int, value: Tensor | float) -> None:
-        self.values[index] = torch.as_tensor(value, dtype=self.values.dtype)
+        self.values[index] = torch.as_tensor(
+            value, dtype=self.values.dtype, device=self.values.device
+        )
 
 
 class _SumTree(_Tree):
@@ -33,7 +37,8 @@ class _SumTree(_Tree):
 
     def scan_lower_bound(self, mass: Tensor) -> Tensor:
         cumulative = self.values.double().cumsum(0)
-        return torch.searchsorted(cumulative, torch.as_tensor(mass, dtype=torch.double), right=True)
+        mass = torch.as_tensor(mass, dtype=torch.double, device=cumulative.device)
+        return torch.searchsorted(cumulative, mass, right=True)
 
 
 class _MinTree(_Tree):
@@ -52,6 +57,7 @@ class PortablePrioritizedSampler(PrioritizedSampler):
         alpha: exponent of the priorities.
         beta: exponent of the importance weights.
         eps: added to priorities, default 1e-8.
+        device: device of the priorities; it becomes that of the storage. Default the CPU.
 
     Example:
         >>> from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
@@ -64,8 +70,8 @@ class PortablePrioritizedSampler(PrioritizedSampler):
     """
 
     def _init(self) -> None:
-        self._sum_tree = _SumTree(self._max_capacity, 0.0, self.dtype)
-        self._min_tree = _MinTree(self._max_capacity, float("inf"), self.dtype)
+        self._sum_tree = _SumTree(self._max_capacity, 0.0, self.dtype, self._device)
+        self._min_tree = _MinTree(self._max_capacity, float("inf"), self.dtype, self._device)
         self._max_priority = None
 
     def state_dict(self) -> dict[str, Any]:
