@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ReplayWithDemos,
         episode_buffer,
     )
+    from ibrl_torchrl.deployment import Decision, RunPolicy, load_policy
     from ibrl_torchrl.envs import MetaWorldEnv, RobosuiteEnv, make_env, make_env_like
     from ibrl_torchrl.experts import scripted_expert
     from ibrl_torchrl.modules import (
@@ -99,6 +100,7 @@ __all__ = [
     "ConfidenceGate",
     "ConstantReward",
     "CriticEnsemble",
+    "Decision",
     "DeduplicateImages",
     "DiffusionPolicy",
     "DrQConvolutions",
@@ -136,6 +138,7 @@ __all__ = [
     "ResNet96",
     "ResidualActor",
     "RobosuiteEnv",
+    "RunPolicy",
     "SampledProposals",
     "ScoreProposals",
     "SeparateCritics",
@@ -152,6 +155,7 @@ __all__ = [
     "episode_buffer",
     "hybrid_policy",
     "load_demos",
+    "load_policy",
     "make_env",
     "make_env_like",
     "record_demos",
@@ -163,7 +167,7 @@ __all__ = [
 
 # Searched in this order for a name at its first use: the command line and each part import only
 # what they need, and TorchRL alone takes seconds.
-_PACKAGES = ("modules", "objectives", "envs", "experts", "data.demos", "data.replay")
+_PACKAGES = ("modules", "objectives", "envs", "experts", "data.demos", "data.replay", "deployment")
 
 if not TYPE_CHECKING:  # type checkers would take every name for a public one
 

@@ -40,6 +40,19 @@ def setup_process(
     torch.manual_seed(seed)
     if threads is not None:
         torch.set_num_threads(threads)
+    return require_device(device, trial)
+
+
+def require_device(device: str, trial: int | None = None) -> torch.device:
+    """Device of a name, with its index.
+
+    Args:
+        device: name of the device, such as ``"cuda:0"``.
+        trial: number of the trial in a sweep, see :func:`spread_device`; default None.
+
+    Raises:
+        UsageError: the device is not available.
+    """
     try:
         cards = torch.cuda.device_count() if device == "cuda" else 0
         probe = torch.zeros(1, device=spread_device(device, trial, cards))

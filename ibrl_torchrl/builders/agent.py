@@ -21,6 +21,7 @@ from ibrl_torchrl.builders.losses import build_gate, build_objective
 from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig, ChoiceConfig, ProposalsConfig
 from ibrl_torchrl.config.chunk import ChunkConfig
+from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.keys import EXPLORE, HYBRID, RL, RL_ACTION, WARMUP, proposal_key
 from ibrl_torchrl.modules import (
     ActorProposal,
@@ -78,7 +79,7 @@ def build_agent(
     algo: AlgoConfig,
     imitation: Mapping[str, FrozenPolicy],
     normalizers: Normalizers,
-    env: EnvBase,
+    env: EnvBase | Spaces,
     device: torch.device,
     *,
     chunks: Mapping[str, ChunkConfig] | None = None,
@@ -90,7 +91,7 @@ def build_agent(
         algo: settings of the algorithm.
         imitation: frozen imitation policies by name.
         normalizers: observation statistics; every network gets a copy.
-        env: environment, for shapes and action space.
+        env: environment, or its spaces, for shapes and action space.
         device: device of the networks.
         chunks: action chunks of the imitation policies by name; None (default): single actions.
         cached_proposals: batches hold the imitation policies' actions.
@@ -191,7 +192,7 @@ def _acting_actor(actor: TensorDictModuleBase) -> TensorDictModuleBase:
     return acting if [*actor.out_keys] == [RL_ACTION] else ActorProposal(acting, RL_ACTION)
 
 
-def uniform_policy(env: EnvBase) -> TensorDictModuleBase:
+def uniform_policy(env: EnvBase | Spaces) -> TensorDictModuleBase:
     """Policy that draws actions uniformly from the action space."""
     random = WrapModule(RandomPolicy(env.action_spec, action_key=RL_ACTION))
     return TensorDictSequential(random, ExecuteProposal(RL_ACTION, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torchrl.envs import CatFrames, Compose, EnvBase, Transform, TransformedEnv
@@ -38,10 +38,35 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
     for name in task.state_parts or ():
         if name not in env.state_parts:
             raise unknown_name(f"part of the state of {task.name}", name, env.state_parts)
-    stacks: list[Transform] = []
-    if task.cameras and task.frame_stack > 1:
-        stacks.append(CatFrames(task.frame_stack, -3, [*map(image_key, task.cameras)]))
-    if task.state_stack > 1:
-        numbers = [STATE, PROPRIO]
-        stacks.append(CatFrames(task.state_stack, -1, numbers, padding="constant"))
+    stacks: list[Transform] = [
+        CatFrames(stack.size, stack.dim, [*stack.keys], padding=stack.padding)
+        for stack in observation_stacks(task)
+    ]
     return TransformedEnv(env, Compose(*stacks)) if stacks else env
+
+
+class ObservationStack(NamedTuple):
+    """Observations of the last steps as one, as TorchRL's ``CatFrames`` makes them.
+
+    Attributes:
+        keys: keys of the observations.
+        size: number of steps, at least 2.
+        dim: dimension along which they are concatenated, the last step last.
+        padding: what precedes the first step: ``"same"``, that step repeated, or ``"constant"``, 0.
+    """
+
+    keys: tuple[str, ...]
+    size: int
+    dim: int
+    padding: str
+
+
+def observation_stacks(task: TaskConfig) -> list[ObservationStack]:
+    """Stacks of a task's observations; empty if it has none."""
+    stacks = []
+    if task.cameras and task.frame_stack > 1:
+        keys = tuple(map(image_key, task.cameras))
+        stacks.append(ObservationStack(keys, task.frame_stack, -3, "same"))
+    if task.state_stack > 1:
+        stacks.append(ObservationStack((STATE, PROPRIO), task.state_stack, -1, "constant"))
+    return stacks

@@ -18,6 +18,7 @@ from ibrl_torchrl.config.chunk import ChunkConfig
 from ibrl_torchrl.config.imitation import MLP, ImitationConfig
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import TaskConfig
+from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import proposal_key
 from ibrl_torchrl.modules import (
@@ -92,7 +93,7 @@ def save_policy(
 
 
 def load_policy(
-    path: Path, config: ImitationConfig, task: TaskConfig, env: EnvBase
+    path: Path, config: ImitationConfig, task: TaskConfig, env: EnvBase | Spaces
 ) -> PolicyNetwork:
     """Load an imitation policy, in eval mode.
 
@@ -113,7 +114,10 @@ def load_policy(
 
 
 def load_policies(
-    run_dir: Path, configs: Mapping[str, ImitationConfig], task: TaskConfig, env: EnvBase
+    run_dir: Path,
+    configs: Mapping[str, ImitationConfig],
+    task: TaskConfig,
+    env: EnvBase | Spaces,
 ) -> dict[str, PolicyNetwork]:
     """Load the imitation policies of a run folder, by name.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.config.task import TaskConfig
+from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.keys import PROPRIO, STATE
 from ibrl_torchrl.modules import Normalize
 
@@ -46,7 +47,7 @@ def observation_normalizers(
     }
 
 
-def identity_normalizers(task: TaskConfig, env: EnvBase) -> Normalizers:
+def identity_normalizers(task: TaskConfig, env: EnvBase | Spaces) -> Normalizers:
     """Normalisation of the right shapes, to be overwritten by a checkpoint."""
     spec = env.observation_spec
     return {key: Normalize.identity(spec[key].shape[-1], _entries(key, task, env)) for key in _KEYS}
@@ -64,7 +65,7 @@ def with_action(normalize: Normalize, observation_size: int, action_size: int) -
     )
 
 
-def _entries(key: str, task: TaskConfig, env: EnvBase) -> Tensor | None:
+def _entries(key: str, task: TaskConfig, env: EnvBase | Spaces) -> Tensor | None:
     """Indices of the entries of a (stacked) observation that networks read; None for all."""
     if key != STATE or task.state_parts is None:
         return None

@@ -12,6 +12,7 @@ from ibrl_torchrl.console import echo
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
 from ibrl_torchrl.runs.folder import open_run_folder, run_job
 from ibrl_torchrl.runs.names import EVALUATION
+from ibrl_torchrl.runs.spaces import write_spaces
 from ibrl_torchrl.runtime import setup_process
 from ibrl_torchrl.training.demonstrations import (
     load_configured_demos,
@@ -43,6 +44,7 @@ def _run(config: BCRunConfig) -> None:
     demos = load_configured_demos(config.demos, config.task, env, keys)
     networks = load_configured_policies(config.imitation, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, _):
+        write_spaces(run_dir, env)
         demos = demos or recorded_demos(config.demos, config.task, keys, run_dir)
         networks = imitation(
             config.imitation,

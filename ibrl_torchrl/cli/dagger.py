@@ -11,6 +11,7 @@ from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
 from ibrl_torchrl.runs.folder import open_run_folder, run_job
 from ibrl_torchrl.runs.names import DEMOS, EVALUATION
+from ibrl_torchrl.runs.spaces import write_spaces
 from ibrl_torchrl.runtime import setup_process
 from ibrl_torchrl.training.dagger import dagger_rounds, labelling_expert
 from ibrl_torchrl.training.demonstrations import require_images_fit
@@ -37,6 +38,7 @@ def _run(config: DaggerRunConfig) -> None:
     ((name, policy),) = config.imitation.items()
     require_images_fit(env, [policy.encoder])
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, _):
+        write_spaces(run_dir, env)
         by_labels: dict[int, dict[str, Evaluation]] = {}
         by_round: dict[str, Evaluation] = {}
         for done in dagger_rounds(

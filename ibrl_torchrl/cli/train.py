@@ -19,7 +19,7 @@ def run(config: TrainConfig) -> float:
     ``demos.hdf5``, ``imitation/NAME.pt``, ``checkpoint.pt``, ``best.pt``, ``episodes/``,
     ``train.csv`` (every ``log.every`` frames), ``eval.csv`` (every ``eval.every`` frames),
     ``evaluation.csv`` (the final episodes one by one), ``summary.json``, ``curve.png``,
-    ``timing.json``, ``config.yaml`` and ``run.json``.
+    ``timing.json``, ``config.yaml``, ``spaces.json`` and ``run.json``.
 
     Raises:
         UsageError: something that the user can fix.

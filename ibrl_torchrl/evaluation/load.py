@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.agent import Agent, build_agent
@@ -14,6 +15,7 @@ from ibrl_torchrl.builders.normalization import identity_normalizers
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
+from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.runs.checkpoint import KIND, SELF_IMITATION, load_checkpoint, load_state
 from ibrl_torchrl.runs.contents import entry
 from ibrl_torchrl.runs.folder import read_config
@@ -58,6 +60,29 @@ def load_run(
     config = parse(TrainConfig, read_config(run_dir))
     torch_device = setup_process(seed, threads, device)
     env = build_env(config.task, torch_device)
+    agent, frames = load_agent(run_dir, config, env, torch_device, checkpoint)
+    return LoadedRun(config, env, agent, frames)
+
+
+def load_agent(
+    run_dir: Path,
+    config: TrainConfig,
+    env: EnvBase | Spaces,
+    device: torch.device,
+    checkpoint: str = CHECKPOINT,
+) -> tuple[Agent, int]:
+    """Load an agent and the training frames of its checkpoint.
+
+    Args:
+        run_dir: run folder.
+        config: its settings.
+        env: environment of its task, or the environment's spaces.
+        device: device of the networks.
+        checkpoint: file of the folder; default the last checkpoint.
+
+    Raises:
+        UsageError: a file is missing, damaged, or does not fit the settings.
+    """
     path = run_dir / checkpoint
     meta, state = load_checkpoint(path, KIND, {"task": config.task.label})
     if "origin" in meta:
@@ -73,9 +98,9 @@ def load_run(
         frozen_policies(networks, config.imitation),
         identity_normalizers(config.task, env),
         env,
-        torch_device,
+        device,
         chunks={name: policy.chunk for name, policy in config.imitation.items()},
         cached_proposals=config.replay.cache_proposals,
     )
     load_state(agent.loss, entry(state, "loss", dict, path), path)
-    return LoadedRun(config, env, agent, entry(meta, "frames", int, path))
+    return agent, entry(meta, "frames", int, path)

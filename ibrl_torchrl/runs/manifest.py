@@ -28,6 +28,7 @@ from ibrl_torchrl.runs.names import (
     PREVIOUS,
     PROVENANCE,
     REPLAY,
+    SPACES,
     SUMMARY,
     TIMING,
     TRAIN,
@@ -35,7 +36,7 @@ from ibrl_torchrl.runs.names import (
 )
 
 _FILES = (
-    *(MARKER, LOCK, CONFIG, PROVENANCE, LOG, DEMOS, CHECKPOINT, PREVIOUS, BEST, FAILED),
+    *(MARKER, LOCK, CONFIG, SPACES, PROVENANCE, LOG, DEMOS, CHECKPOINT, PREVIOUS, BEST, FAILED),
     *(TRAIN, EVAL, EVALUATION, SUMMARY, TIMING, CURVE, VIDEO),
     *(DIAGNOSIS_STEPS, DIAGNOSIS_ROLLOUTS),
 )
@@ -49,7 +50,7 @@ REPLAY_FILES = (f"{REPLAY}/**/*.memmap", f"{REPLAY}/**/meta.json")
 
 # Results of an unfinished run, removed when it is started again.
 RESULTS = (
-    *(DEMOS, CHECKPOINT, PREVIOUS, BEST, TRAIN, EVAL),
+    *(SPACES, DEMOS, CHECKPOINT, PREVIOUS, BEST, TRAIN, EVAL),
     *(POLICY_FILES, EPISODE_FILES, *REPLAY_FILES),
 )
 # Temporary files of a killed process, named as `atomic_path` does.

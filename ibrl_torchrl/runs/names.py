@@ -5,6 +5,7 @@ from __future__ import annotations
 MARKER = ".ibrl-run"  # marks a folder as one that this program made
 LOCK = ".lock"
 CONFIG = "config.yaml"
+SPACES = "spaces.json"  # shapes and bounds of observations and actions
 PROVENANCE = "run.json"
 LOG = "log.txt"
 DEMOS = "demos.hdf5"  # scripted demonstrations

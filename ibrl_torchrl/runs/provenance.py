@@ -13,9 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import write_json
 from ibrl_torchrl.runs.names import PROVENANCE
@@ -93,6 +90,9 @@ def _environment() -> dict[str, Any]:
 
 def _command() -> str:
     """Command line of this run; in a sweep, without the other runs' values."""
+    from hydra.core.hydra_config import HydraConfig  # reading a run folder needs no Hydra
+    from hydra.types import RunMode
+
     arguments = sys.argv[1:]
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         arguments = HydraConfig.get().overrides.task

@@ -22,6 +22,7 @@ from ibrl_torchrl.runs.folder import open_run_folder
 from ibrl_torchrl.runs.names import REPLAY
 from ibrl_torchrl.runs.origin import require_same_origin
 from ibrl_torchrl.runs.provenance import input_fingerprints, write_inputs
+from ibrl_torchrl.runs.spaces import write_spaces
 from ibrl_torchrl.runs.trackers import require_trackers
 from ibrl_torchrl.runtime import setup_process
 from ibrl_torchrl.training.demonstrations import (
@@ -69,6 +70,7 @@ def run_pipeline(config: TrainConfig) -> None:
         require_demonstrated(config.replay, demos.episodes)
     networks = load_configured_policies(policies, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, is_resumed):
+        write_spaces(run_dir, env)
         checkpoint = read_checkpoint(run_dir, config.task.label) if is_resumed else None
         if checkpoint is not None:
             require_same_origin(run_dir, checkpoint.origin)

@@ -48,7 +48,7 @@ def test_train_leaves_a_complete_run_folder(run_dir):
     assert {path.name for path in run_dir.iterdir()} == {
         *("config.yaml", "run.json", ".lock", "demos.hdf5", "imitation", "checkpoint.pt"),
         *("best.pt", "train.csv", "eval.csv", "evaluation.csv", "curve.png", "timing.json"),
-        *("summary.json", ".ibrl-run"),
+        *("summary.json", "spaces.json", ".ibrl-run"),
     }
     final = [row for row in _rows(run_dir / "eval.csv") if int(row["frames"]) >= 250]
     assert [row["policy"] for row in final[-3:]] == ["hybrid", "rl", "bc"]

@@ -1,0 +1,54 @@
+"""Run folders of untrained agents, which act as trained ones do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from ibrl_torchrl.builders.agent import build_agent
+from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.builders.imitation import frozen_policies, policy_path, save_policy
+from ibrl_torchrl.builders.normalization import identity_normalizers
+from ibrl_torchrl.builders.policies import build_imitation_policy
+from ibrl_torchrl.config.compose import composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.runs.checkpoint import KIND, save_checkpoint
+from ibrl_torchrl.runs.names import CHECKPOINT, CONFIG
+from ibrl_torchrl.runs.spaces import write_spaces
+
+
+def write_untrained_run(run: Path, *settings: str) -> Path:
+    """Write the run folder of an untrained box-close agent of small networks; returns its path."""
+    run.mkdir()
+    overrides = ["task=metaworld/box-close", "task.horizon=10", "collector.workers=0"]
+    overrides += ["algo.actor.hidden=[8]", "algo.critic.hidden=[8]", f"run_dir={run}", *settings]
+    config = parse(TrainConfig, composed("train", overrides))
+    OmegaConf.save(OmegaConf.structured(config), run / CONFIG)
+    torch.manual_seed(0)
+    env = build_env(config.task)
+    write_spaces(run, env)
+    normalizers = identity_normalizers(config.task, env)
+    action_size = env.action_spec.shape[-1]
+    networks = {
+        name: build_imitation_policy(
+            policy, normalizers, env.observation_spec, action_size * policy.chunk.size
+        )
+        for name, policy in config.imitation.items()
+    }
+    for name, network in networks.items():
+        save_policy(policy_path(run, name), network, config.imitation[name], config.task)
+    agent = build_agent(
+        config.algo,
+        frozen_policies(networks, config.imitation),
+        normalizers,
+        env,
+        torch.device("cpu"),
+        chunks={name: policy.chunk for name, policy in config.imitation.items()},
+        cached_proposals=config.replay.cache_proposals,
+    )
+    meta = {"task": config.task.label, "frames": 120}
+    save_checkpoint(run / CHECKPOINT, KIND, meta, {"loss": agent.loss.state_dict()})
+    return run
