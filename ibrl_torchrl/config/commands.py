@@ -185,6 +185,20 @@ class EvalRunConfig:
 
 
 @dataclass(kw_only=True)
+class ExportConfig:
+    """Export of a run's policy."""
+
+    run: str = setting(help="Run folder.")
+    policy: str | None = setting(
+        None, help="Policy: hybrid, rl, or an imitation policy by its name; null: the hybrid."
+    )
+    checkpoint: str = setting("checkpoint.pt", help="File of that folder.", choices=CHECKPOINTS)
+    out: str | None = setting(
+        None, help="File to write: .onnx, or .pt2 of torch.export; null: RUN/policy.onnx."
+    )
+
+
+@dataclass(kw_only=True)
 class DiagnoseConfig:
     """Diagnosis of a run's critics, proposals and imitation policies."""
 
@@ -323,6 +337,18 @@ _COMMANDS = (
         "RUN",
         "values against returns, proposals over time, imitation off the demonstrations",
         (("ibrl diagnose RUN", "tables diagnosis_*.csv in the run folder and a summary"),),
+        argument="run",
+    ),
+    Command(
+        "export",
+        ExportConfig,
+        "export",
+        "RUN",
+        "a run's policy as an ONNX or torch.export file",
+        (
+            ("ibrl export RUN", "the hybrid's choice: RUN/policy.onnx"),
+            ("ibrl export RUN policy=bc out=bc.pt2", "the imitation policy, for torch.export.load"),
+        ),
         argument="run",
     ),
     Command(

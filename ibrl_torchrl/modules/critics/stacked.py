@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
 from tensordict import TensorDictBase, TensorDictParams
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
-from torch import Tensor
+from torch import Tensor, nn
 
 from ibrl_torchrl.keys import ACTION, STATE_ACTION_VALUE
 from ibrl_torchrl.modules.critics.base import (
@@ -136,3 +137,48 @@ class StackedCritics(CriticEnsembleBase):
         action = tensordict.get(self.action_key).unsqueeze(-2)
         values = self.per_critic(self.evaluate(tensordict, action))
         return tensordict.set(self.out_keys[0], values.squeeze(-2))
+
+
+class UnrolledCritics(StackedCritics):
+    """Stacked critics as E networks, without ``torch.vmap``, for ``torch.export``.
+
+    Holds copies of the parameters as they are now; values are those of the stacked critics.
+
+    Args:
+        critics: stacked critics.
+    """
+
+    def __init__(self, critics: StackedCritics) -> None:
+        network = critics.__dict__["network"]
+        super().__init__(
+            network,
+            critics.params,
+            action_key=critics.action_key,
+            value_key=critics.value_key,
+            reduction=critics._reduction,
+        )
+        members = []
+        for params in critics.params.data.clone().unbind(0):
+            member = copy.deepcopy(network)
+            params.to_module(member)
+            members.append(member.requires_grad_(False))
+        del self.params
+        self.members = nn.ModuleList(members)
+
+    @property
+    def num_critics(self) -> int:
+        """Number of critics E."""
+        return len(self.members)
+
+    def evaluate(
+        self, tensordict: TensorDictBase, candidates: Tensor, members: Tensor | None = None
+    ) -> Tensor:
+        """Values [*, N, E] or [*, N, E, V] of candidates [*, N, A]."""
+        observations = [key for key in self.in_keys if key != self.action_key]
+        inputs = candidate_inputs(tensordict, observations, candidates, self.action_key)
+        values = torch.stack(
+            [member(inputs.copy()).get(self.value_key) for member in self.members], -2
+        )
+        if values.shape[-1] == 1:  # ONNX squeezes no other dimension
+            values = values.squeeze(-1)
+        return self.subset(values, members)
