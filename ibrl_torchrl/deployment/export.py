@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.builders.env import observation_stacks
-from ibrl_torchrl.deployment.actions import ActionScale, action_bounds
+from ibrl_torchrl.deployment.actions import ActionScale
 from ibrl_torchrl.deployment.load import RunPolicies
 from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.errors import UsageError, require_extra, unknown_name
@@ -59,8 +59,9 @@ class TensorPolicy(nn.Module):
             self.chunk = {"size": module.size, "replan": module.replan}
             module = module.policy
         self.module = _unrolled(copy.deepcopy(module)).requires_grad_(False)
+        native = spaces.native_action_spec.space
         self.scale = ActionScale(
-            spaces.action_spec, action_bounds(spaces.native_action_spec), self.chunk["size"]
+            spaces.action_spec, native.low, native.high, repeats=self.chunk["size"]
         )
         self.in_keys = [key for key in spaces.observation_spec if key in module.in_keys]
         choice = [PROPOSAL_VALUES] if PROPOSAL_VALUES in module.out_keys else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,12 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.builders.env import ObservationStack
 from ibrl_torchrl.deployment.actions import ActionScale
-from ibrl_torchrl.deployment.actions import action_bounds as bounds_of
 from ibrl_torchrl.deployment.observations import ObservationReader
 from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.keys import ACTION, CHUNK_STEP, PROPOSAL, PROPOSAL_VALUES
 from ibrl_torchrl.modules import ChunkExecutor
 
-Bounds = tuple[float | np.ndarray, float | np.ndarray]  # (low, high): numbers or [A]
+Bounds = tuple[Any, Any]  # (low, high): numbers or [A]
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class RunPolicy:
         # Carried from step to step, as EnvBase.rollout does.
         self._carried_keys = module.out_keys if isinstance(module, ChunkExecutor) else []
         self._carried: TensorDictBase = TensorDict({}, batch_size=[])
-        bounds = bounds_of(spaces.native_action_spec, *(action_bounds or ()))
-        self._scale = ActionScale(spaces.action_spec, bounds)
+        native = spaces.native_action_spec.space
+        self._scale = ActionScale(spaces.action_spec, *(action_bounds or (native.low, native.high)))
 
     @property
     def observation_shapes(self) -> dict[str, tuple[int, ...]]:

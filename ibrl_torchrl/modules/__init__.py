@@ -9,6 +9,7 @@ from ibrl_torchrl.modules.critics.separate import SeparateCritics
 from ibrl_torchrl.modules.critics.stacked import StackedCritics
 from ibrl_torchrl.modules.critics.state import CriticEnsemble, StateCritic, StateCriticEnsemble
 from ibrl_torchrl.modules.encoders import CameraEncoder, DrQConvolutions, ResNet18, ResNet96, ViT
+from ibrl_torchrl.modules.external import ExternalPolicy
 from ibrl_torchrl.modules.fast_module import FastTensorDictModule
 from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy, tied_copy
 from ibrl_torchrl.modules.gates import AgreementGate, ConfidenceGate, Gate
@@ -48,6 +49,7 @@ __all__ = [
     "DrQConvolutions",
     "DrQCriticEnsemble",
     "ExecuteProposal",
+    "ExternalPolicy",
     "FastTensorDictModule",
     "FeatureActor",
     "FlattenHead",

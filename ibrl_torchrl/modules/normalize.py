@@ -87,3 +87,15 @@ class Normalize(nn.Module):
         if self.entries is not None:
             observation = observation.index_select(-1, self.entries)
         return (observation - self.mean) / self.std
+
+    def inverse(self, normalized: Tensor) -> Tensor:
+        """Undo the normalisation of all entries, float [*, s] to [*, s].
+
+        Example:
+            >>> import torch
+            >>> Normalize(torch.tensor([5.0]), torch.tensor([2.0])).inverse(torch.tensor([-1.0]))
+            tensor([3.])
+        """
+        if self.mean.device != normalized.device:
+            self.to(normalized.device)
+        return normalized * self.std + self.mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,12 +20,20 @@ from ibrl_torchrl.runs.checkpoint import KIND, save_checkpoint
 from ibrl_torchrl.runs.names import CHECKPOINT, CONFIG
 from ibrl_torchrl.runs.spaces import write_spaces
 
+SMALL = ("algo.actor.hidden=[8]", "algo.critic.hidden=[8]")
 
-def write_untrained_run(run: Path, *settings: str) -> Path:
-    """Write the run folder of an untrained box-close agent of small networks; returns its path."""
+
+def write_untrained_run(run: Path, *settings: str, networks: Sequence[str] = SMALL) -> Path:
+    """Write the run folder of an untrained box-close agent; returns its path.
+
+    Args:
+        run: folder to create.
+        settings: settings of the run.
+        networks: settings of the networks' sizes, by default small ones.
+    """
     run.mkdir()
     overrides = ["task=metaworld/box-close", "task.horizon=10", "collector.workers=0"]
-    overrides += ["algo.actor.hidden=[8]", "algo.critic.hidden=[8]", f"run_dir={run}", *settings]
+    overrides += [f"run_dir={run}", *networks, *settings]
     config = parse(TrainConfig, composed("train", overrides))
     OmegaConf.save(OmegaConf.structured(config), run / CONFIG)
     torch.manual_seed(0)
@@ -32,17 +41,17 @@ def write_untrained_run(run: Path, *settings: str) -> Path:
     write_spaces(run, env)
     normalizers = identity_normalizers(config.task, env)
     action_size = env.action_spec.shape[-1]
-    networks = {
+    policies = {
         name: build_imitation_policy(
             policy, normalizers, env.observation_spec, action_size * policy.chunk.size
         )
         for name, policy in config.imitation.items()
     }
-    for name, network in networks.items():
+    for name, network in policies.items():
         save_policy(policy_path(run, name), network, config.imitation[name], config.task)
     agent = build_agent(
         config.algo,
-        frozen_policies(networks, config.imitation),
+        frozen_policies(policies, config.imitation),
         normalizers,
         env,
         torch.device("cpu"),
