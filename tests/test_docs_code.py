@@ -23,6 +23,21 @@ def test_blocks_of_a_page_run(page):
     assert run_blocks((DOCS / page).read_text(), page) > 0
 
 
+@pytest.mark.simulator
+@pytest.mark.filterwarnings("ignore")
+def test_blocks_of_the_deployment_page_run(tmp_path, monkeypatch, ibrl):
+    pytest.importorskip("metaworld")
+    pytest.importorskip("onnxruntime")
+    from support.untrained_runs import write_untrained_run
+
+    run = tmp_path / "runs" / "box-close" / "ibrl-seed1"
+    run.parent.mkdir(parents=True)
+    write_untrained_run(run)
+    assert ibrl("export", run)[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks((DOCS / "deploy.md").read_text(), "deploy.md") == 4
+
+
 def test_a_wrong_block_is_found():
     with pytest.raises(NameError, match="undefined"):
         run_blocks("```python\nx = 1\n```\ntext\n```python\nundefined\n```", "page")

@@ -208,7 +208,7 @@ def _overrides(name: str, arguments: list[str]) -> list[str]:
     elif names:
         rest_of = [f"{command.argument}={quoted(names[0])}", *rest_of[1:]]
     is_given = any(re.match(rf"\+*{command.argument}=|-", argument) for argument in rest_of)
-    if command.argument and not is_given:
+    if command.needs_argument and not is_given:
         raise UsageError(
             f"{command.argument}=... is needed; "
             f"usage: ibrl {name} {command.usage} [SETTING=VALUE ...]"

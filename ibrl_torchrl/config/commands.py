@@ -250,6 +250,13 @@ class BenchConfig:
 
 
 @dataclass(kw_only=True)
+class RunsConfig:
+    """List of runs."""
+
+    folders: list[str] = setting(["runs"], help="Folders with runs in or under them.", at_least=1)
+
+
+@dataclass(kw_only=True)
 class ReportConfig:
     """Comparison of runs in one page."""
 
@@ -266,7 +273,7 @@ class Command:
         name: one or two words, such as ``"demos info"``.
         schema: dataclass of its settings.
         module: name of its module under ``ibrl_torchrl.cli``, with a function ``run``.
-        usage: what follows the name, such as ``"RUN"``.
+        usage: what follows the name, such as ``"RUN"``, in brackets if it may be left out.
         summary: one line.
         examples: command lines and comments.
         groups: config groups that it takes, with their options' folder.
@@ -287,6 +294,11 @@ class Command:
     many: bool = False
     rest: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs_argument(self) -> bool:
+        """Whether ``argument`` must be given; brackets in ``usage`` mark one with a default."""
+        return self.argument is not None and not self.usage.startswith("[")
 
     @property
     def config_name(self) -> str:
@@ -374,6 +386,16 @@ _COMMANDS = (
         "runs compared: one page, CSV files, figures",
         (("ibrl report runs/box-close other/folder out=report", ""),),
         argument="runs",
+        many=True,
+    ),
+    Command(
+        "runs",
+        RunsConfig,
+        "runs",
+        "[FOLDER ...]",
+        "runs with their state, success and minutes",
+        (("ibrl runs", "all in runs/"), ("ibrl runs runs/box-close other/folder", "")),
+        argument="folders",
         many=True,
     ),
     Command(
