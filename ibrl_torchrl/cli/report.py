@@ -7,6 +7,7 @@ from pathlib import Path
 from ibrl_torchrl.config.commands import ReportConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.reports.page import write_report
+from ibrl_torchrl.reports.style import FigureStyle
 from ibrl_torchrl.reports.tables import final_table
 from ibrl_torchrl.runs.reader import find_runs
 
@@ -15,10 +16,19 @@ def run(config: ReportConfig) -> None:
     """Write the report; print its table of final results and its notes.
 
     Raises:
-        UsageError: there is no run, a run cannot be read, or ``out`` cannot be written to.
+        UsageError: there is no run, a run cannot be read, ``out`` cannot be written to, or
+            this machine does not have the font.
     """
+    figures = config.figures
+    style = FigureStyle(
+        width=figures.width,
+        height=figures.height,
+        font=figures.font,
+        font_size=figures.font_size,
+        formats=tuple(figures.formats),
+    )
     runs = find_runs(map(Path, config.runs))
-    for comparison in write_report(runs, Path(config.out), config.title):
+    for comparison in write_report(runs, Path(config.out), config.title, style):
         echo(f"{comparison.task}, {comparison.frames} frames")
         for row in final_table(comparison):
             echo(

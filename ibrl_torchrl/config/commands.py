@@ -257,12 +257,30 @@ class RunsConfig:
 
 
 @dataclass(kw_only=True)
+class FigureConfig:
+    """Figure files of a report, for a paper."""
+
+    formats: list[str] = setting(
+        ["svg", "pdf", "png"],
+        help="Formats of the files; [] writes none.",
+        choices=("svg", "pdf", "png"),
+    )
+    width: float = setting(5.5, help="Width.", at_least=1, at_most=40, unit="inches")
+    height: float = setting(3.4, help="Height.", at_least=1, at_most=40, unit="inches")
+    font: str = setting(
+        "sans-serif", help="Font: sans-serif, serif, monospace, or the name of an installed one."
+    )
+    font_size: float = setting(8.0, help="Size of letters.", at_least=3, at_most=40, unit="points")
+
+
+@dataclass(kw_only=True)
 class ReportConfig:
     """Comparison of runs in one page."""
 
     runs: list[str] = setting(help="Folders with runs in or under them.", at_least=1)
     out: str = setting("report", help="Folder of the page; an earlier report is replaced.")
     title: str = setting("Learning from demonstrations, compared", help="Title of the page.")
+    figures: FigureConfig = setting(FigureConfig, help="Figure files, for a paper.")
 
 
 @dataclass(frozen=True)
@@ -384,7 +402,13 @@ _COMMANDS = (
         "report",
         "FOLDER ...",
         "runs compared: one page, CSV files, figures",
-        (("ibrl report runs/box-close other/folder out=report", ""),),
+        (
+            ("ibrl report runs/box-close other/folder out=report", ""),
+            (
+                "ibrl report runs/box-close figures.width=3.25 figures.font=serif",
+                "figures for a column of a paper",
+            ),
+        ),
         argument="runs",
         many=True,
     ),

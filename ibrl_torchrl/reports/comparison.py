@@ -16,6 +16,7 @@ _IGNORED = {"run_dir", "seed", "device", "threads", "checkpoint_every", "log", "
 _IGNORED |= {"if_exists", "quiet", "resume"}
 # Settings that all runs of a comparison share.
 _SHARED = ("task", "total_frames", "eval", "demos")
+_MOST_NOTES = 3  # on single unfinished runs of a method
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ def _comparison(runs: list[Run], *, is_one_of_several: bool) -> Comparison:
             methods[label] = tuple(by_seed.values())
     notes += _missing_seeds(methods)
     notes += _different_inputs(run for members in methods.values() for run in members)
+    notes += _different_commits(methods)
     return Comparison(runs[0].task, runs[0].total_frames, runs[0].eval_every, methods, tuple(notes))
 
 
@@ -128,13 +130,37 @@ def _variants(method: str, runs: list[Run]) -> Iterator[tuple[str, list[Run]]]:
         yield f"{method}, {', '.join(differences)}", groups[group]
 
 
+def format_seeds(seeds: Iterable[int]) -> str:
+    """Seeds in ascending order, three or more successive ones as a range.
+
+    Example:
+        >>> from ibrl_torchrl.reports.comparison import format_seeds
+        >>> format_seeds([1, 2, 3, 7, 8])
+        '1 to 3, 7, 8'
+    """
+    parts = []
+    # Successive seeds have the same difference from their rank.
+    for _, group in groupby(enumerate(sorted({*seeds})), key=lambda item: item[1] - item[0]):
+        members = [str(seed) for _, seed in group]
+        parts += [f"{members[0]} to {members[-1]}"] if len(members) > 2 else members
+    return ", ".join(parts)
+
+
 def _unfinished(runs: Iterable[Run]) -> Iterator[str]:
-    for run in runs:
-        frames = [point.frames for points in run.curves.values() for point in points]
-        yield (
-            f"{run.method}, seed {run.seed}, is unfinished (last evaluation at frame "
-            f"{max(frames, default=0)} of {run.total_frames}) and is excluded: {run.path}."
-        )
+    for method, members in _by_method([*runs]):
+        if len(members) > _MOST_NOTES:
+            seeds = format_seeds(run.seed for run in members)
+            yield f"{method}, seeds {seeds}: {len(members)} runs are unfinished and excluded."
+        else:
+            yield from map(_unfinished_run, members)
+
+
+def _unfinished_run(run: Run) -> str:
+    frames = [point.frames for points in run.curves.values() for point in points]
+    return (
+        f"{run.method}, seed {run.seed}, is unfinished (last evaluation at frame "
+        f"{max(frames, default=0)} of {run.total_frames}) and is excluded: {run.path}."
+    )
 
 
 def _partial_settings(method: str, runs: list[Run]) -> Iterator[str]:
@@ -150,9 +176,9 @@ def _partial_settings(method: str, runs: list[Run]) -> Iterator[str]:
 def _missing_seeds(methods: Mapping[str, tuple[Run, ...]]) -> Iterator[str]:
     seeds = {run.seed for runs in methods.values() for run in runs}
     for method, runs in methods.items():
-        missing = sorted(seeds - {run.seed for run in runs})
+        missing = seeds - {run.seed for run in runs}
         if missing:
-            yield f"{method} has no run of seed {', '.join(map(str, missing))}."
+            yield f"{method} has no run of seed {format_seeds(missing)}."
 
 
 def _different_inputs(runs: Iterable[Run]) -> Iterator[str]:
@@ -162,7 +188,21 @@ def _different_inputs(runs: Iterable[Run]) -> Iterator[str]:
         for name in ("demos", *run.imitation):
             hashes[name][run.seed].add(run.inputs.get(name))
     for name, by_seed in hashes.items():
-        different = sorted(seed for seed, values in by_seed.items() if len(values) > 1)
+        different = [seed for seed, values in by_seed.items() if len(values) > 1]
         if different:
             label = "demonstrations" if name == "demos" else f"imitation policy {name}"
-            yield f"Methods do not share the {label} (seed {', '.join(map(str, different))})."
+            yield f"Methods do not share the {label} (seed {format_seeds(different)})."
+
+
+def _different_commits(methods: Mapping[str, tuple[Run, ...]]) -> Iterator[str]:
+    """Commits, with the methods and seeds of their runs, where there are several."""
+    seeds: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for method, runs in methods.items():
+        for run in runs:
+            seeds[str(run.provenance.get("commit") or "no commit")][method].append(run.seed)
+    if len(seeds) > 1:
+        commits = (
+            f"{commit} ({'; '.join(f'{m}, seed {format_seeds(s)}' for m, s in by_method.items())})"
+            for commit, by_method in seeds.items()
+        )
+        yield f"Runs are of different commits: {', '.join(commits)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -18,9 +18,14 @@ SUCCESS: Metric = attrgetter("success")
 
 @dataclass(frozen=True)
 class Curve:
-    """Interquartile means over runs with confidence intervals, by training frames."""
+    """Interquartile means over runs with confidence intervals.
 
-    frames: tuple[int, ...]
+    Attributes:
+        x: training frames, or another quantity that all runs have in common, in ascending order.
+        estimates: one for each.
+    """
+
+    x: tuple[float, ...]
     estimates: tuple[Estimate, ...]
 
 
@@ -40,20 +45,27 @@ def method_curve(
         policy: ``"hybrid"``, ``"rl"`` or the name of an imitation policy.
         metric: value of an evaluation, default its success rate.
     """
-    series = [run_curve(comparison, run, policy, metric) for run in runs]
+    return aggregate([run_curve(comparison, run, policy, metric) for run in runs])
+
+
+def aggregate(series: Sequence[Mapping[float, float]]) -> Curve | None:
+    """Aggregated curve of one or more runs' values; None where they have no x in common.
+
+    Args:
+        series: values of each run by x.
+    """
     common = sorted(set.intersection(*map(set, series)))
     if not common:
         return None
     estimates = (
-        bootstrap(interquartile_mean, np.array([[values[frame]] for values in series]))
-        for frame in common
+        bootstrap(interquartile_mean, np.array([[values[x]] for values in series])) for x in common
     )
     return Curve(tuple(common), tuple(estimates))
 
 
 def run_curve(
     comparison: Comparison, run: Run, policy: str, metric: Metric = SUCCESS
-) -> dict[int, float]:
+) -> dict[float, float]:
     """Evaluations of a policy in one run, by frames rounded down to multiples of ``eval.every``.
 
     Evaluations follow the episode in which they fell due, so that those of different runs are less

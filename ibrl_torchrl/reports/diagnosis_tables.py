@@ -130,6 +130,24 @@ def diagnosis_table(diagnoses: Iterable[Diagnosis], imitation: Sequence[str]) ->
     ]
 
 
+def mean_diagnosis_table(rows: Sequence[Row]) -> list[Row]:
+    """Means over the diagnosed runs of each method, of those that have a value.
+
+    Args:
+        rows: see :func:`diagnosis_table`.
+
+    Returns:
+        Rows with the number of ``runs`` in place of the seed.
+    """
+    means = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        members = [row for row in rows if row["method"] == method]
+        keys = [key for key in members[0] if key not in ("method", "seed")]
+        values = {key: _mean(row[key] for row in members) for key in keys}
+        means.append({"method": method, "runs": len(members), **values})
+    return means
+
+
 def episode_profile(
     diagnosis: Diagnosis, metric: Callable[[Step], float]
 ) -> tuple[list[float], list[float]]:

@@ -1,18 +1,22 @@
-"""Columns of the page's tables: keys, headings and formats."""
+"""Columns of the page's tables: keys, headings, formats and which value is the best."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from markupsafe import Markup, escape
+
 from ibrl_torchrl.keys import HYBRID, RL
-from ibrl_torchrl.reports.tables import Row, length_column, success_column
+from ibrl_torchrl.reports.run_tables import THRESHOLDS, Row, length_column, success_column
 from ibrl_torchrl.runs.tables import share_column
 
 # Forms of columns, beside format specifications. Texts are classes of the page's style sheet.
 TEXT = "text"
 CODE = "code"  # monospaced
-ESTIMATE = "estimate"  # value (low to high)
+ESTIMATE = "estimate"  # value and interval
+CROSSING = "crossing"  # median frames, and of how many runs unless of all
+HIGH, LOW = "high", "low"
 
 
 class Column(NamedTuple):
@@ -21,15 +25,23 @@ class Column(NamedTuple):
     Attributes:
         key: entry of a row.
         heading: text above the column.
-        form: ``TEXT``, ``CODE``, ``ESTIMATE`` or a format specification.
+        form: ``TEXT``, ``CODE``, ``ESTIMATE``, ``CROSSING`` or a format specification.
+        best: ``HIGH`` or ``LOW`` where the highest or lowest value is marked; default none.
     """
 
     key: str
     heading: str
     form: str
+    best: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether entries are text, aligned to the left."""
+        return self.form in (TEXT, CODE)
 
 
 _METHOD = Column("method", "method", TEXT)
+_RUNS = Column("runs", "runs", "d")
 _SEED = Column("seed", "seed", "d")
 
 
@@ -44,43 +56,50 @@ def columns(imitation: Sequence[str]) -> dict[str, list[Column]]:
         *(Column(success_column(name), name, ".2f") for name in imitation),
     ]
     return {
-        "final": [
+        "results": [
             _METHOD,
-            Column("runs", "runs", "d"),
-            Column("episodes", "episodes", "d"),
-            Column("success", "success", ESTIMATE),
-            Column("while_learning", "while learning", ESTIMATE),
+            Column("success", "success", ESTIMATE, HIGH),
+            Column("while_learning", "while learning", ESTIMATE, HIGH),
+            Column("dip", "dip", ESTIMATE, LOW),
+            *(
+                Column(f"frames_to_{threshold}", f"frames to {threshold / 100:g}", CROSSING, LOW)
+                for threshold in THRESHOLDS
+            ),
+            _RUNS,
+        ],
+        "policies": [
+            _METHOD,
+            Column("success", "hybrid", ".2f"),
             *policies,
-            *(Column(share_column("acting", n), f"{n} share", ".2f") for n in imitation),
+            *(Column(share_column("acting", n), f"share of {n}", ".2f") for n in imitation),
+            Column(length_column(HYBRID), "length: hybrid", ".1f", LOW),
+            *(Column(length_column(name), name, ".1f") for name in imitation),
+            Column("episodes", "episodes", "d"),
         ],
-        "speed": [
-            _METHOD,
-            _SEED,
-            Column("frames_to_50", "frames to 50\u00a0%", ",.0f"),
-            Column("minutes_to_50", "minutes", ".1f"),
-            Column("frames_to_90", "frames to 90\u00a0%", ",.0f"),
-            Column("minutes_to_90", "minutes", ".1f"),
-        ],
-        "lengths": [
-            _METHOD,
-            _SEED,
-            *(Column(length_column(name), name, ".1f") for name in (*imitation, HYBRID)),
-        ],
-        "improvement": [
-            Column("method", "X", TEXT),
-            Column("than", "Y", TEXT),
-            Column("probability", "final success", ESTIMATE),
-            Column("while_learning", "while learning", ESTIMATE),
-        ],
-        "diagnosis": [_METHOD, _SEED, *_diagnosis_columns(imitation)],
+        "diagnosis": [_METHOD, _RUNS, *_diagnosis_columns(imitation)],
+        "diagnosed_runs": [_METHOD, _SEED, *_diagnosis_columns(imitation)],
         "all_settings": [Column("setting", "setting", TEXT), Column("value", "value", CODE)],
         "runs": [
-            _METHOD,
             _SEED,
             Column("success", "success", ".2f"),
+            Column("while_learning", "while learning", ".2f"),
+            Column("dip", "dip", ".2f"),
             *policies,
-            Column("minutes", "minutes", ".1f"),
+            *(
+                column
+                for threshold in THRESHOLDS
+                for column in (
+                    Column(f"frames_to_{threshold}", f"frames to {threshold / 100:g}", ",.0f"),
+                    Column(f"minutes_to_{threshold}", "minutes", ".1f"),
+                )
+            ),
+            Column(length_column(HYBRID), "length", ".1f"),
+            Column("minutes", "minutes in all", ".1f"),
             Column("commit", "commit", TEXT),
+        ],
+        "commands": [
+            _METHOD,
+            Column("seeds", "seeds", TEXT),
             Column("command", "command", CODE),
         ],
     }
@@ -103,12 +122,51 @@ def _diagnosis_columns(imitation: Sequence[str]) -> list[Column]:
     ]
 
 
-def format_cell(row: Row, column: Column) -> str:
-    """Text of a row's entry; a dash where it is None."""
+def format_cell(row: Row, column: Column) -> Markup:
+    """HTML of a row's entry, names escaped; a dash where it is None."""
     value: Any = row.get(column.key)
     if value is None:
-        return "-"
+        return Markup("-")
+    if column.is_text:
+        return escape(str(value))
+    text = _number(value, column)
     if column.form == ESTIMATE:
         low, high = row[f"{column.key}_low"], row[f"{column.key}_high"]
-        return f"{value:.2f} ({low:.2f} to {high:.2f})"
-    return str(value) if column.form in (TEXT, CODE) else format(value, column.form)
+        return Markup('{} <span class="quiet">({:.2f} to {:.2f})</span>').format(text, low, high)
+    if column.form == CROSSING:
+        reached = row[column.key.replace("frames", "runs")]
+        if reached < row["runs"]:
+            return Markup('{} <span class="quiet">({} of {})</span>').format(
+                text, reached, row["runs"]
+            )
+    return escape(text)
+
+
+def best_texts(rows: Sequence[Row], table: Sequence[Column]) -> dict[str, str]:
+    """Best value of each column that has one, as it is shown; empty where all are equal.
+
+    Values that are shown alike are equally good.
+    """
+    best = {}
+    for column in table:
+        values = [row[column.key] for row in rows if row.get(column.key) is not None]
+        if column.best is None or len({_number(value, column) for value in values}) < 2:
+            continue
+        best[column.key] = _number((max if column.best == HIGH else min)(values), column)
+    return best
+
+
+def is_best(row: Row, column: Column, best: dict[str, str]) -> bool:
+    """Whether an entry is the best of its column, see :func:`best_texts`."""
+    value = row.get(column.key)
+    return value is not None and best.get(column.key) == _number(value, column)
+
+
+def sort_key(row: Row, column: Column) -> str:
+    """Number by which the page's script sorts an entry; empty for text and for None."""
+    value = row.get(column.key)
+    return "" if value is None or column.is_text else f"{value:.6g}"
+
+
+def _number(value: Any, column: Column) -> str:
+    return format(value, {ESTIMATE: ".2f", CROSSING: ",.0f"}.get(column.form, column.form))

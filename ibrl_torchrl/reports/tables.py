@@ -1,8 +1,10 @@
-"""Tables of a comparison: lists of rows, as written to CSV files and to the page."""
+"""Tables of methods: lists of rows, as written to CSV files and to the page."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import combinations, permutations
 from typing import Any
 
 import numpy as np
@@ -13,30 +15,25 @@ from ibrl_torchrl.reports.comparison import (
     format_setting,
     is_input_path,
 )
-from ibrl_torchrl.reports.curves import run_curve
+from ibrl_torchrl.reports.run_tables import (
+    THRESHOLDS,
+    Row,
+    crossing,
+    dip_depth,
+    frames_of,
+    length_column,
+    mean_success,
+    success_column,
+)
 from ibrl_torchrl.reports.statistics import (
     Estimate,
     Scores,
     bootstrap,
-    first_crossing,
     interquartile_mean,
     probability_of_improvement,
 )
-from ibrl_torchrl.runs.reader import EvalPoint, Run
+from ibrl_torchrl.runs.reader import Run
 from ibrl_torchrl.runs.tables import share_column
-
-Row = dict[str, Any]
-THRESHOLDS = (50, 90)  # success rates in per cent
-
-
-def success_column(policy: str) -> str:
-    """Column of a policy's success rate when it acts without the critics' choice."""
-    return f"success/{policy}"
-
-
-def length_column(policy: str) -> str:
-    """Column of the mean length of a policy's successful episodes."""
-    return f"length/{policy}"
 
 
 def final_table(comparison: Comparison) -> list[Row]:
@@ -44,8 +41,12 @@ def final_table(comparison: Comparison) -> list[Row]:
 
     Columns: interquartile mean and interval of the hybrid's success in the final evaluation
     (``success``) and averaged over all evaluations, which is the area under the learning curve
-    (``while_learning``); final success of the RL actor and of each imitation policy; mean share of
-    each imitation policy among the hybrid's final actions. Policies that a method lacks are None.
+    (``while_learning``), and of the depth of its dip below the imitation policy (``dip``); median
+    frames to 50 % and 90 % success (``frames_to_50``), where runs that never get there count as
+    infinite and an infinite median is None, and the number of runs that do (``runs_to_50``); final
+    success of the RL actor and of each imitation policy; mean share of each imitation policy among
+    the hybrid's final actions; mean length of each policy's successful final episodes in frames.
+    What a method lacks is None.
     """
     return [
         {
@@ -56,6 +57,8 @@ def final_table(comparison: Comparison) -> list[Row]:
             **_columns(
                 "while_learning", bootstrap(interquartile_mean, _mean_success(comparison, runs))
             ),
+            **_dip_columns(runs),
+            **_crossing_columns(runs),
             **{
                 success_column(policy): float(interquartile_mean(_success(runs, policy)))
                 if all(policy in run.final for run in runs)
@@ -66,86 +69,44 @@ def final_table(comparison: Comparison) -> list[Row]:
                 share_column("acting", name): _proposal_share(runs, name)
                 for name in comparison.imitation
             },
-        }
-        for method, runs in comparison.methods.items()
-    ]
-
-
-def run_table(comparison: Comparison) -> list[Row]:
-    """Final success, duration, commit and command of each run."""
-    return [
-        {
-            "method": method,
-            "seed": run.seed,
-            "success": run.success(HYBRID),
             **{
-                success_column(policy): run.success(policy) if policy in run.final else None
-                for policy in (RL, *comparison.imitation)
+                length_column(policy): _mean_length(runs, policy)
+                for policy in (HYBRID, *comparison.imitation)
             },
-            "minutes": run.curves[HYBRID][-1].seconds / 60,
-            "commit": run.provenance.get("commit"),
-            "command": run.provenance.get("command"),
         }
         for method, runs in comparison.methods.items()
-        for run in runs
     ]
 
 
 def improvement_table(comparison: Comparison) -> list[Row]:
     """Probability of improvement for each ordered pair of methods.
 
-    Of the final success, and of the success averaged over all evaluations.
+    Of the final success, and of the success averaged over all evaluations. What is left to 1 is the
+    probability of the reverse.
     """
     methods = comparison.methods
-    final = {name: _success(runs, HYBRID) for name, runs in methods.items()}
-    mean = {name: _mean_success(comparison, runs) for name, runs in methods.items()}
+    scores = {
+        "probability": {name: _success(runs, HYBRID) for name, runs in methods.items()},
+        "while_learning": {name: _mean_success(comparison, runs) for name, runs in methods.items()},
+    }
+    pairs = {
+        (x, y): {
+            key: bootstrap(probability_of_improvement, of[x], of[y]) for key, of in scores.items()
+        }
+        for x, y in combinations(methods, 2)
+    }
+    pairs |= {
+        (y, x): {key: _complement(estimate) for key, estimate in estimates.items()}
+        for (x, y), estimates in pairs.items()
+    }
     return [
         {
             "method": x,
             "than": y,
-            **_columns("probability", bootstrap(probability_of_improvement, final[x], final[y])),
-            **_columns("while_learning", bootstrap(probability_of_improvement, mean[x], mean[y])),
+            **_columns("probability", pairs[x, y]["probability"]),
+            **_columns("while_learning", pairs[x, y]["while_learning"]),
         }
-        for x in methods
-        for y in methods
-        if x != y
-    ]
-
-
-def speed_table(comparison: Comparison) -> list[Row]:
-    """Frames and minutes until each run's hybrid first reaches 50 % and 90 %; None if never."""
-    return [
-        {
-            "method": method,
-            "seed": run.seed,
-            **{
-                f"{unit}_to_{threshold}": first_crossing(
-                    threshold / 100,
-                    [time(point) for point in run.curves[HYBRID]],
-                    [point.success for point in run.curves[HYBRID]],
-                )
-                for threshold in THRESHOLDS
-                for unit, time in (("frames", _frames), ("minutes", _minutes))
-            },
-        }
-        for method, runs in comparison.methods.items()
-        for run in runs
-    ]
-
-
-def length_table(comparison: Comparison) -> list[Row]:
-    """Mean length of each policy's successful final episodes in frames (paper, Table 1)."""
-    return [
-        {
-            "method": method,
-            "seed": run.seed,
-            **{
-                length_column(policy): run.success_length(policy) if policy in run.final else None
-                for policy in (*comparison.imitation, HYBRID)
-            },
-        }
-        for method, runs in comparison.methods.items()
-        for run in runs
+        for x, y in permutations(methods, 2)
     ]
 
 
@@ -177,8 +138,7 @@ def _success(runs: Sequence[Run], policy: str) -> Scores:
 
 def _mean_success(comparison: Comparison, runs: Sequence[Run]) -> Scores:
     """Success rates [R, 1] of the hybrid averaged over all evaluations."""
-    curves = [run_curve(comparison, run, HYBRID) for run in runs]
-    return np.array([[np.mean([*curve.values()])] for curve in curves])
+    return np.array([[mean_success(comparison, run)] for run in runs])
 
 
 def _proposal_share(runs: Sequence[Run], name: str) -> float | None:
@@ -188,13 +148,37 @@ def _proposal_share(runs: Sequence[Run], name: str) -> float | None:
     return float(np.mean([run.proposal_share(HYBRID, name) for run in runs]))
 
 
+def _mean_length(runs: Sequence[Run], policy: str) -> float | None:
+    """Mean over runs of the mean length of a policy's successful final episodes."""
+    lengths = [run.success_length(policy) for run in runs if policy in run.final]
+    known = [length for length in lengths if length is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _dip_columns(runs: Sequence[Run]) -> Row:
+    """Estimate of the dip's depth; None where a run has no dip to measure."""
+    dips = [dip_depth(run) for run in runs]
+    if None in dips:
+        return dict.fromkeys(("dip", "dip_low", "dip_high"))
+    return _columns("dip", bootstrap(interquartile_mean, np.array(dips, float)[:, None]))
+
+
+def _crossing_columns(runs: Sequence[Run]) -> Row:
+    """Median frames to each success rate over runs, and the number of runs that reach it."""
+    columns: Row = {}
+    for threshold in THRESHOLDS:
+        frames = [crossing(run, threshold, frames_of) for run in runs]
+        reached = [frame for frame in frames if frame is not None]
+        median = float(np.median([math.inf if frame is None else frame for frame in frames]))
+        columns[f"frames_to_{threshold}"] = median if math.isfinite(median) else None
+        columns[f"runs_to_{threshold}"] = len(reached)
+    return columns
+
+
+def _complement(estimate: Estimate) -> Estimate:
+    """Estimate of 1 minus a quantity."""
+    return Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
+
+
 def _columns(name: str, estimate: Estimate) -> Row:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-
-
-def _frames(point: EvalPoint) -> float:
-    return point.frames
-
-
-def _minutes(point: EvalPoint) -> float:
-    return point.seconds / 60

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ibrl_torchrl.evaluation.evaluate import Evaluation
-from ibrl_torchrl.keys import HYBRID
+from ibrl_torchrl.runs.dip import dip_below_imitation
 from ibrl_torchrl.runs.reader import Run
 from ibrl_torchrl.training.loop import Counters
 
@@ -26,7 +26,8 @@ def run_summary(
     Returns:
         Content of ``summary.json``. ``final`` has success rate, 95 % Wilson interval, number of
         episodes and mean length of the successes (None without one) of each policy; ``dip`` the
-        hybrid's worst evaluation below the imitation policy, see :func:`dip_below_imitation`.
+        hybrid's worst evaluation below the imitation policy, see
+        :func:`~ibrl_torchrl.runs.dip.dip_below_imitation`.
     """
     return {
         "task": run.task,
@@ -40,29 +41,6 @@ def run_summary(
         "minutes": round(seconds / 60, 2),
         "versions": run.provenance.get("versions", {}),
         "commit": run.provenance.get("commit"),
-    }
-
-
-def dip_below_imitation(run: Run) -> dict[str, Any] | None:
-    """Lowest evaluation of the hybrid during training below the best imitation policy's first one.
-
-    Returns:
-        ``policy``, the imitation policy, and its ``success``; ``frames`` and ``hybrid``, frame and
-        success rate of the hybrid's lowest evaluation; ``depth``, their difference, 0 where the
-        hybrid was never below. None without imitation policies or evaluations of the hybrid.
-    """
-    first = {name: run.curves[name][0].success for name in run.imitation if name in run.curves}
-    curve = run.curves.get(HYBRID, ())
-    if not first or not curve:
-        return None
-    policy = max(first, key=lambda name: first[name])
-    lowest = min(curve, key=lambda point: point.success)
-    return {
-        "policy": policy,
-        "success": first[policy],
-        "frames": lowest.frames,
-        "hybrid": lowest.success,
-        "depth": round(max(0.0, first[policy] - lowest.success), 6),
     }
 
 

@@ -1,18 +1,15 @@
 """Comparisons: grouping, notes and tables."""
 
+import json
+
 import pytest
 from support.synthetic_runs import write_run
 
+from ibrl_torchrl.reports.commands import command_table
 from ibrl_torchrl.reports.comparison import compare
 from ibrl_torchrl.reports.curves import method_curve, share_of
-from ibrl_torchrl.reports.tables import (
-    final_table,
-    improvement_table,
-    length_table,
-    run_table,
-    settings_table,
-    speed_table,
-)
+from ibrl_torchrl.reports.run_tables import length_table, run_table, speed_table
+from ibrl_torchrl.reports.tables import final_table, improvement_table, settings_table
 from ibrl_torchrl.runs.reader import find_runs
 
 
@@ -150,7 +147,7 @@ def test_curves_are_aligned_on_multiples_of_the_interval(tmp_path):
     write_run(tmp_path / "b", seed=2, curve=(0.2, 0.8, 1.0))
     (comparison,) = compare_folder(tmp_path)
     curve = method_curve(comparison, comparison.runs, "hybrid")
-    assert curve.frames == (1000, 2000, 3000)
+    assert curve.x == (1000, 2000, 3000)
     assert [e.value for e in curve.estimates] == pytest.approx([0.1, 0.6, 1.0])
     assert curve.estimates[1].low == pytest.approx(0.4)
     share = method_curve(comparison, comparison.runs, "hybrid", share_of("bc"))
@@ -163,5 +160,65 @@ def test_curves_keep_every_evaluation_of_a_short_interval(tmp_path):
     write_run(tmp_path / "a", curve=scores, eval_every=500)
     (comparison,) = compare_folder(tmp_path)
     curve = method_curve(comparison, comparison.runs, "hybrid")
-    assert curve.frames == (500, 1000, 1500, 2000, 2500, 3000)
+    assert curve.x == (500, 1000, 1500, 2000, 2500, 3000)
     assert [e.value for e in curve.estimates] == pytest.approx(scores)
+
+
+def test_final_table_has_dip_and_median_frames(tmp_path):
+    # Evaluations at 1007, 2007 and 3007 frames; the imitation policy solves 0.1.
+    for seed, curve in enumerate([(0.0, 0.5, 1.0), (0.5, 0.9, 1.0), (0.05, 0.3, 0.6)], 1):
+        write_run(tmp_path / str(seed), seed=seed, curve=curve)
+    (comparison,) = compare_folder(tmp_path)
+    (row,) = final_table(comparison)
+    assert row["dip"] == pytest.approx((0.1 + 0.0 + 0.05) / 3)
+    assert (row["dip_low"], row["dip_high"]) == pytest.approx((0.0, 0.1))
+    assert (row["frames_to_50"], row["runs_to_50"]) == (2007, 3)  # 2007, 1007 and 3007
+    assert (row["frames_to_90"], row["runs_to_90"]) == (3007, 2)  # 3007, 2007 and never
+    assert [run["dip"] for run in run_table(comparison)] == pytest.approx([0.1, 0.0, 0.05])
+    assert [run["while_learning"] for run in run_table(comparison)] == pytest.approx(
+        [0.5, 0.8, 0.95 / 3]
+    )
+
+
+def test_a_level_that_most_runs_never_reach_has_no_median(tmp_path):
+    write_run(tmp_path / "a", seed=1)
+    for seed in (2, 3):
+        write_run(tmp_path / str(seed), seed=seed, curve=(0.0, 0.1, 0.2), imitation=())
+    row = next(row for c in compare_folder(tmp_path) for row in final_table(c) if row["runs"] == 2)
+    assert (row["frames_to_50"], row["runs_to_50"], row["dip"]) == (None, 0, None)
+
+
+def test_different_commits_are_noted_with_their_runs(tmp_path):
+    for seed in range(1, 6):
+        run = write_run(tmp_path / f"i{seed}", "ibrl", seed)
+        write_run(tmp_path / f"r{seed}", "rlpd", seed)
+        if seed == 5:
+            (run / "run.json").write_text('{"commit": "def"}')
+    (comparison,) = compare_folder(tmp_path)
+    assert comparison.notes == (
+        "Runs are of different commits: abc (ibrl, seed 1 to 4; rlpd, seed 1 to 5), "
+        "def (ibrl, seed 5).",
+    )
+
+
+def test_many_unfinished_runs_of_a_method_are_one_note(tmp_path):
+    write_run(tmp_path / "a", seed=1)
+    for seed in range(2, 9):
+        write_run(tmp_path / str(seed), seed=seed, final=None)
+    (comparison,) = compare_folder(tmp_path)
+    assert comparison.notes == ("ibrl, seeds 2 to 8: 7 runs are unfinished and excluded.",)
+
+
+def test_commands_have_each_seed_and_no_needless_quotes(tmp_path):
+    command = "ibrl train seed={0} 'run_dir='\"'\"'runs/a-seed{0}'\"'\"'' 'title=a b' lr={0}"
+    for seed in (1, 2, 3, 12):
+        run = write_run(tmp_path / str(seed), seed=seed)
+        text = command.format(seed) if seed != 12 else "ibrl 'unclosed"
+        (run / "run.json").write_text(json.dumps({"command": text}))
+    (comparison,) = compare_folder(tmp_path)
+    assert [(row["seeds"], row["command"]) for row in command_table(comparison)] == [
+        ("1", "ibrl train seed=N run_dir=runs/a-seedN 'title=a b' lr=1"),
+        ("2", "ibrl train seed=N run_dir=runs/a-seedN 'title=a b' lr=2"),
+        ("3", "ibrl train seed=N run_dir=runs/a-seedN 'title=a b' lr=3"),
+        ("12", "ibrl 'unclosed"),
+    ]

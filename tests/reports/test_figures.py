@@ -1,16 +1,22 @@
-"""Figures: which lines they have, and files."""
+"""Figures: what is drawn, and files."""
 
-import html
+import re
+import warnings
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from support.synthetic_runs import write_diagnosis, write_run
+from support.synthetic_runs import write_run
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports import figures
+from ibrl_torchrl.reports.charts import comparison_charts
 from ibrl_torchrl.reports.comparison import compare
-from ibrl_torchrl.reports.diagnosis_tables import read_diagnoses
+from ibrl_torchrl.reports.drawing import draw
+from ibrl_torchrl.reports.embedding import embed
+from ibrl_torchrl.reports.heat_maps import improvement_maps
+from ibrl_torchrl.reports.style import FigureStyle
+from ibrl_torchrl.reports.tables import improvement_table
 from ibrl_torchrl.runs.reader import find_runs, read_run
 
 
@@ -21,6 +27,20 @@ def lines(axes):
         for line in axes.get_lines()
         if not line.get_label().startswith("_")
     }
+
+
+@pytest.fixture
+def drawings(tmp_path):
+    """Draw the charts and a heat map of two methods."""
+
+    def contents(first="ibrl", second="rlpd"):
+        write_run(tmp_path / "runs/a", first)
+        write_run(tmp_path / "runs/b", second, curve=(0.5,))
+        (comparison,) = compare(find_runs([tmp_path / "runs"]))
+        heat_maps = improvement_maps(improvement_table(comparison))
+        return {content.name: content for content in (*comparison_charts(comparison), *heat_maps)}
+
+    return contents
 
 
 def test_run_figure_draws_every_evaluation_at_its_frame(tmp_path):
@@ -70,42 +90,92 @@ def test_run_figure_without_evaluations_is_empty(tmp_path):
     assert lines(figures.run_figure(read_run(path)).axes[0]) == {}
 
 
-def test_learning_curves_have_a_line_for_each_method_and_imitation_policy(tmp_path):
-    write_run(tmp_path / "a", "ibrl", imitation=("bc", "act"))
-    write_run(tmp_path / "b", "rlpd", imitation=("bc",), curve=(0.5,), total_frames=3000)
-    (comparison,) = compare(find_runs([tmp_path]))
-    figure = figures.learning_curves(comparison)
-    assert {*lines(figure.axes[0])} == {"ibrl", "rlpd", "bc (mean of runs)", "act (mean of runs)"}
-    rlpd = next(line for line in figure.axes[0].get_lines() if line.get_label() == "rlpd")
+def test_a_method_that_looks_like_a_formula_does_not_stop_the_run_figure(tmp_path):
+    run = read_run(write_run(tmp_path / "a", r"$\frac{$", imitation=(r"$\x$",)))
+    figures.save_png(figures.run_figure(run), tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_chart_draws_lines_bands_and_references(drawings):
+    figure = draw(drawings()["curves"], FigureStyle())
+    (axes,) = figure.axes
+    drawn = lines(axes)
+    assert drawn["ibrl"] == [(1000, 0.0), (2000, 0.5), (3000, 1.0)]
+    assert {*drawn} == {"ibrl", "rlpd", "bc (mean of runs)"}
+    rlpd = next(line for line in axes.get_lines() if line.get_label() == "rlpd")
     assert rlpd.get_marker() == "o"  # one point
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "bc (mean of runs)",
+        "ibrl",
+        "rlpd",
+    ]
 
 
-def test_imitation_share_has_a_line_for_each_imitation_policy(tmp_path):
-    write_run(tmp_path / "a", "ibrl", imitation=("bc", "act"))
-    write_run(tmp_path / "b", "ibrl_soft", imitation=("bc",))
-    write_run(tmp_path / "c", "rlpd")
-    (comparison,) = compare(find_runs([tmp_path]))
-    drawn = lines(figures.imitation_share(comparison).axes[0])
-    assert {*drawn} == {"ibrl: bc", "ibrl: act", "ibrl_soft"}
-    assert drawn["ibrl: act"] == [(1000, 0.2), (2000, 0.2), (3000, 0.2)]
-    drawn = lines(figures.hybrid_and_rl(comparison).axes[0])
-    policies = ("hybrid", "RL actor")
-    assert {*drawn} == {f"{m}: {policy}" for m in ("ibrl", "ibrl_soft") for policy in policies}
+def test_heat_map_has_a_number_for_each_pair(drawings):
+    (axes,) = draw(drawings()["improvement"], FigureStyle()).axes
+    assert [text.get_text() for text in axes.texts] == ["0.50", "0.50"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ibrl", "rlpd"]
 
 
-def test_methods_without_acting_imitation_policies_have_no_share_figure(tmp_path):
-    write_run(tmp_path / "a", "rlpd")
-    (comparison,) = compare(find_runs([tmp_path]))
-    assert figures.imitation_share(comparison) is None
-    assert figures.hybrid_and_rl(comparison) is None
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (r"$\frac{$", r"$\frac{$"),
+        ("_hidden", "_hidden"),
+        ("a\nb\x07c", "a b c"),
+        ("x" * 300, "x" * 30),
+        ("&<b>", "&amp;&lt;b&gt;"),
+        ("µ 漢", "µ 漢"),
+    ],
+)
+def test_names_are_drawn_as_they_are(drawings, tmp_path, name, shown):
+    contents = drawings(name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error")
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        for content in contents.values():
+            embed(content, "s1")
+            for file_format in ("svg", "pdf", "png"):
+                file = tmp_path / f"{content.name}.{file_format}"
+                figures.save_figure(draw(content, FigureStyle()), file, file_format)
+    assert shown in (tmp_path / "curves.svg").read_text()
+    assert shown in (tmp_path / "improvement.svg").read_text()
 
 
-def test_diagnosis_figure_has_a_line_for_each_run(tmp_path):
-    write_diagnosis(write_run(tmp_path / "a"))
-    write_diagnosis(write_run(tmp_path / "b", seed=2))
-    (comparison,) = compare(find_runs([tmp_path]))
-    share, advantage = figures.diagnosis_figure(read_diagnoses(comparison)).axes
-    assert {*lines(share)} == {*lines(advantage)} == {"ibrl, seed 1", "ibrl, seed 2"}
+def test_figure_files_have_the_size_and_font_of_the_settings(drawings, tmp_path):
+    style = FigureStyle(width=3.25, height=2, font="serif", font_size=7)
+    figure = draw(drawings()["curves"], style)
+    for file_format in ("svg", "pdf"):
+        figures.save_figure(figure, tmp_path / f"a.{file_format}", file_format)
+    svg = (tmp_path / "a.svg").read_text()
+    assert 'width="234pt" height="144pt"' in svg and "7px; font-family: 'DejaVu Serif'" in svg
+    pdf = (tmp_path / "a.pdf").read_bytes()
+    assert b"/MediaBox [ 0 0 234 144 ]" in pdf
+    assert b"/Type3" not in pdf and b"DejaVuSerif" in pdf
+
+
+def test_font_that_is_not_installed_is_refused():
+    with pytest.raises(UsageError, match=r"figures\.font=No Such Font is not a font"):
+        FigureStyle(font="No Such Font")
+
+
+@pytest.mark.parametrize("file_format", ["svg", "pdf", "png"])
+def test_figure_files_are_deterministic(drawings, tmp_path, file_format):
+    content = drawings()["curves"]
+    for name in ("a", "b"):
+        figures.save_figure(draw(content, FigureStyle()), tmp_path / name, file_format)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_embedded_figure_has_unique_identifiers_and_methods(drawings):
+    contents = drawings()
+    first, second = (embed(contents["curves"], prefix)["svg"] for prefix in ("s1", "s2"))
+    assert first.startswith("<svg") and first.count("data-method=") == 4  # two lines, two bands
+    ids = [{*re.findall(r'\bid="([^"]*)"', svg)} for svg in (first, second)]
+    assert ids[0] and not ids[0] & ids[1]
+    used = {*re.findall(r'(?:url\(|href=")#([^")]*)', first)}
+    assert used and used <= ids[0]
+    assert "<image" not in embed(contents["improvement"], "s1")["svg"]
 
 
 def test_save_png_replaces_the_file(tmp_path):
@@ -116,18 +186,3 @@ def test_save_png_replaces_the_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["curve.png"]
     with pytest.raises(UsageError, match=r"missing/curve\.png: "):
         figures.save_png(figure, tmp_path / "missing/curve.png")
-
-
-def test_svg_is_deterministic(tmp_path):
-    run = read_run(write_run(tmp_path / "a"))
-    first, second = (figures.to_svg(figures.run_figure(run)) for _ in range(2))
-    assert first == second and first.startswith("<svg")
-
-
-@pytest.mark.parametrize("method", [r"$\frac{$", "$x$", r"\$a$b", "_hidden", "a" * 1000])
-def test_names_of_methods_are_drawn_as_they_are(tmp_path, method):
-    write_run(tmp_path / "a", method)
-    (comparison,) = compare(find_runs([tmp_path]))
-    svg = figures.to_svg(figures.learning_curves(comparison))
-    assert html.escape(method, quote=False) in svg
-    figures.save_png(figures.run_figure(read_run(tmp_path / "a")), tmp_path / "a.png")

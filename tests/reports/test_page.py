@@ -1,6 +1,9 @@
 """HTML page: self-contained, complete and deterministic."""
 
+import base64
 import csv
+import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +14,7 @@ from support.synthetic_runs import write_diagnosis, write_run
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.reports.page import write_report
+from ibrl_torchrl.reports.style import FigureStyle
 from ibrl_torchrl.runs.reader import find_runs
 
 
@@ -40,11 +44,34 @@ class LoadedUrls(HTMLParser):
                 self.urls.append(value)
 
 
+class Tags(HTMLParser):
+    """Names of a page's tags and attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.names, self.attributes = set(), set()
+
+    def handle_starttag(self, tag, attributes):
+        self.names.add(tag)
+        self.attributes |= {name for name, _ in attributes}
+
+
 def test_page_loads_nothing(report):
     page, tags = (report / "index.html").read_text(), LoadedUrls()
     tags.feed(page)
-    assert tags.urls == [] and "@import" not in page and "<script" not in page
-    assert page.count("<svg") == 7 and 'src="data:video/mp4;base64,dmlkZW8="' in page
+    assert tags.urls == [] and "@import" not in page and "url(h" not in page
+    assert page.count("<figure><svg") == 10 and 'src="data:video/mp4;base64,dmlkZW8="' in page
+
+
+def test_page_runs_its_own_script_alone(report):
+    page = (report / "index.html").read_text()
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
+    (script,) = (text for attributes, text in scripts if not attributes)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
+    for attributes, text in scripts:
+        if attributes:
+            assert attributes == ' type="application/json"' and json.loads(text)["lines"]
 
 
 def test_video_that_is_a_link_is_not_embedded(tmp_path):
@@ -65,7 +92,11 @@ def test_page_notes_limits_and_escapes_names(report):
 
 def test_tables_and_curves_are_written_beside_the_page(report):
     names = {path.name for path in report.iterdir()}
-    assert {"1-metaworld-assembly--final.csv", "2-metaworld-box-close-curves.png"} <= names
+    assert "1-metaworld-assembly--final.csv" in names
+    charts = ("curves", "rl_actor", "imitation_share", "improvement", "improvement_auc")
+    for chart in (*charts, "imitation_in_episode", "advantage_in_episode"):
+        for suffix in ("svg", "pdf", "png"):
+            assert f"2-metaworld-box-close-{chart}.{suffix}" in names
     with (report / "2-metaworld-box-close-final.csv").open() as file:
         rows = [*csv.DictReader(file)]
     assert [(row["method"], float(row["success"])) for row in rows] == [
@@ -79,18 +110,64 @@ def test_page_is_deterministic(report, tmp_path):
     assert (tmp_path / "again/index.html").read_text() == (report / "index.html").read_text()
 
 
-def test_ablations_have_a_separate_figure_beside_other_methods(tmp_path):
-    write_run(tmp_path / "runs/a", "ibrl")
-    write_run(tmp_path / "runs/b", "td3")
-    write_report(find_runs([tmp_path / "runs"]), tmp_path / "one", "one")
-    assert "<h3>Ablations</h3>" not in (tmp_path / "one/index.html").read_text()
-    write_run(tmp_path / "runs/c", "rlpd")
-    write_report(find_runs([tmp_path / "runs"]), tmp_path / "two", "two")
-    page = (tmp_path / "two/index.html").read_text()
-    curves = page[page.index("<h3>Learning curves") : page.index("<h3>Ablations")]
-    ablations = page[page.index("<h3>Ablations") : page.index("<h3>Hybrid and RL")]
-    assert ">rlpd<" in curves and ">td3<" not in curves
-    assert ">td3<" in ablations and ">rlpd<" not in ablations and ">ibrl<" in ablations
+def test_names_are_text_everywhere(tmp_path):
+    attack = "</script><script>document.title='bad'</script><img src=x onerror=alert(1)>\"'&"
+    run = write_run(tmp_path / "a", attack, imitation=(attack,))
+    write_run(tmp_path / "b", "rlpd", update={attack: attack})
+    (run / "run.json").write_text(json.dumps(dict.fromkeys(("commit", "command"), attack)))
+    write_report(find_runs([tmp_path]), tmp_path / "out", attack)
+    page, tags = (tmp_path / "out/index.html").read_text(), Tags()
+    tags.feed(page)
+    assert "script" in tags.names and "img" not in tags.names
+    assert not any(name.startswith("on") for name in tags.attributes)
+    assert page.count("document.title='bad'</script>") == 0
+
+
+def test_best_values_are_marked(report):
+    page = (report / "index.html").read_text()
+    marked = re.findall(r'class="best">([\d.,]+)', page)
+    assert marked[:2] == ["1.00", "0.50"]  # final and mean success of ibrl against 0.20 and 0.07
+    assert marked.count("1.00") == 1
+
+
+def test_contents_lead_to_every_heading(report):
+    page = (report / "index.html").read_text()
+    links = re.findall(r'<a href="#([^"]*)"', page)
+    headings = re.findall(r'<h[23] id="([^"]*)"', page)
+    assert len(links) == len({*links}) and {*links} <= {*headings}
+    assert {"s1", "s2", "s2-results", "s2-videos", "s2-curves", "s2-runs"} <= {*links}
+    assert page.index('id="s2-videos"') < page.index('id="s2-curves"')
+
+
+def test_commands_that_differ_in_the_seed_are_quoted_once(report):
+    page = (report / "index.html").read_text()
+    assert page.count("ibrl train seed=N") == 3  # methods of two tasks
+    assert "ibrl train seed=1<" not in page
+
+
+def test_runs_are_grouped_by_method_behind_a_click(report):
+    page = (report / "index.html").read_text()
+    summaries = re.findall(r"<summary>(.*?)</summary>", page)
+    assert {"ibrl: 3 runs", "rlpd: 3 runs", "Commands"} <= {*summaries}
+    assert "<details open" not in page
+
+
+def test_only_the_first_video_of_a_method_is_embedded(tmp_path):
+    for seed in (1, 2, 3):
+        run = write_run(tmp_path / f"runs/{seed}", seed=seed)
+        (run / "video.mp4").write_bytes(b"video %d" % seed)
+    write_report(find_runs([tmp_path / "runs"]), tmp_path / "out", "")
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("data:video/mp4") == 1 and "ibrl, seed 1 (2 more in the run folders)" in page
+
+
+def test_formats_of_figures_are_chosen(tmp_path):
+    runs = find_runs([write_run(tmp_path / "a")])
+    write_report(runs, tmp_path / "svg", "", FigureStyle(formats=("svg",)))
+    write_report(runs, tmp_path / "none", "", FigureStyle(formats=()))
+    suffixes = {path.suffix for path in (tmp_path / "svg").iterdir()}
+    assert suffixes == {".html", ".csv", ".svg"}
+    assert {path.suffix for path in (tmp_path / "none").iterdir()} == {".html", ".csv"}
 
 
 def test_comparison_without_finished_runs_has_a_message(tmp_path):
@@ -119,28 +196,126 @@ def test_command_prints_success_and_notes(ibrl, tmp_path):
     assert code == 2 and errors.startswith("error: ") and "contains no run" in errors
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
-@pytest.mark.parametrize("size", ["1200,900", "400,800"])
-def test_page_fits_the_browser_window(report, tmp_path, size):
+_BROWSER = [
+    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+    *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+    "--disable-sync",
+]
+needs_chromium = pytest.mark.skipif(
+    shutil.which("chromium") is None, reason="needs Debian's chromium"
+)
+
+
+def measure(report, tmp_path, script, size="1200,900"):
+    """Title that a script, added to the page, gives it in a browser."""
     probe = report / "probe.html"
-    page = (report / "index.html").read_text()
-    measure = (
-        "<script>const e = document.documentElement;"
-        "const shown = document.querySelectorAll('svg');"
-        "document.title = [e.scrollWidth <= e.clientWidth, shown.length,"
-        "[...shown].every(s => s.getBoundingClientRect().height > 100)].join(' ')</script>"
-    )
-    probe.write_text(page + measure)
-    quiet = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    ]
-    sizes = [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size}"]
+    page = re.sub("<meta http-equiv[^>]*>", "", (report / "index.html").read_text())
+    probe.write_text(page.replace("</body>", f"<script>document.title = {script}</script></body>"))
     done = subprocess.run(
-        ["chromium", *quiet, *sizes, "--dump-dom", probe.as_uri()],
+        [
+            *_BROWSER,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={size}",
+            "--dump-dom",
+            probe.as_uri(),
+        ],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    assert "<title>true 7 true</title>" in done.stdout
+    return re.search("<title>(.*?)</title>", done.stdout, re.DOTALL).group(1)
+
+
+# Chromium's smallest window is 500 pixels wide; a frame is as wide as a phone.
+_PHONE = """(() => {
+  const page = document.documentElement.cloneNode(true), frame = document.createElement("iframe");
+  page.querySelectorAll("script").forEach(script => script.remove());
+  frame.style.cssText = "width: 390px; height: 844px; border: 0";
+  frame.srcdoc = "<!doctype html>" + page.outerHTML;
+  frame.onload = () => {
+    const inner = frame.contentDocument, root = inner.documentElement;
+    const row = inner.querySelector("tbody tr"), letter = inner.querySelector("figure svg text");
+    const size = parseFloat(frame.contentWindow.getComputedStyle(letter).fontSize);
+    document.title = [root.scrollWidth <= root.clientWidth,
+                      row.cells[1].getBoundingClientRect().right <= root.clientWidth,
+                      row.getBoundingClientRect().height < 80,
+                      size * letter.ownerSVGElement.getScreenCTM().a > 8].join(" ");
+  };
+  document.body.append(frame);
+  return "not loaded";
+})()"""
+
+
+@needs_chromium
+def test_page_fits_a_phone_with_success_and_readable_figures(report, tmp_path):
+    assert measure(report, tmp_path, _PHONE) == "true true true true"
+
+
+@needs_chromium
+@pytest.mark.parametrize("size", ["1280,900", "768,1024"])
+def test_page_fits_the_browser_window(report, tmp_path, size):
+    script = (
+        "[document.documentElement.scrollWidth <= innerWidth,"
+        "[...document.querySelectorAll('figure > svg')]"
+        ".filter(s => s.getBoundingClientRect().height > 100).length].join(' ')"
+    )
+    assert measure(report, tmp_path, script, size) == "true 10"
+
+
+_CLICKS = """(() => {
+  const [, table] = document.querySelectorAll("section");
+  const [head, body] = [table.querySelector("thead tr"), table.querySelector("tbody")];
+  const order = () => [...body.rows].map(row => row.cells[0].textContent).join();
+  const results = [];
+  for (const column of [1, 1, 4, 0]) {
+    head.cells[column].querySelector("button").click();
+    results.push(order());
+  }
+  return results.join(" ") + " " + head.cells[0].ariaSort;
+})()"""
+
+
+@needs_chromium
+def test_a_click_on_a_heading_sorts_the_table(report, tmp_path):
+    # Highest success first, then lowest; fewest frames first; by name.
+    expected = "ibrl,rlpd rlpd,ibrl ibrl,rlpd ibrl,rlpd ascending"
+    assert measure(report, tmp_path, _CLICKS) == expected
+
+
+_HOVER = """(() => {
+  const [, section] = document.querySelectorAll("section");
+  const svg = section.querySelector("figure:has(> script) svg"), box = svg.getBoundingClientRect();
+  const at = { clientX: box.left + box.width / 2, clientY: box.top + 20 };
+  svg.dispatchEvent(new PointerEvent("pointermove", at));
+  section.querySelector("tr[data-method='1']").dispatchEvent(new PointerEvent("pointerenter"));
+  const faded = new Set([...section.querySelectorAll("g.faded")].map(g => g.dataset.method));
+  return [...section.querySelectorAll(".tip > *")].map(part => part.textContent).join("; ")
+         + "; faded: " + [...faded].join();
+})()"""
+
+
+@needs_chromium
+def test_hovering_names_values_and_shows_a_method_alone(report, tmp_path):
+    assert measure(report, tmp_path, _HOVER) == (
+        "2,000 environment steps (after action repeat); ibrl 0.50 (0.50 to 0.50); "
+        "rlpd 0.00 (0.00 to 0.00); faded: 0"
+    )
+
+
+@needs_chromium
+def test_print_has_settings_and_few_pages_of_many_runs(tmp_path):
+    for seed in range(1, 41):
+        for method in ("ibrl", "rlpd"):
+            write_run(tmp_path / f"runs/{method}{seed}", method, seed)
+    out = tmp_path / "out"
+    write_report(find_runs([tmp_path / "runs"]), out, "", FigureStyle(formats=()))
+    pdf = tmp_path / "page.pdf"
+    arguments = [f"--user-data-dir={tmp_path / 'profile'}", "--no-pdf-header-footer"]
+    subprocess.run(
+        [*_BROWSER, *arguments, f"--print-to-pdf={pdf}", (out / "index.html").as_uri()],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    assert 1 < len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) <= 5

@@ -1,9 +1,9 @@
-"""Summary of a finished run: the dip below the imitation policy."""
+"""Dip of the hybrid below its imitation policy."""
 
 from support.synthetic_runs import write_run
 
+from ibrl_torchrl.runs.dip import dip_below_imitation
 from ibrl_torchrl.runs.reader import read_run
-from ibrl_torchrl.training.summary import dip_below_imitation
 
 
 def test_the_dip_is_the_lowest_evaluation_below_the_best_imitation_policy(tmp_path):
