@@ -22,6 +22,7 @@ from ibrl_torchrl.reports.style import FigureStyle
 _GREYS = LinearSegmentedColormap.from_list("greys", ["#ffffff", "#333333"])
 _MOST_ENTRIES = 24  # of a legend
 _LABEL_LENGTH = 34  # letters in a line of a legend
+_ROW_LENGTH = 24  # letters of a heat map's row
 _LETTER = 0.55  # mean width of a letter in units of the font's size
 
 
@@ -41,7 +42,7 @@ def draw(content: Chart | HeatMap, style: FigureStyle, *, has_legend: bool = Tru
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         if isinstance(content, HeatMap):
-            _draw_heat_map(axes, content)
+            _draw_heat_map(axes, content, style)
         else:
             _draw_chart(axes, content)
             if has_legend:
@@ -101,29 +102,32 @@ def _line_style(style: LineStyle) -> str | tuple[float, Sequence[float]]:
     return (0, style.dashes) if style.dashes else "-"
 
 
-def _draw_heat_map(axes: Axes, heat_map: HeatMap) -> None:
+def _draw_heat_map(axes: Axes, heat_map: HeatMap, style: FigureStyle) -> None:
+    """Draw numbers on greys; columns have the numbers of the rows, for names are long."""
     names = heat_map.labels
     values = np.array([[heat_map.values.get((x, y), np.nan) for y in names] for x in names])
     # Rectangles, not an image: the page allows none, and they are sharp at any size.
     axes.pcolormesh(values, cmap=_GREYS, vmin=0, vmax=1, edgecolors="white", linewidth=1)
     axes.invert_yaxis()
-    labels = [_label(name) for name in names]
     middles = np.arange(len(names)) + 0.5
-    axes.set_xticks(middles, labels, rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(middles, labels)
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    named = zip(names, numbers, strict=True)
+    axes.set_yticks(middles, [f"{_row_label(name)}  {number}" for name, number in named])
+    axes.set_xticks(middles, numbers)
+    axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    size = matplotlib.rcParams["font.size"] * min(1, 8 / len(names))
+    cell = min(0.6 * style.width, style.height) * 72 / len(names)
     for (x, y), value in heat_map.values.items():
         axes.text(
             middles[names.index(y)],
             middles[names.index(x)],
-            f"{value:.2f}",
+            f"{100 * value:.0f}",
             ha="center",
             va="center",
             color="white" if value > 0.65 else "black",
             weight="bold" if (x, y) in heat_map.certain else "normal",
-            fontsize=size,
+            fontsize=min(style.font_size, cell / 2.4),
         )
 
 
@@ -148,11 +152,22 @@ def _add_legend(figure: Figure, axes: Axes, style: FigureStyle) -> None:
     )
 
 
+def _row_label(name: str) -> str:
+    """Name of a heat map's row in one line."""
+    text = _printable(name)
+    return text if len(text) <= _ROW_LENGTH else f"{text[: _ROW_LENGTH - 1]}…"
+
+
 def _label(name: str) -> str:
-    """Name in lines of a legend's width, without control characters.
+    """Name in up to three lines of a legend.
 
     A zero-width space keeps names that begin with an underscore, which Matplotlib leaves out.
     """
-    text = "".join(letter if letter.isprintable() else " " for letter in name)
-    lines = textwrap.wrap(text, _LABEL_LENGTH, max_lines=3, placeholder=" …")
-    return "\n".join(lines).replace("_", "\u200b_", 1) if text.startswith("_") else "\n".join(lines)
+    text = _printable(name)
+    lines = textwrap.wrap(text, _LABEL_LENGTH)
+    shown = [*lines[:2], f"{lines[2][:-1]}…"] if len(lines) > 3 else lines
+    return ("\u200b" if text.startswith("_") else "") + "\n".join(shown)
+
+
+def _printable(name: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in name)

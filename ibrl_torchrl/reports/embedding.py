@@ -6,6 +6,7 @@ import html
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib
@@ -34,7 +35,9 @@ def embed(content: Chart | HeatMap, prefix: str) -> dict[str, Any]:
         of lines and axes for the page's script, None for heat maps.
     """
     identifier = f"{prefix}-{content.name}"
-    figure = draw(content, PAGE, has_legend=False)
+    rows = len(content.labels) if isinstance(content, HeatMap) else 0
+    style = replace(PAGE, height=max(PAGE.height, 0.25 * rows + 0.5))
+    figure = draw(content, style, has_legend=False)
     svg = to_svg(figure, identifier, f"{content.heading}. {content.caption}")
     embedded: dict[str, Any] = {
         "heading": content.heading,

@@ -49,8 +49,8 @@ def _improvement_map(rows: Sequence[Row], key: str, name: str, heading: str) -> 
     return HeatMap(
         name,
         heading,
-        "Probability that a run of the row's method has a higher success than one of the column's; "
-        "ties count half. Bold: the 95 % interval excludes 0.5.",
+        "Probability in % that a run of the row's method has a higher success than one of the "
+        "column's; ties count half. Bold: the 95 % interval excludes 50 %.",
         tuple(dict.fromkeys(row["method"] for row in rows)),
         {pair: row[key] for pair, row in pairs.items()},
         frozenset(

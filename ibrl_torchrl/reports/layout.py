@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ CODE = "code"  # monospaced
 ESTIMATE = "estimate"  # value and interval
 CROSSING = "crossing"  # median frames, and of how many runs unless of all
 HIGH, LOW = "high", "low"
+_WORDS = re.compile(r"(?<=[._=])(?=[A-Za-z])")  # of names such as algo.update.lr
 
 
 class Column(NamedTuple):
@@ -90,17 +92,12 @@ def columns(imitation: Sequence[str]) -> dict[str, list[Column]]:
                 for threshold in THRESHOLDS
                 for column in (
                     Column(f"frames_to_{threshold}", f"frames to {threshold / 100:g}", ",.0f"),
-                    Column(f"minutes_to_{threshold}", "minutes", ".1f"),
+                    Column(f"minutes_to_{threshold}", "min.", ".1f"),
                 )
             ),
             Column(length_column(HYBRID), "length", ".1f"),
-            Column("minutes", "minutes in all", ".1f"),
+            Column("minutes", "minutes", ".1f"),
             Column("commit", "commit", TEXT),
-        ],
-        "commands": [
-            _METHOD,
-            Column("seeds", "seeds", TEXT),
-            Column("command", "command", CODE),
         ],
     }
 
@@ -128,7 +125,7 @@ def format_cell(row: Row, column: Column) -> Markup:
     if value is None:
         return Markup("-")
     if column.is_text:
-        return escape(str(value))
+        return _breakable(str(value)) if column.form == TEXT else escape(str(value))
     text = _number(value, column)
     if column.form == ESTIMATE:
         low, high = row[f"{column.key}_low"], row[f"{column.key}_high"]
@@ -140,6 +137,11 @@ def format_cell(row: Row, column: Column) -> Markup:
                 text, reached, row["runs"]
             )
     return escape(text)
+
+
+def _breakable(name: str) -> Markup:
+    """HTML of a name, which a narrow column may break before words."""
+    return Markup("<wbr>").join(_WORDS.split(name))
 
 
 def best_texts(rows: Sequence[Row], table: Sequence[Column]) -> dict[str, str]:

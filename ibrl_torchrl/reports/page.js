@@ -16,10 +16,17 @@ function compareRows(column, isNumber, sign) {
 function makeSortable(table) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    // Not a <button>, with which Chromium does not repeat the headings on each page in print.
+    const button = document.createElement("span");
+    button.role = "button";
+    button.tabIndex = 0;
     button.append(...head.childNodes);
     head.append(button);
+    button.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      button.click();
+    });
     button.addEventListener("click", () => {
       const isNumber = !head.classList.contains("text") && !head.classList.contains("code");
       // The first click shows the best: low numbers where marked, else high ones; A before Z.

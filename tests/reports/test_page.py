@@ -269,7 +269,7 @@ _CLICKS = """(() => {
   const order = () => [...body.rows].map(row => row.cells[0].textContent).join();
   const results = [];
   for (const column of [1, 1, 4, 0]) {
-    head.cells[column].querySelector("button").click();
+    head.cells[column].querySelector("[role=button]").click();
     results.push(order());
   }
   return results.join(" ") + " " + head.cells[0].ariaSort;
@@ -301,6 +301,21 @@ def test_hovering_names_values_and_shows_a_method_alone(report, tmp_path):
         "2,000 environment steps (after action repeat); ibrl 0.50 (0.50 to 0.50); "
         "rlpd 0.00 (0.00 to 0.00); faded: 0"
     )
+
+
+@needs_chromium
+def test_no_column_is_lost_in_print(tmp_path):
+    names = [f"method_{number}_with_a_long_name" for number in range(12)]
+    for number, name in enumerate(names):
+        write_run(tmp_path / f"runs/{number}", name, update={"lr": number})
+    out = tmp_path / "out"
+    write_report(find_runs([tmp_path / "runs"]), out, "", FigureStyle(formats=()))
+    page = (out / "index.html").read_text()
+    # A window as wide as the text of an A4 page, with the style of print.
+    page = page.replace("@media print", "@media all").replace("@media screen", "@media print")
+    (out / "index.html").write_text(page)
+    widest = "Math.max(...[...document.querySelectorAll('table')].map(t => t.offsetWidth))"
+    assert float(measure(out, tmp_path, widest, "703,1000")) <= 703
 
 
 @needs_chromium
