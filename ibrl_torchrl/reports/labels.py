@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
-NO_FORMULAS = {"text.parse_math": False}  # Matplotlib's setting while text is made
+NO_FORMULAS: dict[Any, Any] = {"text.parse_math": False}  # Matplotlib's setting while text is made
 LINE_LENGTH = 34  # letters in a line of a legend
 ROW_LENGTH = 24  # letters of a heat map's row
 
