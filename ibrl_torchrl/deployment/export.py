@@ -22,6 +22,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from ibrl_torchrl.builders.env import observation_stacks
 from ibrl_torchrl.deployment.actions import ActionScale
 from ibrl_torchrl.deployment.load import RunPolicies
+from ibrl_torchrl.deployment.policy import recurrent_keys
 from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.errors import UsageError, require_extra, unknown_name
 from ibrl_torchrl.files import atomic_path
@@ -102,7 +103,14 @@ def export_policy(policies: RunPolicies, name: str, path: Path) -> float:
     """
     if path.suffix not in _WRITERS:
         raise unknown_name("ending of out", path.suffix, _WRITERS)
-    policy = TensorPolicy(policies.named(name), policies.spaces).eval()
+    module = policies.named(name)
+    decision = module.policy if isinstance(module, ChunkExecutor) else module
+    if states := recurrent_keys(decision):
+        raise UsageError(
+            f"policy={name}: is recurrent (state {states[0]!r}), which is not exported; export "
+            "another policy, such as policy=rl, or use load_policy in Python"
+        )
+    policy = TensorPolicy(module, policies.spaces).eval()
     with torch.random.fork_rng(devices=[]), atomic_path(path) as temporary, _quiet():
         torch.manual_seed(0)
         observation = _random_observation(policy, policies.spaces)

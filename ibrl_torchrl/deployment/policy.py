@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
+from tensordict.utils import NestedKey
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.builders.env import ObservationStack
@@ -62,11 +63,17 @@ class Decision:
         return reason + (f" (action {self.chunk_step} of its chunk)" if self.chunk_step else "")
 
 
+def recurrent_keys(module: TensorDictModuleBase) -> list[NestedKey]:
+    """Keys of a policy's state, which it reads and writes at each step; empty without one."""
+    return [key for key in module.out_keys if key in module.in_keys]
+
+
 class RunPolicy:
     """Policy of a trained run that maps arrays to actions, without exploration.
 
     Chooses as the evaluations of the run do. It carries what belongs to an episode: stacks of
-    observations and the rest of an action chunk; call :meth:`reset` before the first step of each.
+    observations, recurrent states and the rest of an action chunk; call :meth:`reset` before the
+    first step of each.
     Made by :func:`load_policy`.
 
     Args:
@@ -106,7 +113,8 @@ class RunPolicy:
         keys = [key for key in spaces.observation_spec if key in module.in_keys]
         self._observations = ObservationReader(keys, spaces, stacks)
         # Carried from step to step, as EnvBase.rollout does.
-        self._carried_keys = module.out_keys if isinstance(module, ChunkExecutor) else []
+        is_chunked = isinstance(module, ChunkExecutor)
+        self._carried_keys = module.out_keys if is_chunked else recurrent_keys(module)
         self._carried: TensorDictBase = TensorDict({}, batch_size=[])
         native = spaces.native_action_spec.space
         self._scale = ActionScale(spaces.action_spec, *(action_bounds or (native.low, native.high)))

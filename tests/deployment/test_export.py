@@ -151,6 +151,15 @@ def test_refuses_in_one_line(ibrl, tmp_path, settings, message):
     assert code == 2 and message in errors and errors.count("\n") == 1
 
 
+def test_refuses_recurrent_policies(ibrl, tmp_path):
+    settings = ("imitation.bc.policy=gmm_rnn", "replay.cache_proposals=true")
+    run = write_untrained_run(tmp_path / "run", *settings)
+    for name in ("hybrid", "bc"):
+        code, _, errors = ibrl("export", run, f"policy={name}", f"out={tmp_path / 'policy.pt2'}")
+        assert code == 2 and f"policy={name}: is recurrent (state 'bc_action_" in errors
+    assert ibrl("export", run, "policy=rl", f"out={tmp_path / 'policy.pt2'}")[0] == 0
+
+
 class Unexportable(torch.nn.Module):
     """Network whose path depends on its numbers."""
 

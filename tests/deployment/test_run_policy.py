@@ -37,6 +37,8 @@ STATES = {
     "flow": ("imitation.bc.policy=flow",),
     "diffusion": ("imitation.bc.policy=diffusion",),
     "cvae": ("imitation.bc.policy=cvae",),
+    "ACT": ("imitation.bc.policy=act",),
+    "recurrent": ("imitation.bc.policy=gmm_rnn", "replay.cache_proposals=true"),
 }
 PIXELS = {
     "pixels": (),
