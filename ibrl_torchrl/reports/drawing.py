@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -15,14 +14,13 @@ from matplotlib.ticker import FuncFormatter
 
 from ibrl_torchrl.reports.charts import Chart, Line, Reference
 from ibrl_torchrl.reports.heat_maps import HeatMap
+from ibrl_torchrl.reports.labels import legend_label, row_label
 from ibrl_torchrl.reports.palette import LineStyle
 from ibrl_torchrl.reports.style import FigureStyle
 
 # Greys, so that colours mean methods only.
 _GREYS = LinearSegmentedColormap.from_list("greys", ["#ffffff", "#333333"])
 _MOST_ENTRIES = 24  # of a legend
-_LABEL_LENGTH = 34  # letters in a line of a legend
-_ROW_LENGTH = 24  # letters of a heat map's row
 _LETTER = 0.55  # mean width of a letter in units of the font's size
 
 
@@ -69,7 +67,7 @@ def _draw_line(axes: Axes, number: int, line: Line) -> None:
     (drawn,) = axes.plot(
         curve.x,
         [estimate.value for estimate in curve.estimates],
-        label=_label(line.label),
+        label=legend_label(line.label),
         linewidth=1.6,
         color=line.style.colour,
         linestyle=_line_style(line.style),
@@ -91,7 +89,7 @@ def _draw_line(axes: Axes, number: int, line: Line) -> None:
 def _draw_reference(axes: Axes, reference: Reference) -> None:
     axes.axhline(
         reference.value,
-        label=_label(reference.label) if reference.label else None,
+        label=legend_label(reference.label) if reference.label else None,
         linewidth=1.2,
         color=reference.style.colour,
         linestyle=_line_style(reference.style),
@@ -112,7 +110,7 @@ def _draw_heat_map(axes: Axes, heat_map: HeatMap, style: FigureStyle) -> None:
     middles = np.arange(len(names)) + 0.5
     numbers = [str(number) for number in range(1, len(names) + 1)]
     named = zip(names, numbers, strict=True)
-    axes.set_yticks(middles, [f"{_row_label(name)}  {number}" for name, number in named])
+    axes.set_yticks(middles, [f"{row_label(name)}  {number}" for name, number in named])
     axes.set_xticks(middles, numbers)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -150,24 +148,3 @@ def _add_legend(figure: Figure, axes: Axes, style: FigureStyle) -> None:
         ncols=max(1, min(columns, len(labels))),
         handlelength=2.6,
     )
-
-
-def _row_label(name: str) -> str:
-    """Name of a heat map's row in one line."""
-    text = _printable(name)
-    return text if len(text) <= _ROW_LENGTH else f"{text[: _ROW_LENGTH - 1]}…"
-
-
-def _label(name: str) -> str:
-    """Name in up to three lines of a legend.
-
-    A zero-width space keeps names that begin with an underscore, which Matplotlib leaves out.
-    """
-    text = _printable(name)
-    lines = textwrap.wrap(text, _LABEL_LENGTH)
-    shown = [*lines[:2], f"{lines[2][:-1]}…"] if len(lines) > 3 else lines
-    return ("\u200b" if text.startswith("_") else "") + "\n".join(shown)
-
-
-def _printable(name: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in name)

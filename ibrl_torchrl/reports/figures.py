@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def run_figure(run: Run) -> Figure:
                 )
                 lows, highs = [point.low for point in points], [point.high for point in points]
                 axes.fill_between(frames, lows, highs, color=colour, alpha=0.13, linewidth=0)
-        axes.set_title(f"{run.task}: {run.method}, seed {run.seed}", fontsize="medium", wrap=True)
+        title = textwrap.wrap(f"{run.task}: {run.method}, seed {run.seed}", 80)
+        axes.set_title("\n".join(title[:3]), fontsize="medium")
         handles, labels = axes.get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, frameon=False, loc="outside right upper")

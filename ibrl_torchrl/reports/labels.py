@@ -1,4 +1,4 @@
-"""Names as labels of figures: printable and of limited length; none is read as a formula."""
+"""Names as labels of figures: of limited length, and none is read as a formula."""
 
 from __future__ import annotations
 
@@ -15,17 +15,11 @@ def legend_label(name: str) -> str:
 
     A zero-width space keeps names that begin with an underscore, which Matplotlib leaves out.
     """
-    text = _printable(name)
-    lines = textwrap.wrap(text, LINE_LENGTH)
+    lines = textwrap.wrap(name, LINE_LENGTH)
     shown = [*lines[:2], f"{lines[2][:-1]}…"] if len(lines) > 3 else lines
-    return ("\u200b" if text.startswith("_") else "") + "\n".join(shown)
+    return ("\u200b" if name.startswith("_") else "") + "\n".join(shown)
 
 
 def row_label(name: str) -> str:
     """Name of a heat map's row, in one line."""
-    text = _printable(name)
-    return text if len(text) <= ROW_LENGTH else f"{text[: ROW_LENGTH - 1]}…"
-
-
-def _printable(name: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in name)
+    return name if len(name) <= ROW_LENGTH else f"{name[: ROW_LENGTH - 1]}…"

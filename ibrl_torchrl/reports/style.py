@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib import font_manager
 
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.reports.labels import NO_FORMULAS
 
 FORMATS = ("svg", "pdf", "png")
 _FAMILIES = ("sans-serif", "serif", "monospace")
@@ -52,7 +53,7 @@ class FigureStyle:
             "font.family": self.font,
             "font.size": self.font_size,
             "axes.titlesize": "medium",
-            "text.parse_math": False,
+            **NO_FORMULAS,
             "text.usetex": False,
             "figure.dpi": 200,
         }
