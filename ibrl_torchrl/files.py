@@ -195,7 +195,16 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Sequence[obje
 def _cell(value: object) -> object:
     """Value of a cell; text that spreadsheets take for a formula gets an apostrophe in front."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula else value
+    return f"'{value}" if is_formula and not _is_number(value) else value
+
+
+def _is_number(text: object) -> bool:
+    """Whether text is a number, such as a formatted one below 0."""
+    try:
+        float(str(text))
+    except ValueError:
+        return False
+    return True
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

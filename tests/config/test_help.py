@@ -92,7 +92,7 @@ def test_the_reference_has_every_setting_of_every_command():
         (["demos", "render", "render_quality=f"], ["render_quality=fast", "render_quality=full"]),
         (["train", "seed="], []),
         (["bc", "pol"], ["policy="]),
-        (["bc", "policy=gm"], ["policy=gmm"]),
+        (["bc", "policy=gm"], ["policy=gmm", "policy=gmm_rnn"]),
         (["train", "policy=gm"], []),
     ],
 )

@@ -90,18 +90,19 @@ def test_settings_of_other_types_are_refused(tmp_path, setting):
             keep = not line.startswith(f"{name}:")
         kept += [line] if keep else []
     config.write_text("\n".join([*kept, setting]))
-    with pytest.raises(UsageError, match="is not a readable run folder"):
+    with pytest.raises(UsageError, match=r"is not a readable run folder|cannot be read"):
         read_run(path)
 
 
 def test_text_that_spreadsheets_take_for_a_formula_is_quoted(tmp_path):
-    rows = [["=cmd|' /C calc'!A0", "+1", "-x", "@a", "plain", -1.5, 3, None, "[rl,bc]"]]
-    write_table(tmp_path / "t.csv", ["=a", *"bcdefghi"], rows)
+    rows = [["=cmd|' /C calc'!A0", "+1+1", "-0.5", "-x", "@a", "plain", -1.5, 3, None, "[rl,bc]"]]
+    write_table(tmp_path / "t.csv", ["=a", *"bcdefghij"], rows)
     header, cells = csv.reader((tmp_path / "t.csv").open(newline=""))
     assert header[0] == "'=a"
     assert cells == [
         "'=cmd|' /C calc'!A0",
-        "'+1",
+        "'+1+1",
+        "-0.5",
         "'-x",
         "'@a",
         "plain",
