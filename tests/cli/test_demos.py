@@ -298,4 +298,5 @@ def test_robomimic_file_trains_a_policy(ibrl, copy, tmp_path):
     assert code == 0 and "recorded with version 1.4.1 of the simulator, here is 1.5" in out
     assert ibrl("eval", run, "episodes=1")[0] == 0
     code, _, err = ibrl("train", "task=robosuite/can", f"demos.path={copy}", f"run_dir={run}2")
-    assert code == 2 and "recorded with task Lift, the environment has PickPlaceCan" in err
+    assert code == 2 and "is of the task Lift, the environment is PickPlaceCan" in err
+    assert err.endswith("; use task=robosuite/lift\n")
