@@ -12,15 +12,19 @@ from ibrl_torchrl.runtime import Interrupted, InterruptHandler, setup_process, s
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupt_handler_defers_the_first_signal(signum):
-    before = signal.getsignal(signum)
-    with InterruptHandler() as interrupt:
-        interrupt.check()
-        signal.raise_signal(signum)
-        with pytest.raises(Interrupted):
+    # The tests themselves may run under nohup, which has SIGHUP ignored.
+    inherited = signal.signal(signum, before := signal.default_int_handler)
+    try:
+        with InterruptHandler() as interrupt:
             interrupt.check()
-        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signum)
-    assert signal.getsignal(signum) is before
+            with pytest.raises(Interrupted):
+                interrupt.check()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signum)
+        assert signal.getsignal(signum) is before
+    finally:
+        signal.signal(signum, inherited)
 
 
 def test_interrupt_handler_leaves_an_ignored_hangup_ignored():

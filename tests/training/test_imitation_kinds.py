@@ -116,7 +116,7 @@ def test_registry_has_the_kinds_of_the_settings():
         ),
         (
             ["imitation.bc.diffusion.steps=5"],
-            r"^imitation\.bc\.diffusion\.steps=5 must be at least 10$",
+            r"^imitation\.bc\.diffusion\.steps=5 must be at least 10 and at most 1000$",
         ),
     ],
 )
