@@ -236,13 +236,13 @@ class IBRLTD3Loss(LossModule):
         self.convert_to_functional(critic, "qvalue_network", create_target_params=True)
         self.encoder = encoder or _IdentityEncoder()
         self.tensor_keys.action = critic.action_key
+        low, high = _bounds(action_spec, bounds, critic.action_key)
+        require_bounds(low, high)
         weights = self.qvalue_network_params.values(include_nested=True, leaves_only=True)
         device = next((tensor.device for tensor in weights), None)
-        low, high = (x.to(device) for x in _bounds(action_spec, bounds, critic.action_key))
-        require_bounds(low, high)
         # Not part of the state: they describe the environment.
-        self.register_buffer("low", low, persistent=False)
-        self.register_buffer("high", high, persistent=False)
+        self.register_buffer("low", low.to(device), persistent=False)
+        self.register_buffer("high", high.to(device), persistent=False)
         self.num_min = num_min
         self.policy_noise = policy_noise
         self.noise_clip = noise_clip

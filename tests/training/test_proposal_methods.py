@@ -145,7 +145,10 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["algo=ibrl_sac", "algo.actor_init=bc"], "actor_init=bc must be null with algo.loss.alg"),
+        (
+            ["algo=ibrl_sac", "algo.actor_init=bc", "imitation.bc.network.hidden=[8]"],
+            r"imitation.bc.network.hidden=\[8\] must be algo.actor.hidden=",
+        ),
         (["algo=ibrl_sac", "algo.residual={base: bc}"], "algo.residual=a base must be null with"),
         (["algo=ibrl_sac", "algo.loss.bc_weight=0.1"], "bc_weight=0.1 must be 0 with algo.loss"),
         (["algo=ibrl_sac", "experiment=small_pixels"], "algo.encoder=an encoder must be null with"),
