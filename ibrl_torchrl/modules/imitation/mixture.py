@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tensordict.nn import TensorDictModule, TensorDictSequential
+from tensordict.nn import TensorDictModule, TensorDictModuleBase, TensorDictSequential
 from tensordict.utils import NestedKey
 from torch import Tensor, distributions, nn
 from torch.nn.functional import softplus
@@ -80,6 +80,28 @@ class MixtureNetwork(nn.Module):
         std = softplus(scale).unflatten(-1, shape) + self.min_std
         return logits, loc.unflatten(-1, shape).tanh(), std
 
+    def act(self, features: Tensor, *, sample: bool) -> Tensor:
+        """Sample of the mixture, or its mode, float [*, A]."""
+        mixture = GaussianMixture(*self(features))
+        return mixture.sample() if sample else mixture.mode
+
+
+def mixture_actor(parameters: TensorDictModuleBase, action_key: NestedKey) -> ProbabilisticActor:
+    """Actor of TorchRL that draws from a mixture, which losses ask for the distribution.
+
+    Args:
+        parameters: module that writes ``logits``, ``loc`` and ``scale`` of a
+            :class:`GaussianMixture`.
+        action_key: key of the action.
+    """
+    return ProbabilisticActor(
+        parameters,
+        in_keys=[*PARAMETERS],
+        out_keys=[action_key],
+        distribution_class=GaussianMixture,
+        default_interaction_type=ExplorationType.RANDOM,
+    )
+
 
 class GaussianMixturePolicy(StochasticPolicy):
     """Policy with a mixture of K Gaussians, as robomimic's BC-GMM (arXiv 2108.03298).
@@ -123,8 +145,7 @@ class GaussianMixturePolicy(StochasticPolicy):
 
     def act(self, features: Tensor, *, sample: bool) -> Tensor:
         """Sample of the mixture, or its mode, float [*, A]."""
-        mixture = GaussianMixture(*self.mixture(features))
-        return mixture.sample() if sample else mixture.mode
+        return self.mixture.act(features, sample=sample)
 
     def probabilistic_actor(
         self, in_keys: Sequence[NestedKey], action_key: NestedKey = "action"
@@ -135,13 +156,8 @@ class GaussianMixturePolicy(StochasticPolicy):
             in_keys: observation keys.
             action_key: key of the action; default ``"action"``.
         """
-        return ProbabilisticActor(
-            TensorDictSequential(
-                TensorDictModule(self.features, in_keys=[*in_keys], out_keys=[FEATURES]),
-                TensorDictModule(self.mixture, in_keys=[FEATURES], out_keys=[*PARAMETERS]),
-            ),
-            in_keys=[*PARAMETERS],
-            out_keys=[action_key],
-            distribution_class=GaussianMixture,
-            default_interaction_type=ExplorationType.RANDOM,
+        parameters = TensorDictSequential(
+            TensorDictModule(self.features, in_keys=[*in_keys], out_keys=[FEATURES]),
+            TensorDictModule(self.mixture, in_keys=[FEATURES], out_keys=[*PARAMETERS]),
         )
+        return mixture_actor(parameters, action_key)

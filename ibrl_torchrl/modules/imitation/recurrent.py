@@ -8,13 +8,12 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from torch import Tensor, nn
-from torchrl.envs.utils import ExplorationType
 from torchrl.modules import LSTMModule, ProbabilisticActor
 
 from ibrl_torchrl.keys import FEATURES, IS_INIT
 from ibrl_torchrl.modules.imitation.base import StochasticPolicy
 from ibrl_torchrl.modules.imitation.features import Features
-from ibrl_torchrl.modules.imitation.mixture import PARAMETERS, GaussianMixture, MixtureNetwork
+from ibrl_torchrl.modules.imitation.mixture import PARAMETERS, MixtureNetwork, mixture_actor
 
 
 class RecurrentMixturePolicy(StochasticPolicy):
@@ -61,12 +60,7 @@ class RecurrentMixturePolicy(StochasticPolicy):
 
     def act(self, features: Tensor, *, sample: bool) -> Tensor:
         """Map sequences of features [N, T, F], from a zero state, to actions [N, T, A]."""
-        return self.choose(self.rnn(features)[0], sample=sample)
-
-    def choose(self, outputs: Tensor, *, sample: bool) -> Tensor:
-        """Sample of the mixture or its mode, float [*, A], from outputs of the LSTM [*, width]."""
-        mixture = GaussianMixture(*self.mixture(outputs))
-        return mixture.sample() if sample else mixture.mode
+        return self.mixture.act(self.rnn(features)[0], sample=sample)
 
     def probabilistic_actor(
         self, in_keys: Sequence[str], action_key: str = "action"
@@ -77,13 +71,8 @@ class RecurrentMixturePolicy(StochasticPolicy):
             in_keys: observation keys, [N, T, ...].
             action_key: key of the action; default ``"action"``.
         """
-        return ProbabilisticActor(
-            TensorDictModule(_Sequence(self), in_keys=[*in_keys], out_keys=[*PARAMETERS]),
-            in_keys=[*PARAMETERS],
-            out_keys=[action_key],
-            distribution_class=GaussianMixture,
-            default_interaction_type=ExplorationType.RANDOM,
-        )
+        parameters = TensorDictModule(_Sequence(self), in_keys=[*in_keys], out_keys=[*PARAMETERS])
+        return mixture_actor(parameters, action_key)
 
 
 class _Sequence(nn.Module):
@@ -145,7 +134,7 @@ class RecurrentPolicy(TensorDictModuleBase):
         outputs = self._rnn(inputs.set(FEATURES, self.network.features(*observations)))
         action, hidden, cell, counter = self.out_keys
         sample = self.network.draws()
-        chosen = self.network.choose(outputs.get(FEATURES), sample=sample)
+        chosen = self.network.mixture.act(outputs.get(FEATURES), sample=sample)
         tensordict.set(action, chosen.clamp(-1, 1)).set(counter, step)
         return tensordict.set(hidden, outputs.get(hidden)).set(cell, outputs.get(cell))
 
