@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig
+from ibrl_torchrl.config.chunk import ChunkConfig
 from ibrl_torchrl.config.imitation import MLP, ImitationConfig, require_supported
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.replay import ReplayConfig
@@ -180,6 +181,11 @@ class TrainConfig(JobConfig):
                 self.algo,
                 f"imitation.{self.algo.actor_init}",
             )
+
+    @property
+    def imitation_chunks(self) -> dict[str, ChunkConfig]:
+        """Action chunks of the imitation policies by name."""
+        return {name: policy.chunk for name, policy in self.imitation.items()}
 
     @property
     def encoders(self) -> list[EncoderConfig | None]:

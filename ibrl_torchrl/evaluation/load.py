@@ -99,7 +99,7 @@ def load_agent(
         identity_normalizers(config.task, env),
         env,
         device,
-        chunks={name: policy.chunk for name, policy in config.imitation.items()},
+        chunks=config.imitation_chunks,
         cached_proposals=config.replay.cache_proposals,
     )
     load_state(agent.loss, entry(state, "loss", dict, path), path)

@@ -11,6 +11,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.objectives import LossModule
 
+from ibrl_torchrl.builders.agent import Agent
+from ibrl_torchrl.config.algo import UpdateConfig
 from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.objectives import LossTerm, PartialSoftUpdate
 from ibrl_torchrl.runs.checkpoint import load_state, require_state
@@ -137,6 +139,25 @@ class Learner:
         load_state(self.loss, state["loss"], path)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+
+
+def build_learner(agent: Agent, config: UpdateConfig, compile_mode: str | None) -> Learner:
+    """Learner of an agent.
+
+    Args:
+        agent: owner of the loss and its terms.
+        config: settings of the optimisation.
+        compile_mode: see :class:`Learner`.
+    """
+    return Learner(
+        agent.loss,
+        agent.terms,
+        lr=config.lr,
+        tau=config.tau,
+        critic_updates=config.critic_updates,
+        target_proposals=agent.target_proposals,
+        compile_mode=compile_mode,
+    )
 
 
 def _to_device(batch: TensorDictBase, device: torch.device) -> TensorDictBase:

@@ -32,7 +32,7 @@ from ibrl_torchrl.runs.origin import run_origin
 from ibrl_torchrl.runs.tables import imitation_loss_column
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler
 from ibrl_torchrl.training.imitation import PolicyNetworks
-from ibrl_torchrl.training.learner import Learner
+from ibrl_torchrl.training.learner import Learner, build_learner
 from ibrl_torchrl.training.logger import RunLogger
 from ibrl_torchrl.training.loop import Counters, train
 from ibrl_torchrl.training.state import Checkpoint, LoggerState, TrainingState
@@ -67,18 +67,10 @@ def reinforce(
         normalizers,
         env,
         device,
-        chunks={name: policy.chunk for name, policy in config.imitation.items()},
+        chunks=config.imitation_chunks,
         cached_proposals=config.replay.cache_proposals,
     )
-    learner = Learner(
-        agent.loss,
-        agent.terms,
-        lr=config.algo.update.lr,
-        tau=config.algo.update.tau,
-        critic_updates=config.algo.update.critic_updates,
-        target_proposals=agent.target_proposals,
-        compile_mode=config.compile,
-    )
+    learner = build_learner(agent, config.algo.update, config.compile)
     replay = build_replay(
         config.replay,
         agent.loss.in_keys,

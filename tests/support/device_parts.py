@@ -23,7 +23,7 @@ from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.keys import EXPLORE, WARMUP
 from ibrl_torchrl.modules import Normalize
 from ibrl_torchrl.rollouts.episode import LocalRollouts
-from ibrl_torchrl.training.learner import Learner
+from ibrl_torchrl.training.learner import Learner, build_learner
 
 STATES, PROPRIO, ACTIONS, HORIZON = 6, 4, 2, 12
 SMALL = [
@@ -163,18 +163,10 @@ def build_parts(
         normalizers,
         env,
         device,
-        chunks={name: policy.chunk for name, policy in config.imitation.items()},
+        chunks=config.imitation_chunks,
         cached_proposals=config.replay.cache_proposals,
     )
-    learner = Learner(
-        agent.loss,
-        agent.terms,
-        lr=config.algo.update.lr,
-        tau=config.algo.update.tau,
-        critic_updates=config.algo.update.critic_updates,
-        target_proposals=agent.target_proposals,
-        compile_mode=config.compile,
-    )
+    learner = build_learner(agent, config.algo.update, config.compile)
     demo_env.set_seed(1)
     demos = [demo_env.rollout(HORIZON) for _ in range(3)]
     replay = build_replay(

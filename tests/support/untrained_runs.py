@@ -55,7 +55,7 @@ def write_untrained_run(run: Path, *settings: str, networks: Sequence[str] = SMA
         normalizers,
         env,
         torch.device("cpu"),
-        chunks={name: policy.chunk for name, policy in config.imitation.items()},
+        chunks=config.imitation_chunks,
         cached_proposals=config.replay.cache_proposals,
     )
     meta = {"task": config.task.label, "frames": 120}
