@@ -1,13 +1,15 @@
-"""Imitation policies of each kind: success over training steps, training and acting time.
+"""Imitation policies of each kind: success over demonstrations and steps, training, acting time.
 
-Three scripted demonstrations a task, seed 1 by default. A policy is evaluated, without a draw, on
-the same initial states after 1000, 2000 and 4000 steps of one training. One row an evaluation:
-success and episodes, processor seconds of the training until then (one thread), and processor
-milliseconds of acting at batch 1: a deterministic action, and 16 candidates (none of a recurrent
-policy). Rows are appended to the file::
+Scripted demonstrations, seed 1 by default. A policy is evaluated, without a draw, on the same
+initial states after each number of ``--steps`` of one training. One row an evaluation: success
+with its 95 % Wilson interval, processor seconds of the training until then (one thread), and
+processor milliseconds of acting at batch 1: a deterministic action, and 16 candidates (none of a
+recurrent policy). Rows are appended to the file, what it already holds is left out::
 
     python tests/benchmarks/imitation_policies.py docs/results/imitation/steps.csv
-    python tests/benchmarks/imitation_policies.py FILE --kinds flow --tasks assembly --seed 2
+    python tests/benchmarks/imitation_policies.py docs/results/imitation/demos.csv \\
+        --demos 1 3 10 50 --steps 1000 --episodes 50 \\
+        --tasks assembly box-close coffee-push stick-pull
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -42,20 +46,32 @@ from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.runtime import setup_process
 from ibrl_torchrl.training.imitation import imitation_transitions
 
-COLUMNS = ["task", "policy", "seed", "steps", "success", "episodes", "training_s"]
-COLUMNS += ["mode_ms", "samples16_ms"]
-STEPS = (1000, 2000, 4000)
-EPISODES = 20
+KEY = ["task", "policy", "demos", "seed", "steps"]
+COLUMNS = [*KEY, "success", "low", "high", "episodes", "training_s", "mode_ms", "samples16_ms"]
 
 
-def rows(task: str, kind: str, seed: int) -> Iterator[list[object]]:
-    """Train one policy; a row after each number of ``STEPS``."""
+@cache
+def demonstrations(task: str, episodes: int) -> tuple[TensorDict, ...]:
+    """Scripted demonstrations of the task; fewer are the first of more."""
+    config = parse(BCRunConfig, composed("bc", [f"task=metaworld/{task}"]))
+    env = build_env(config.task, torch.device("cpu"))
+    expert = scripted_expert(config.task.suite, config.task.name)
+    return tuple(record_demos(env, expert, episodes, seed=config.demos.seed))
+
+
+def rows(
+    task: str,
+    kind: str,
+    demos: Sequence[TensorDict],
+    seed: int,
+    steps: Sequence[int],
+    episodes: int,
+) -> Iterator[list[object]]:
+    """Train one policy; a row after each number of ``steps``."""
     settings = [f"task=metaworld/{task}", f"imitation.bc.policy={kind}"]
     config = parse(BCRunConfig, composed("bc", settings))
     device = setup_process(seed, 1, "cpu")
     env = build_env(config.task, device)
-    expert = scripted_expert(config.task.suite, config.task.name)
-    demos = [*record_demos(env, expert, config.demos.episodes, seed=config.demos.seed)]
     bc = config.imitation["bc"]
     transitions = imitation_transitions(demos, bc)
     network = build_imitation_policy(
@@ -69,16 +85,17 @@ def rows(task: str, kind: str, seed: int) -> Iterator[list[object]]:
 
     def on_step(step: int, loss: Tensor) -> None:
         nonlocal seconds, start
-        if step not in STEPS:
+        if step not in steps:
             return
         seconds += time.process_time() - start
         network.eval()
         policy = frozen_policies({"bc": network}, config.imitation)["bc"]
         acting = execute(policy, "bc", 0, bc.chunk)
-        seeds = range(bc.eval_seed, bc.eval_seed + EPISODES)
+        seeds = range(bc.eval_seed, bc.eval_seed + episodes)
         job = EvaluationJob(LocalRollouts(env, {"bc": acting}), ["bc"], seeds, ["bc"])
-        rate = job.results()["bc"].success_rate
-        found.append([task, kind, seed, step, f"{rate:.2f}", EPISODES, f"{seconds:.1f}"])
+        result = job.results()["bc"]
+        success = [f"{rate:.2f}" for rate in (result.success_rate, *result.interval)]
+        found.append([task, kind, len(demos), seed, step, *success, episodes, f"{seconds:.1f}"])
         network.train().requires_grad_(True)  # frozen above
         start = time.process_time()
 
@@ -86,7 +103,7 @@ def rows(task: str, kind: str, seed: int) -> Iterator[list[object]]:
         network,
         imitation_loss(network, bc),
         transitions,
-        steps=max(STEPS),
+        steps=max(steps),
         batch_size=bc.batch_size,
         lr=bc.lr,
         on_step=on_step,
@@ -116,17 +133,26 @@ def main() -> None:
     parser.add_argument("out", type=Path, metavar="FILE")
     parser.add_argument("--kinds", nargs="+", default=POLICIES)
     parser.add_argument("--tasks", nargs="+", default=["box-close", "assembly"])
+    parser.add_argument("--demos", nargs="+", type=int, default=[3])
+    parser.add_argument("--steps", nargs="+", type=int, default=[1000, 2000, 4000])
+    parser.add_argument("--episodes", type=int, default=20, help="of an evaluation")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("a", newline="") as file:
+    with arguments.out.open("a+", newline="") as file:
+        file.seek(0)
+        done = {tuple(row[key] for key in KEY[:-1]) for row in csv.DictReader(file)}
         writer = csv.writer(file, lineterminator="\n")
         if not file.tell():
             writer.writerow(COLUMNS)
-        for kind in arguments.kinds:
-            for task in arguments.tasks:
-                writer.writerows(rows(task, kind, arguments.seed))
-                file.flush()
+        for task, demos, kind in product(arguments.tasks, arguments.demos, arguments.kinds):
+            if (task, kind, str(demos), str(arguments.seed)) in done:
+                continue
+            episodes = demonstrations(task, max(arguments.demos))[:demos]
+            writer.writerows(
+                rows(task, kind, episodes, arguments.seed, arguments.steps, arguments.episodes)
+            )
+            file.flush()
 
 
 if __name__ == "__main__":
