@@ -70,7 +70,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
         known: all known names.
 
     Returns:
-        Error to raise; its message lists similar names, or all known ones if none is similar.
+        Error to raise; its message lists similar names, or all known ones if none is similar and
+        they are few enough to read (60).
 
     Example:
         >>> from ibrl_torchrl.errors import unknown_name
@@ -80,5 +81,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     known = sorted(known)
     close = get_close_matches(name, known)
     listed = f"known are {', '.join(known)}" if known else "there are none"
+    if len(known) > 60:
+        listed = f"none of the {len(known)} known is similar; see the command's --help"
     hint = f"did you mean {' or '.join(close)}?" if close else listed
     return UsageError(f"unknown {kind} {name!r}; {hint}")

@@ -69,6 +69,8 @@ def open_run_folder(
             or one whose checkpoints are missing; it holds files of a run's names that are not of a
             run, or links; it is locked by another process; or it cannot be written to.
     """
+    if not str(path):
+        raise UsageError("run_dir='' names no folder; leave the setting out, or name one")
     path = Path(path)
     _require_available(path, if_exists)  # before the lock leaves a file there
     with lock_folder(path), full_disk_reported(path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ibrl_torchrl.errors import UsageError, brief
-from ibrl_torchrl.keys import RL
+from ibrl_torchrl.keys import HYBRID, RL
 from ibrl_torchrl.runs import fields
 from ibrl_torchrl.runs.manifest import require_no_links
 from ibrl_torchrl.runs.names import CONFIG, EVAL, EVALUATION, PROVENANCE
@@ -181,13 +181,11 @@ def read_run(path: Path) -> Run:
         provenance = read_json(file) if file.is_file() else {}
         settings = Run(path, config, provenance, {}, {})
         _require_settings(settings)
-        return Run(
-            path,
-            config,
-            provenance,
-            _read_curves(path / EVAL, settings.proposals),
-            _read_final(path / EVALUATION, settings.proposals),
-        )
+        curves = _read_curves(path / EVAL, settings.proposals)
+        final = _read_final(path / EVALUATION, settings.proposals)
+        if final and HYBRID not in curves:
+            raise ValueError(f"{EVAL} of a finished run has no row of {HYBRID}")
+        return Run(path, config, provenance, curves, final)
     except (
         *(ArithmeticError, AttributeError, LookupError, OSError, RecursionError),
         *(TypeError, ValueError, csv.Error),

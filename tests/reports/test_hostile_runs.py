@@ -47,6 +47,17 @@ def test_cells_out_of_range_are_refused(tmp_path, table, column, valid, value):
         assert str(error.value).isprintable()
 
 
+@pytest.mark.parametrize("header_only", [True, False])
+def test_finished_runs_without_evaluations_of_the_hybrid_are_refused(tmp_path, header_only):
+    path = write_run(tmp_path / "a")
+    header, *rows = (path / "eval.csv").read_text().splitlines(keepends=True)
+    kept = [] if header_only else [row for row in rows if ",hybrid," not in row]
+    assert header_only or 0 < len(kept) < len(rows)
+    (path / "eval.csv").write_text(header + "".join(kept))
+    with pytest.raises(UsageError, match="has no row of hybrid"):
+        read_run(path)
+
+
 @pytest.mark.parametrize("column", ["value", "return", "success", "step"])
 @pytest.mark.parametrize("value", ["nan", "inf", "7.5", "x"])
 def test_cells_of_a_diagnosis_out_of_range_are_refused(tmp_path, column, value):
