@@ -111,6 +111,23 @@ def flatten_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[
             yield f"{prefix}{name}", value
 
 
+def require_length(path: Path, size: int) -> None:
+    """Refuse a table that has lost rows since the checkpoint.
+
+    Args:
+        path: file of the table.
+        size: its bytes at the checkpoint.
+
+    Raises:
+        UsageError: the file is shorter, or missing.
+    """
+    if not path.is_file() or path.stat().st_size < size:
+        raise UsageError(
+            f"{path}: is shorter than the {size} bytes that it had at the checkpoint; restore it "
+            "or start the run again"
+        )
+
+
 class CsvTable:
     """Append-only CSV file.
 
@@ -127,10 +144,8 @@ class CsvTable:
 
     def __init__(self, path: Path, columns: Sequence[str], *, size: int | None = None) -> None:
         self._path = path
-        if size is not None and not (path.is_file() and path.stat().st_size >= size):
-            raise UsageError(
-                f"{path}: is shorter than at the last checkpoint; restore it or start the run again"
-            )
+        if size is not None:
+            require_length(path, size)
         # Unbuffered: what a full disk has refused is not tried again on close.
         self._file = open_in_place(path, "wb" if size is None else "r+b")
         header = [*columns] if size is None else _header(self._file.readline())

@@ -36,6 +36,7 @@ from ibrl_torchrl.runs.episode_log import EpisodeLog
 from ibrl_torchrl.runs.manifest import EPISODE_FILES, REPLAY_FILES, remove
 from ibrl_torchrl.runs.names import CHECKPOINT, EPISODES, EVAL, PREVIOUS, TRAIN
 from ibrl_torchrl.runs.origin import Origin, stored_origin
+from ibrl_torchrl.runs.tables import require_length
 from ibrl_torchrl.training.learner import Learner
 from ibrl_torchrl.training.loop import Counters
 
@@ -157,12 +158,8 @@ class TrainingState:
             require_same_shapes(episode, self.example, checkpoint)
         sizes = {TRAIN: checkpoint.logger.train_size, EVAL: checkpoint.logger.eval_size}
         for name, size in sizes.items():
-            file = self.run_dir / name
-            if size is not None and (not file.is_file() or file.stat().st_size < size):
-                raise UsageError(
-                    f"{file}: is shorter than the {size} bytes that it had at the checkpoint; "
-                    "start the run again"
-                )
+            if size is not None:
+                require_length(self.run_dir / name, size)
 
     def _require_self_imitation_fits(self, checkpoint: Checkpoint) -> None:
         path = checkpoint.path

@@ -69,7 +69,7 @@ def test_resumed_csv_table_removes_rows_after_its_saved_size(tmp_path):
 def test_resumed_csv_table_that_is_shorter_than_saved_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("a\n1\n")
     for path in (tmp_path / "t.csv", tmp_path / "missing.csv"):
-        with pytest.raises(UsageError, match="is shorter than at the last checkpoint"):
+        with pytest.raises(UsageError, match="is shorter than the 100 bytes"):
             CsvTable(path, ["a"], size=100)
     assert (tmp_path / "t.csv").read_text() == "a\n1\n"
 
