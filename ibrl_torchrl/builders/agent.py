@@ -34,7 +34,7 @@ from ibrl_torchrl.modules import (
     is_stochastic,
     tied_copy,
 )
-from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
+from ibrl_torchrl.modules.critics.base import CriticEnsembleBase, CriticReduction
 from ibrl_torchrl.modules.selector import SelectionMode
 from ibrl_torchrl.objectives import LossTerm
 from ibrl_torchrl.objectives.adapters import adapter_of
@@ -147,7 +147,9 @@ def build_agent(
     if [*proposals] != choice.acting.policies:
         others = [candidates[name] for name in proposals[len(choice.acting.policies) :]]
         all_keys = [proposal_key(name) for name in proposals]
-        scored = TensorDictSequential(hybrid, *others, ScoreProposals(critic, all_keys))
+        reduction = cast(CriticReduction, choice.acting.reduction)
+        score = ScoreProposals(critic, all_keys, reduction=reduction)
+        scored = TensorDictSequential(hybrid, *others, score)
     acting_hybrid = execute_chunks(hybrid, algo.chunk)
     policies = {
         HYBRID: acting_hybrid,
@@ -208,5 +210,6 @@ def _selector(
         beta=config.beta,
         epsilon=config.epsilon,
         num_min=config.num_min,
+        reduction=cast(CriticReduction, choice.reduction),
         gate=build_gate(choice.gate, config),
     )

@@ -111,6 +111,8 @@ def _td3_loss(
         "beta": choice.beta,
         "epsilon": choice.epsilon,
         "num_min": choice.num_min,
+        "target_reduction": choice.bootstrap.reduction,
+        "actor_reduction": config.actor_reduction,
         "policy_noise": config.policy_noise,
         "noise_clip": config.noise_clip,
         "noisy_actor_loss": config.noisy_actor_loss,

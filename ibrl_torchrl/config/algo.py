@@ -10,6 +10,7 @@ from ibrl_torchrl.config.setting import require, setting
 from ibrl_torchrl.keys import RL
 
 SELECT = ("greedy", "soft", "epsilon")
+REDUCTIONS = ("min", "mean")
 GATES = ("none", "agreement", "confidence")
 ALGORITHMS = ("td3", "sac", "tqc", "redq_sac")
 UNIFORM = "uniform"
@@ -34,6 +35,11 @@ class LossConfig:
     noise_clip: float = setting(0.3, help="Bound of that noise.", at_least=0, unit="action units")
     noisy_actor_loss: bool = setting(
         True, help="Add that noise in the actor loss too (original code); paper: false."
+    )
+    actor_reduction: str = setting(
+        "min",
+        help="Reduction over all critics in the actor loss of td3; REDQ and RLPD: mean.",
+        choices=REDUCTIONS,
     )
     bc_weight: float = setting(
         0.0,
@@ -71,6 +77,11 @@ class ChoiceConfig:
     select: str = setting(
         "${algo.proposals.select}", help="How the critics choose.", choices=SELECT
     )
+    reduction: str = setting(
+        "${algo.proposals.reduction}",
+        help="Value of a candidate over the drawn critics.",
+        choices=REDUCTIONS,
+    )
     gate: str = setting(
         "none",
         help="Cautious choice: the RL action may win by agreement of critics or confidence bound.",
@@ -100,6 +111,11 @@ class ProposalsConfig:
     )
     num_min: int = setting(
         2, help="Critics drawn for a choice, whose minimum counts; paper: 2.", at_least=1
+    )
+    reduction: str = setting(
+        "min",
+        help="Default of both choices: minimum (paper) or mean over the drawn critics.",
+        choices=REDUCTIONS,
     )
     gate_level: float = setting(
         1.0,
@@ -246,6 +262,14 @@ def _require_supported(algo: AlgoConfig) -> None:
             proposals.bootstrap.gate,
             f"none {reason}, or set algo.loss.choose_by=value",
         )
+        reduced = {
+            "algo.proposals.bootstrap.reduction": proposals.bootstrap.reduction,
+            "algo.loss.actor_reduction": loss.actor_reduction,
+        }
+        if loss.algorithm == "tqc":
+            reduced["algo.proposals.acting.reduction"] = proposals.acting.reduction
+        for name, reduction in reduced.items():
+            require(reduction == "min", name, reduction, f"min {reason}, which has its own")
     require(
         loss.algorithm != "tqc" or loss.quantiles_dropped < loss.quantiles,
         "algo.loss.quantiles_dropped",

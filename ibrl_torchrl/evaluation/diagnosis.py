@@ -44,7 +44,8 @@ class ScoredStep:
     Attributes:
         step: frames since the start of the episode.
         proposal: name of the executed proposal.
-        values: minimum over all critics of each proposal's action, by its name.
+        values: critics' value of each proposal's action (minimum over all of them, or as
+            ``algo.proposals.acting.reduction``), by its name.
         distances: Euclidean distance of each imitation policy's action, or chunk, from the chosen
             one at the last decision, by the policy's name.
         simulator_state: float64 [n], for :meth:`SparseRewardEnv.set_reset_state`.

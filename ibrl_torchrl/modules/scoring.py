@@ -10,27 +10,36 @@ from tensordict.utils import NestedKey
 
 from ibrl_torchrl.keys import PROPOSAL_VALUES
 from ibrl_torchrl.modules.choice import gather_candidates
-from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
+from ibrl_torchrl.modules.critics.base import CriticEnsembleBase, CriticReduction
 from ibrl_torchrl.modules.selector import IBRLSelector
 
 
 class ScoreProposals(TensorDictModuleBase):
     """Critic values of proposals, for the diagnosis of policies that choose among fewer of them.
 
-    Writes ``proposal_values`` float [*, P], the minimum over all critics for each proposal (of a
-    set of candidates, its highest), and leaves ``action`` unchanged.
+    Writes ``proposal_values`` float [*, P], the minimum (or mean) over all critics for each
+    proposal (of a set of candidates, its highest), and leaves ``action`` unchanged.
 
     Args:
         critic: critic ensemble.
         proposals: keys of P proposals, each float [*, A] or [*, n, A].
+        reduction: ``"min"`` (default) or ``"mean"`` over critics.
 
     Raises:
-        ValueError: ``proposals`` is empty.
+        ValueError: ``proposals`` is empty, or ``reduction`` is unknown.
     """
 
-    def __init__(self, critic: CriticEnsembleBase, proposals: Sequence[NestedKey]) -> None:
+    def __init__(
+        self,
+        critic: CriticEnsembleBase,
+        proposals: Sequence[NestedKey],
+        *,
+        reduction: CriticReduction = "min",
+    ) -> None:
         super().__init__()
-        self._selector = IBRLSelector(critic, proposals, num_min=critic.num_critics)
+        self._selector = IBRLSelector(
+            critic, proposals, num_min=critic.num_critics, reduction=reduction
+        )
         self.in_keys = self._selector.in_keys
         self.out_keys = [PROPOSAL_VALUES]
 

@@ -18,7 +18,11 @@ from ibrl_torchrl.modules.choice import (
     eligible_candidates,
     gather_candidates,
 )
-from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
+from ibrl_torchrl.modules.critics.base import (
+    CriticEnsembleBase,
+    CriticReduction,
+    require_reduction,
+)
 from ibrl_torchrl.modules.gates import Gate
 
 
@@ -55,8 +59,8 @@ class IBRLSelector(TensorDictModuleBase):
     """Choice among proposed actions by their values (arXiv 2311.02198, Algorithm 1).
 
     A proposal is one action [*, A] or a set of candidates [*, n, A], such as samples of a
-    stochastic policy. The value of each of the N candidates is the minimum over ``num_min``
-    critics, a random subset drawn once for the whole batch. One candidate is chosen:
+    stochastic policy. The value of each of the N candidates is the minimum (or mean) over
+    ``num_min`` critics, a random subset drawn once for the whole batch. One candidate is chosen:
 
     - ``"greedy"``: the argmax, as in the paper's Algorithm 1;
     - ``"soft"``: sampled from softmax(beta * value), as in the original code's runs from states;
@@ -66,8 +70,8 @@ class IBRLSelector(TensorDictModuleBase):
     they beat the best ``trusted`` one.
 
     Under ``set_exploration_type(ExplorationType.DETERMINISTIC)`` the choice is greedy over the
-    minimum of *all* critics and consumes no random numbers. Without a context, as in TorchRL's
-    exploration modules, it is random.
+    minimum (or mean) of *all* critics and consumes no random numbers. Without a context, as in
+    TorchRL's exploration modules, it is random.
 
     The acting policy and the TD target use this same class: the policy with the online critics (or,
     as in the original code, the target critics), the loss with the target critics.
@@ -84,6 +88,8 @@ class IBRLSelector(TensorDictModuleBase):
         beta: inverse temperature of the soft choice, at least 0; default 10.
         epsilon: probability of a random choice in epsilon mode, in [0, 1]; default 0.1.
         num_min: size K of the random subset, at most the number of critics; default 2.
+        reduction: ``"min"`` (default, paper) or ``"mean"`` over that subset. Critics of quantiles
+            have their own, see :class:`~ibrl_torchrl.modules.StackedCritics`.
         gate: cautious choice, :class:`~ibrl_torchrl.modules.AgreementGate` or
             :class:`~ibrl_torchrl.modules.ConfidenceGate`; it asks all critics. None (default):
             every candidate takes part.
@@ -119,6 +125,7 @@ class IBRLSelector(TensorDictModuleBase):
         beta: float = 10.0,
         epsilon: float = 0.1,
         num_min: int = 2,
+        reduction: CriticReduction = "min",
         gate: Gate | None = None,
         trusted: Sequence[NestedKey] | None = None,
     ) -> None:
@@ -129,10 +136,12 @@ class IBRLSelector(TensorDictModuleBase):
             raise ValueError(
                 f"num_min must be between 1 and the {critic.num_critics} critics, got {num_min}"
             )
+        require_reduction("reduction", reduction)
         self.choice = ProposalChoice(mode, beta=beta, epsilon=epsilon)
         self.critic = critic
         self.proposals = [*proposals]
         self.num_min = num_min
+        self.reduction = reduction
         self.gate = gate
         self._trusted = require_trusted(self.proposals, trusted, gate)
         self.in_keys = [*critic.observation_keys, *proposals]
@@ -148,7 +157,7 @@ class IBRLSelector(TensorDictModuleBase):
             values = self.score(tensordict, candidates.actions, members)
         else:
             by_critic = self.critic.evaluate(tensordict, candidates.actions)
-            values = self.critic.reduce(self.critic.subset(by_critic, members))
+            values = self.critic.reduce(self.critic.subset(by_critic, members), self.reduction)
             eligible = eligible_candidates(
                 self.gate,
                 self.critic.per_critic(by_critic),
@@ -167,7 +176,7 @@ class IBRLSelector(TensorDictModuleBase):
     def score(
         self, tensordict: TensorDictBase, candidates: Tensor, members: Tensor | None = None
     ) -> Tensor:
-        """Value of each candidate, the minimum over critics.
+        """Value of each candidate, the minimum or mean over critics.
 
         Args:
             tensordict: observations, batch shape [*].
@@ -177,7 +186,8 @@ class IBRLSelector(TensorDictModuleBase):
         Returns:
             Values float [*, N].
         """
-        return self.critic.reduce(self.critic.evaluate(tensordict, candidates, members))
+        values = self.critic.evaluate(tensordict, candidates, members)
+        return self.critic.reduce(values, self.reduction)
 
     def _draw_members(self, device: torch.device) -> Tensor | None:
         """Indices int64 [K] of a random subset of the critics; None for all of them."""

@@ -11,6 +11,7 @@ from torchrl.objectives import LossModule
 from ibrl_torchrl.keys import RL_ACTION
 from ibrl_torchrl.modules import ActorProposal, IBRLSelector, tied_copy
 from ibrl_torchrl.modules.choice import SelectionMode
+from ibrl_torchrl.modules.critics.base import CriticReduction
 from ibrl_torchrl.modules.gates import Gate
 from ibrl_torchrl.objectives.adapters import adapter_of
 from ibrl_torchrl.objectives.bootstrap import ProposalValueEstimator
@@ -25,6 +26,7 @@ def hybrid_policy(
     beta: float = 10.0,
     epsilon: float = 0.1,
     num_min: int | None = None,
+    reduction: CriticReduction = "min",
     gate: Gate | None = None,
     actor_key: NestedKey = RL_ACTION,
 ) -> TensorDictSequential:
@@ -42,8 +44,9 @@ def hybrid_policy(
         mode: ``"greedy"`` (default), ``"soft"`` or ``"epsilon"``.
         beta: inverse temperature of the soft choice, default 10.
         epsilon: probability of a random choice in epsilon mode, default 0.1.
-        num_min: critics drawn for a choice, whose minimum counts; None (default): as in the loss's
-            target.
+        num_min: critics drawn for a choice; None (default): as in the loss's target.
+        reduction: ``"min"`` (default) or ``"mean"`` over the drawn critics; TQC's values are means
+            of the lowest atoms in any case.
         gate: cautious choice, see :class:`~ibrl_torchrl.modules.Gate`; None (default): none.
         actor_key: key of the actor's proposal, default ``"rl_action"``; an actor of several
             proposals keeps its keys.
@@ -69,6 +72,7 @@ def hybrid_policy(
         beta=beta,
         epsilon=epsilon,
         num_min=adapter.num_min if num_min is None else num_min,
+        reduction=reduction,
         gate=gate,
         trusted=[proposal.out_keys[0] for proposal in proposals],
     )

@@ -23,8 +23,8 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
     Adds the behaviour cloning term alpha * lambda * E ||a - pi(s)||^2 over demonstrations
     (equation 3) to the actor loss of :class:`IBRLTD3Loss`, with dropout in pi as in the rest of the
     loss. lambda is 1 or, with a ``reference``, the soft Q-filter (equation 4): the fraction of the
-    batch's states in which the minimum over all critics values the reference's action higher than
-    the actor's, both without noise and dropout.
+    batch's states in which the critics value the reference's action higher than the actor's, by
+    the minimum over all of them (``actor_reduction``) and without noise and dropout.
 
     A batch [B] carries demonstration transitions [B] under ``"demo"``, as
     :class:`~ibrl_torchrl.data.replay.ReplayWithDemos` samples them. From pixels, their images are
@@ -100,5 +100,5 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         actor_action = self._actor_actions(self._eval_actor, obs)[0]
         proposed = self.reference(tensordict.select(*self.reference.in_keys))
         reference_action = proposed.get(self.reference.out_keys[0])
-        reference_value = self._min_q(obs, reference_action)
-        return (reference_value > self._min_q(obs, actor_action)).float().mean()
+        reference_value = self._reduced_q(obs, reference_action)
+        return (reference_value > self._reduced_q(obs, actor_action)).float().mean()

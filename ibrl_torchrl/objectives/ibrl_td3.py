@@ -21,7 +21,12 @@ from torchrl.objectives.value import TD0Estimator, ValueEstimatorBase
 from ibrl_torchrl import keys
 from ibrl_torchrl.modules.bounds import Bounds, clip_straight_through, require_bounds
 from ibrl_torchrl.modules.choice import ProposalChoice, SelectionMode
-from ibrl_torchrl.modules.critics.base import CriticEnsembleBase
+from ibrl_torchrl.modules.critics.base import (
+    CriticEnsembleBase,
+    CriticReduction,
+    reduce_critics,
+    require_reduction,
+)
 from ibrl_torchrl.modules.critics.separate import SeparateCritics
 from ibrl_torchrl.modules.frozen import require_action_output, tied_copy
 from ibrl_torchrl.modules.gates import Gate
@@ -84,6 +89,10 @@ class IBRLTD3Loss(LossModule):
         beta: inverse temperature of the soft choice, default 10.
         epsilon: probability of a random choice in epsilon mode, default 0.1.
         num_min: size of the random subset K, default 2.
+        target_reduction: ``"min"`` (default, paper) or ``"mean"`` over K, of choice and value in
+            the target.
+        actor_reduction: ``"min"`` (default, paper) or ``"mean"`` (REDQ, RLPD) over all critics in
+            the actor loss.
         policy_noise: standard deviation of the noise on RL actions, in action units, default 0.1.
         noise_clip: bound of that noise, in action units, default 0.3.
         noisy_actor_loss: add the same clipped noise to pi(s) in the actor loss, as the original
@@ -192,6 +201,8 @@ class IBRLTD3Loss(LossModule):
         beta: float = 10.0,
         epsilon: float = 0.1,
         num_min: int = 2,
+        target_reduction: CriticReduction = "min",
+        actor_reduction: CriticReduction = "min",
         policy_noise: float = 0.1,
         noise_clip: float = 0.3,
         noisy_actor_loss: bool = False,
@@ -208,6 +219,8 @@ class IBRLTD3Loss(LossModule):
             raise ValueError(
                 f"policy_noise={policy_noise} and noise_clip={noise_clip} must not be negative"
             )
+        require_reduction("target_reduction", target_reduction)
+        require_reduction("actor_reduction", actor_reduction)
         self.actor_keys = (
             [require_action_output(actor_network)] if actor_keys is None else [*actor_keys]
         )
@@ -244,6 +257,8 @@ class IBRLTD3Loss(LossModule):
         self.register_buffer("low", low.to(device), persistent=False)
         self.register_buffer("high", high.to(device), persistent=False)
         self.num_min = num_min
+        self.target_reduction = target_reduction
+        self.actor_reduction = actor_reduction
         self.policy_noise = policy_noise
         self.noise_clip = noise_clip
         self._noisy_actor = noisy_actor_loss
@@ -353,7 +368,7 @@ class IBRLTD3Loss(LossModule):
         obs = self._encode(tensordict)
         values = []
         for action in self._actor_actions(self.actor_network, obs):
-            value = self._min_q(obs, self.add_noise(action) if self._noisy_actor else action)
+            value = self._reduced_q(obs, self.add_noise(action) if self._noisy_actor else action)
             values.append(value if value.ndim == tensordict.ndim else value.mean(-1))
         loss = self._reduce_loss(-sum(values[1:], values[0]), tensordict=tensordict)
         return loss, {"actor_value": torch.stack(values).mean(0).detach()}
@@ -411,14 +426,15 @@ class IBRLTD3Loss(LossModule):
             output = network(obs.select(*network.in_keys))
         return [output.get(key) for key in self.actor_keys]
 
-    def _min_q(self, obs: TensorDictBase, action: Tensor) -> Tensor:
-        """Minimum over all critics [B], without gradients for their parameters."""
+    def _reduced_q(self, obs: TensorDictBase, action: Tensor) -> Tensor:
+        """``actor_reduction`` over all critics [B], without gradients for their parameters."""
         with _with_params(self.qvalue_network_params.detach(), self.qvalue_network):
             if action.ndim > obs.ndim + 1:  # candidates [B, n, A]
-                return self.qvalue_network.evaluate(obs, action).amin(-1)
+                values = self.qvalue_network.evaluate(obs, action)
+                return reduce_critics(values, self.actor_reduction)
             critic_input = obs.select(*self.qvalue_network.observation_keys)
             critic_input.set(self.qvalue_network.action_key, action)
-            return self._values(critic_input).amin(-1)
+            return reduce_critics(self._values(critic_input), self.actor_reduction)
 
     def _values(self, critic_input: TensorDictBase) -> Tensor:
         """Values [B, E] of all critics."""
@@ -524,16 +540,18 @@ class IBRLTD3Adapter(LossAdapter):
         *,
         all_critics: bool,
     ) -> CandidateValues:
-        """Minimum over a random subset of the target critics, drawn for this batch."""
+        """Minimum or mean over a random subset of the target critics, drawn for this batch."""
         loss, critic = self.loss, self.loss.qvalue_network
         members = draw_members(critic.num_critics, loss.num_min, candidates.device)
         with _with_params(loss.target_qvalue_network_params, critic):
             if not all_critics:
-                drawn = critic.evaluate(tensordict, candidates, members)
-                return CandidateValues(drawn.amin(-1, keepdim=True), drawn)
-            by_critic = critic.evaluate(tensordict, candidates)
-        drawn = by_critic if members is None else by_critic[..., members]
-        return CandidateValues(drawn.amin(-1, keepdim=True), by_critic)
+                drawn = by_critic = critic.evaluate(tensordict, candidates, members)
+            else:
+                by_critic = critic.evaluate(tensordict, candidates)
+                drawn = critic.subset(by_critic, members)
+        return CandidateValues(
+            reduce_critics(drawn, loss.target_reduction).unsqueeze(-1), by_critic
+        )
 
     def acting_critics(self, *, target: bool = False) -> CriticEnsembleBase:
         """Online or target critics in eval mode, by reference."""

@@ -40,8 +40,8 @@ def settings(
             gamma=GAMMA, policy_noise=policy_noise, noise_clip=0.4, noisy_actor_loss=False
         ),
         proposals=ProposalsConfig(
-            acting=ChoiceConfig(policies=[*acting], select="greedy"),
-            bootstrap=ChoiceConfig(policies=[*bootstrap], select="soft"),
+            acting=ChoiceConfig(policies=[*acting], select="greedy", reduction="min"),
+            bootstrap=ChoiceConfig(policies=[*bootstrap], select="soft", reduction="mean"),
             acting_critic=acting_critic,
             beta=5.0,
             epsilon=0.1,
@@ -72,6 +72,7 @@ def test_agent_settings_reach_loss_and_policies():
     for part in (bootstrap, acting):
         assert (part.choice.beta, part.choice.epsilon) == (5.0, 0.1)
     assert (built.loss.num_min, acting.num_min) == (2, 2)
+    assert (built.loss.target_reduction, acting.reduction) == ("mean", "min")
     assert (built.loss.policy_noise, built.loss.noise_clip) == (0.2, 0.4)
     assert bootstrap.estimator.gamma.item() == pytest.approx(GAMMA)
     (noise,) = [m for m in built.explore.modules() if type(m).__name__ == "AdditiveGaussianModule"]

@@ -6,7 +6,7 @@ from support.parts import LinearCritics, candidates, critics, networks
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from ibrl_torchrl.modules import CriticEnsemble, ExecuteProposal, IBRLSelector
+from ibrl_torchrl.modules import CriticEnsemble, ExecuteProposal, IBRLSelector, ScoreProposals
 
 DETERMINISTIC = set_exploration_type(ExplorationType.DETERMINISTIC)
 
@@ -72,6 +72,28 @@ def test_selector_epsilon_is_the_probability_of_a_random_choice(epsilon, rate):
     assert td["proposal"].float().mean().item() == pytest.approx(rate, abs=0.0125)
 
 
+@pytest.mark.parametrize(("reduction", "index", "value"), [("min", 0, -0.2), ("mean", 1, 0.05)])
+def test_selector_reduces_by_minimum_or_mean(reduction, index, value):
+    # Q(0.2) = 0.2, -0.2 and Q(0.5) = 0.5, -0.4: minima -0.2 and -0.4, means 0 and 0.05.
+    critic = critics([1.0, -2 / 3], [0.0, -1 / 15])
+    selector = IBRLSelector(critic, ["a0", "a1"], num_min=2, reduction=reduction)
+    score = ScoreProposals(critic, ["a0", "a1"], reduction=reduction)
+    td = selector(candidates(0.2, 0.5, batch=(3,)))
+    assert td["proposal"].tolist() == [index] * 3
+    assert torch.allclose(td["chosen_value"], torch.tensor(value))
+    expected = torch.tensor({"min": [-0.2, -0.4], "mean": [0.0, 0.05]}[reduction])
+    for scored in (td, score(candidates(0.2, 0.5, batch=(3,)))):
+        assert torch.allclose(scored["proposal_values"], expected, atol=1e-6)
+
+
+def test_selector_takes_the_mean_of_the_drawn_critics_alone():
+    # Q(0.5) = 0.5, 1 and -1: pairs have the means 0.75, -0.25 and 0.
+    critic = critics([1.0, 2.0, -2.0])
+    selector = IBRLSelector(critic, ["a0"], num_min=2, reduction="mean")
+    values = {selector(candidates(0.5))["chosen_value"].item() for _ in range(40)}
+    assert values == {0.75, -0.25, 0.0}
+
+
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
 def test_selector_supports_any_batch_shape_and_number_of_proposals(batch):
     td = candidates(0.1, 0.3, 0.2, batch=batch)
@@ -121,6 +143,7 @@ def test_selector_compiles_without_graph_breaks():
         ({"beta": -1.0}, "beta must not be negative, got -1.0"),
         ({"epsilon": 1.5}, r"epsilon must be in \[0, 1\], got 1.5"),
         ({"num_min": 3}, "between 1 and the 2 critics, got 3"),
+        ({"reduction": "sum"}, "reduction must be one of .*, got 'sum'"),
     ],
 )
 def test_arguments_out_of_range_raise(settings, message):

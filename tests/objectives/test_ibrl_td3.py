@@ -102,6 +102,47 @@ def test_actor_loss_is_minus_the_minimum_over_all_critics():
     assert torch.allclose(info["actor_value"], torch.tensor(0.1))
 
 
+@pytest.mark.parametrize(
+    ("reduction", "target", "proposal_index"),
+    # Q(0.2) = 0.2, -0.2 and Q(0.5) = 0.5, -0.4: minima -0.2 and -0.4, means 0 and 0.05.
+    [("min", 0.9 * -0.2, 0), ("mean", 0.9 * 0.05, 1)],
+)
+def test_target_chooses_and_values_by_its_reduction(reduction, target, proposal_index):
+    critic = critics([1.0, -2 / 3], [0.0, -1 / 15])
+    loss = make_loss(actor(0.2), critic, [proposal(0.5)], target_reduction=reduction)
+    _, info = loss.qvalue_loss(transitions())
+    assert torch.allclose(info["target_value"], torch.tensor(target), atol=1e-6)
+    assert (info["next_proposal"] == proposal_index).all()
+
+
+def test_mean_target_is_of_the_drawn_critics_alone():
+    # Q_i(0.5) = 0.5, 1 and -1: pairs have the means 0.75, -0.25 and 0.
+    loss = make_loss(actor(0.5), critics([1.0, 2.0, -2.0]), num_min=2, target_reduction="mean")
+    values = {
+        value
+        for _ in range(40)
+        for value in loss.qvalue_loss(transitions())[1]["next_state_value"].unique().tolist()
+    }
+    assert values == {0.75, -0.25, 0.0}
+
+
+def test_mean_actor_loss_has_the_gradient_of_all_critics():
+    # pi = 0.5: Q = 0.5, 1.0, 0.1, on average 1.6 / 3; d(mean Q)/da = 3.2 / 3.
+    loss = make_loss(actor(0.5), critics([1.0, 2.0, 0.2]), num_min=1, actor_reduction="mean")
+    value, info = loss.actor_loss(transitions())
+    assert value.item() == pytest.approx(-1.6 / 3)
+    assert torch.allclose(info["actor_value"], torch.tensor(1.6 / 3))
+    value.backward()
+    gradient = loss.actor_network_params["module", "value"].grad.item()
+    assert gradient == pytest.approx(-3.2 / 3)
+
+
+@pytest.mark.parametrize("name", ["target_reduction", "actor_reduction"])
+def test_unknown_reduction_is_refused(name):
+    with pytest.raises(ValueError, match=rf"^{name} must be one of .*, got 'median'$"):
+        make_loss(actor(0.5), critics([1.0]), **{name: "median"})
+
+
 def test_target_noise_and_actions_are_clipped():
     torch.manual_seed(0)
     loss = make_loss(actor(0.9), critics([1.0]), policy_noise=10.0, noise_clip=0.3)

@@ -158,6 +158,18 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
         ),
         (["algo=ibrl_tqc", "algo.loss.quantiles=2"], "quantiles_dropped=2 must be below"),
         (["algo=ibrl_redq_sac", "algo.critic.num_critics=2"], "num_min=2 must be below algo.crit"),
+        (
+            ["algo=ibrl_sac", "algo.proposals.reduction=mean"],
+            "bootstrap.reduction=mean must be min with algo.loss.algorithm=sac, which has its own",
+        ),
+        (
+            ["algo=ibrl_tqc", "algo.proposals.acting.reduction=mean"],
+            "acting.reduction=mean must be min with algo.loss.algorithm=tqc",
+        ),
+        (
+            ["algo=ibrl_redq_sac", "algo.loss.actor_reduction=mean"],
+            "actor_reduction=mean must be min with algo.loss.algorithm=redq_sac",
+        ),
         (["algo.residual={base: nobody}"], "must be names that include algo.residual.base=nobody"),
         (
             ["algo=residual", "algo.proposals.acting.policies=[rl]"],

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor
+
+CriticReduction = Literal["min", "mean"]
 
 
 class CriticEnsembleBase(TensorDictModuleBase):
@@ -46,9 +49,17 @@ class CriticEnsembleBase(TensorDictModuleBase):
             Values float [*, N, E], K instead of E with ``members``; quantile critics: [*, N, E, Q].
         """
 
-    def reduce(self, values: Tensor) -> Tensor:
-        """Value by which candidates are compared: the minimum over critics, [*, N] of [*, N, E]."""
-        return values.amin(-1)
+    def reduce(self, values: Tensor, reduction: CriticReduction = "min") -> Tensor:
+        """Value by which candidates are compared.
+
+        Args:
+            values: float [*, N, E], what ``evaluate`` returned.
+            reduction: ``"min"`` (default) or ``"mean"`` over critics.
+
+        Returns:
+            float [*, N].
+        """
+        return reduce_critics(values, reduction)
 
     def subset(self, values: Tensor, members: Tensor | None) -> Tensor:
         """Values of the critics ``members`` int64 [K] of what ``evaluate`` returned."""
@@ -57,6 +68,21 @@ class CriticEnsembleBase(TensorDictModuleBase):
     def per_critic(self, values: Tensor) -> Tensor:
         """Value of each critic, [*, N, E], of what ``evaluate`` returned; quantiles: their mean."""
         return values
+
+
+def reduce_critics(values: Tensor, reduction: CriticReduction) -> Tensor:
+    """Minimum or mean over critics, float [*] of values float [*, E]."""
+    return values.amin(-1) if reduction == "min" else values.mean(-1)
+
+
+def require_reduction(name: str, reduction: str) -> None:
+    """Check the name of a reduction over critics.
+
+    Raises:
+        ValueError: it is unknown; ``name`` is the argument's.
+    """
+    if reduction not in get_args(CriticReduction):
+        raise ValueError(f"{name} must be one of {get_args(CriticReduction)}, got {reduction!r}")
 
 
 def candidate_inputs(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ibrl_torchrl.keys import ACTION, STATE_ACTION_VALUE
 from ibrl_torchrl.modules.critics.base import (
     CriticEnsembleBase,
+    CriticReduction,
     candidate_inputs,
     require_action_key,
 )
@@ -71,8 +72,8 @@ class StackedCritics(CriticEnsembleBase):
         params: parameters of E critics, batch shape [E]; a reference, not a copy.
         action_key: key of the action, default ``"action"``.
         value_key: key of the network's values, default ``"state_action_value"``.
-        reduction: maps values [*, N, E] (V = 1) or [*, N, E, V] to [*, N]; None (default): the
-            minimum over critics.
+        reduction: maps values [*, N, E] (V = 1) or [*, N, E, V] to [*, N], whatever is asked of
+            ``reduce``; None (default): as asked, the minimum or the mean over critics.
 
     Raises:
         ValueError: the network does not read ``action_key``.
@@ -118,9 +119,11 @@ class StackedCritics(CriticEnsembleBase):
         )
         return values.squeeze(-1)
 
-    def reduce(self, values: Tensor) -> Tensor:
+    def reduce(self, values: Tensor, reduction: CriticReduction = "min") -> Tensor:
         """Value of each candidate, [*, N]."""
-        return super().reduce(values) if self._reduction is None else self._reduction(values)
+        if self._reduction is None:
+            return super().reduce(values, reduction)
+        return self._reduction(values)
 
     def subset(self, values: Tensor, members: Tensor | None) -> Tensor:
         """Values of the critics ``members``; of quantile critics, all their quantiles."""
