@@ -18,17 +18,20 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, PROPRIO, STATE, STATE_ACTION_VALUE, image_key
 from ibrl_torchrl.modules import (
     CameraEncoder,
+    CriticOutput,
     DrQConvolutions,
     DrQCriticEnsemble,
     FeatureActor,
     FlattenHead,
     GaussianNoise,
+    HLGauss,
     LinearHead,
     PixelFeatures,
     PixelPolicy,
     ResidualActor,
     ResNet18,
     ResNet96,
+    ScalarOutput,
     SpatialCriticEnsemble,
     SpatialHead,
     StateActor,
@@ -239,6 +242,12 @@ def _head(network: NetworkConfig, feature_shape: tuple[int, int], proprio_size: 
     return heads[network.head]()
 
 
+def _critic_output(critic: CriticConfig) -> CriticOutput:
+    if critic.output == "hl_gauss":
+        return HLGauss(critic.v_min, critic.v_max, bins=critic.bins, sigma_ratio=critic.sigma_ratio)
+    return ScalarOutput()
+
+
 def build_state_critics(
     critic: CriticConfig, normalizers: Normalizers, action_size: int
 ) -> StateCriticEnsemble:
@@ -249,6 +258,7 @@ def build_state_critics(
         num_critics=critic.num_critics,
         hidden=critic.hidden,
         layer_norm=critic.layer_norm,
+        output=_critic_output(critic),
     )
 
 
@@ -267,6 +277,7 @@ def build_feature_critics(
         "num_critics": critic.num_critics,
         "embedding": critic.head_size,
         "hidden": critic.hidden,
+        "output": _critic_output(critic),
     }
     if critic.head == "drq":
         return DrQCriticEnsemble(feature_shape, action_size, **settings)

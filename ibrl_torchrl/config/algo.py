@@ -256,6 +256,8 @@ def _require_supported(algo: AlgoConfig) -> None:
         require(algo.encoder is None, "algo.encoder", "an encoder", f"null {reason}")
         require(algo.residual is None, "algo.residual", "a base", f"null {reason}")
         require(loss.bc_weight == 0, "algo.loss.bc_weight", loss.bc_weight, f"0 {reason}")
+        output = algo.critic.output
+        require(output == "scalar", "algo.critic.output", output, f"scalar {reason}")
         require(
             proposals.bootstrap.gate == "none" or loss.choose_by == "value",
             "algo.proposals.bootstrap.gate",

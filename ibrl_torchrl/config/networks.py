@@ -8,6 +8,7 @@ from typing import Any
 
 from ibrl_torchrl.config.setting import MAX_WIDTH, require, setting
 
+OUTPUTS = ("scalar", "hl_gauss")
 _MAX_WEIGHTS = 2**28  # of a layer: 1 GB, four times as much with its gradient and Adam's moments
 
 
@@ -86,6 +87,17 @@ class CriticConfig:
         3, help="Ensemble size E; paper, states: 5.", at_least=1, at_most=1000
     )
     layer_norm: bool = setting(True, help="Layer norm in critics of states.")
+    output: str = setting(
+        "scalar",
+        help="Value trained by squared error, or histogram of values by cross-entropy (HL-Gauss).",
+        choices=OUTPUTS,
+    )
+    bins: int = setting(101, help="Bins of hl_gauss.", at_least=2, at_most=10_000)
+    v_min: float = setting(-0.1, help="Lowest value of hl_gauss's support.")
+    v_max: float = setting(1.1, help="Highest value of it; a success returns at most 1.")
+    sigma_ratio: float = setting(
+        0.75, help="Width of hl_gauss's targets: standard deviation in bin widths.", above=0
+    )
     head: str = setting(
         "spatial",
         help="Map of image features to a vector: the paper's Fig. 2 or DrQ's.",
@@ -102,3 +114,9 @@ class CriticConfig:
 
     def __post_init__(self) -> None:
         _require_moderate(self.hidden)
+        require(
+            self.v_min < self.v_max,
+            "algo.critic.v_min",
+            self.v_min,
+            f"below algo.critic.v_max={self.v_max}",
+        )

@@ -163,6 +163,7 @@ class TrainConfig(JobConfig):
                     raise unknown_name(f"imitation policy in {name}", policy, self.imitation)
         _require_chunks_reach(self.imitation, self.algo)
         _require_replay_has_data(self)
+        _require_values_in_support(self)
         for name, policy_config in self.imitation.items():
             _require_self_imitation_fits(name, policy_config, self.algo, self.replay)
             if policy_config.recurrent:
@@ -229,6 +230,29 @@ def _require_replay_has_data(config: TrainConfig) -> None:
         config.algo.loss.bc_weight,
         f"0 {reason}",
     )
+
+
+def _require_values_in_support(config: TrainConfig) -> None:
+    """Refuse rewards of every step whose return exceeds the support of the critics' histograms.
+
+    Raises:
+        UsageError: names the end of the support and the lowest one that serves.
+    """
+    critic, gamma = config.algo.critic, config.algo.loss.gamma
+    rewards = {
+        "replay.offline_reward": config.replay.offline_reward,
+        "replay.online_reward": config.replay.online_reward,
+    }
+    steps = 1 / (1 - gamma) if gamma < 1 else config.task.horizon
+    for name, reward in rewards.items():
+        if critic.output == "scalar" or reward is None:
+            continue
+        highest, lowest = max(reward * steps, 0.0), min(reward * steps, 0.0)
+        reason = f"with {name}={reward:g} and algo.loss.gamma={gamma:g}"
+        expected = f"at least {highest:g} {reason}"
+        require(critic.v_max >= highest, "algo.critic.v_max", critic.v_max, expected)
+        expected = f"at most {lowest:g} {reason}"
+        require(critic.v_min <= lowest, "algo.critic.v_min", critic.v_min, expected)
 
 
 def _require_recurrent_use(

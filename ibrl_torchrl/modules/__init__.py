@@ -4,6 +4,8 @@ from ibrl_torchrl.modules.actors import FeatureActor, PixelPolicy, StateActor
 from ibrl_torchrl.modules.augment import GaussianNoise, RandomShift
 from ibrl_torchrl.modules.choice import ProposalChoice
 from ibrl_torchrl.modules.chunks import ChunkExecutor, ChunkPrefix
+from ibrl_torchrl.modules.critics.network import CriticNetwork
+from ibrl_torchrl.modules.critics.outputs import CriticOutput, HLGauss, ScalarOutput
 from ibrl_torchrl.modules.critics.pixels import DrQCriticEnsemble, SpatialCriticEnsemble
 from ibrl_torchrl.modules.critics.separate import SeparateCritics
 from ibrl_torchrl.modules.critics.stacked import StackedCritics
@@ -45,6 +47,8 @@ __all__ = [
     "ChunkPrefix",
     "ConfidenceGate",
     "CriticEnsemble",
+    "CriticNetwork",
+    "CriticOutput",
     "DiffusionPolicy",
     "DrQConvolutions",
     "DrQCriticEnsemble",
@@ -59,6 +63,7 @@ __all__ = [
     "GaussianMixture",
     "GaussianMixturePolicy",
     "GaussianNoise",
+    "HLGauss",
     "IBRLSelector",
     "LinearHead",
     "Normalize",
@@ -72,6 +77,7 @@ __all__ = [
     "ResNet96",
     "ResidualActor",
     "SampledProposals",
+    "ScalarOutput",
     "ScoreProposals",
     "SeparateCritics",
     "SpatialCriticEnsemble",

@@ -56,10 +56,10 @@ class IBRLTD3Loss(LossModule):
         a_RL = clip(pi'(s') + clip(eps, -noise_clip, noise_clip), low, high)
         eps ~ N(0, policy_noise)
 
-    the critic loss is the mean squared error to y, summed over all E critics, and the actor loss
-    ``-min_{i in E} Q_i(s, pi(s))``. The value found while choosing is the target value, without a
-    second forward pass of the critics (:class:`ProposalValueEstimator`). Without proposals this is
-    TD3 with a critic ensemble.
+    the critic loss is the mean squared error to y (with :class:`~ibrl_torchrl.modules.HLGauss` the
+    cross-entropy), summed over all E critics, and the actor loss ``-min_{i in E} Q_i(s, pi(s))``.
+    The value found while choosing is the target value, without a second forward pass of the critics
+    (:class:`ProposalValueEstimator`). Without proposals this is TD3 with a critic ensemble.
 
     The loss owns the parameters of actor and critics and all target parameters. Dropout follows
     the train or eval flag of the actor that was passed in: leave it in train mode and act with a
@@ -341,11 +341,11 @@ class IBRLTD3Loss(LossModule):
         critic_input = encoded.select(*self.qvalue_network.observation_keys)
         critic_input.set(self.qvalue_network.action_key, tensordict.get(names.action))
         with _with_params(self.qvalue_network_params, self.qvalue_network):
-            predicted = self._values(critic_input)  # [B, E]
-        error = predicted - target
-        tensordict.set(names.priority, error.detach().abs().mean(-1))
+            predicted, losses = self.qvalue_network.regression(critic_input, target)  # [B, E]
+        error = predicted.detach() - target
+        tensordict.set(names.priority, error.abs().mean(-1))
         loss = self._reduce_loss(
-            error.pow(2).sum(-1),
+            losses.sum(-1),
             tensordict=tensordict,
             weights=self._maybe_get_priority_weight(tensordict),
         )

@@ -24,13 +24,14 @@ from torchrl.data import Bounded, Composite, Unbounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.builders.agent import build_agent
+from ibrl_torchrl.builders.networks import build_feature_critics
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.config.compose import composed, config_directory
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.data.replay import ReplayWithDemos
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.modules import Normalize
+from ibrl_torchrl.modules import HLGauss, Normalize
 
 ALGOS = sorted(path.stem for path in (config_directory() / "algo").glob("*.yaml"))
 # Methods of other losses and of edited actions: test_proposal_methods.py.
@@ -180,6 +181,28 @@ def test_ibrl_soft_samples_the_executed_proposal():
         executed = agent.explore(transitions(4000, action_size=4))
     share = (executed["proposal"] == 1).float().mean().item()
     assert share == pytest.approx(1 / (1 + math.exp(RL - BC)), abs=0.03)
+
+
+@pytest.mark.parametrize("algo", ["ibrl", "expo", "rft"])
+def test_histograms_of_values_serve_td3s_methods(algo):
+    settings = ["algo.critic.output=hl_gauss", "algo.critic.bins=51", "algo.critic.v_min=-0.2"]
+    settings += ["algo.critic.v_max=2", "algo.critic.sigma_ratio=0.5"]
+    loss = build(config(algo, *settings)).loss
+    output = loss.qvalue_network.module.output
+    assert (output.v_min, output.v_max, output.size) == (-0.2, 2.0, 51)
+    assert output.sigma == pytest.approx(0.5 * 2.2 / 51)
+    value, info = loss.qvalue_loss(one_batch())
+    value.backward()
+    assert info["pred_value"].shape == (8, 3) and math.log(51) > value.item() / 3 > 0
+
+
+def test_histograms_of_values_from_pixels():
+    overrides = ["experiment=small_pixels", "algo.critic.output=hl_gauss"]
+    critic = parse(TrainConfig, composed("train", overrides)).algo.critic
+    normalizers = {"proprio": Normalize.identity(3)}
+    encoder = parse(TrainConfig, composed("train", overrides)).algo.encoder
+    network = build_feature_critics(critic, encoder, (4, 3), normalizers, 2)
+    assert isinstance(network.output, HLGauss)
 
 
 def test_rft_dynamic_drops_the_bc_term_where_the_actor_scores_higher():

@@ -39,12 +39,12 @@ def test_a_task_keeps_the_defaults_of_its_suite():
 def test_defaults_are_those_of_the_dataclasses():
     config = composed()
     default = TrainConfig(run_dir="x", task=config.task)
-    select = {"select": "greedy"}
+    inherited = {"select": "greedy", "reduction": "min"}
     proposals = default.algo.proposals
     proposals = replace(
         proposals,
-        acting=replace(proposals.acting, **select),
-        bootstrap=replace(proposals.bootstrap, **select),
+        acting=replace(proposals.acting, **inherited),
+        bootstrap=replace(proposals.bootstrap, **inherited),
     )
     assert config == replace(default, algo=replace(default.algo, proposals=proposals))
 
@@ -59,6 +59,13 @@ def test_select_is_the_default_of_both_choices_and_each_can_be_set_alone():
     ).algo.proposals
     assert mixed.acting.policies == ["rl"] and mixed.bootstrap.policies == ["rl", "bc"]
     assert (mixed.acting.select, mixed.bootstrap.select) == ("greedy", "soft")
+
+
+def test_reduction_is_the_default_of_both_choices_and_each_can_be_set_alone():
+    mean = composed("algo.proposals.reduction=mean").algo.proposals
+    assert (mean.acting.reduction, mean.bootstrap.reduction) == ("mean", "mean")
+    mixed = composed("algo.proposals.bootstrap.reduction=mean").algo.proposals
+    assert (mixed.acting.reduction, mixed.bootstrap.reduction) == ("min", "mean")
 
 
 def test_an_imitation_policy_is_added_by_name():

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.simulator
 
 CHUNKS = ("algo.chunk={size: 4, replan: 3}", "imitation.bc.chunk.size=5", "replay.n_steps=1")
 STACKS = ("task.state_stack=3", "task.state_parts=[hand_pos,goal_pos]")
+HISTOGRAMS = ("algo.critic.output=hl_gauss", "algo.proposals.reduction=mean")
 PIXELS = ("experiment=small_pixels", "task=metaworld/box-close", "task.frame_stack=2")
 
 
@@ -88,6 +89,7 @@ def require_equal(path, policy):
     [
         ((), ".pt2"),
         (("algo=ibrl_tqc",), ".pt2"),
+        pytest.param(HISTOGRAMS, ".pt2", marks=pytest.mark.slow),
         (CHUNKS + STACKS, ".pt2"),
         ((), ".onnx"),
         (("algo=ibrl_tqc",), ".onnx"),

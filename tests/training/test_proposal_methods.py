@@ -170,6 +170,15 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
             ["algo=ibrl_redq_sac", "algo.loss.actor_reduction=mean"],
             "actor_reduction=mean must be min with algo.loss.algorithm=redq_sac",
         ),
+        (
+            ["algo=ibrl_tqc", "algo.critic.output=hl_gauss"],
+            "critic.output=hl_gauss must be scalar with algo.loss.algorithm=tqc",
+        ),
+        (["algo.critic.v_min=2"], "critic.v_min=2.0 must be below algo.critic.v_max=1.1"),
+        (
+            ["algo=sqil", "algo.critic.output=hl_gauss"],
+            "v_max=1.1 must be at least 100 with replay.offline_reward=1 and algo.loss.gamma=0.99",
+        ),
         (["algo.residual={base: nobody}"], "must be names that include algo.residual.base=nobody"),
         (
             ["algo=residual", "algo.proposals.acting.policies=[rl]"],

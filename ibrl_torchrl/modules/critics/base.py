@@ -61,6 +61,19 @@ class CriticEnsembleBase(TensorDictModuleBase):
         """
         return reduce_critics(values, reduction)
 
+    def regression(self, tensordict: TensorDictBase, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Values of the batch's actions, and their losses for a target.
+
+        Args:
+            tensordict: observations and actions, batch shape [*].
+            target: value float [*, 1], the same for all critics.
+
+        Returns:
+            Values float [*, E] and losses float [*, E], by default their squared errors.
+        """
+        values = self(tensordict).get(self.out_keys[0])
+        return values, (values - target).pow(2)
+
     def subset(self, values: Tensor, members: Tensor | None) -> Tensor:
         """Values of the critics ``members`` int64 [K] of what ``evaluate`` returned."""
         return values if members is None else values[..., members]

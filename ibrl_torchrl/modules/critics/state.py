@@ -13,6 +13,8 @@ from torchrl.modules import MLP
 from ibrl_torchrl.keys import ACTION, STATE_ACTION_VALUE
 from ibrl_torchrl.modules.critics.base import CriticEnsembleBase, require_action_key
 from ibrl_torchrl.modules.critics.ensemble import EnsembleMLP
+from ibrl_torchrl.modules.critics.network import CriticNetwork, per_action
+from ibrl_torchrl.modules.critics.outputs import CriticOutput, ScalarOutput
 from ibrl_torchrl.modules.fast_module import FastTensorDictModule
 from ibrl_torchrl.modules.normalize import Normalize
 
@@ -21,7 +23,7 @@ from ibrl_torchrl.modules.normalize import Normalize
 _SMALL_BATCH = 16
 
 
-class StateCriticEnsemble(nn.Module):
+class StateCriticEnsemble(CriticNetwork):
     """Ensemble of independently initialised Q-networks of state vectors and an action.
 
     Several state vectors are concatenated before they are normalised. The defaults are those of the
@@ -34,6 +36,8 @@ class StateCriticEnsemble(nn.Module):
         num_critics: number of critics E, default 5.
         hidden: width of each hidden layer, default three of 1024.
         layer_norm: layer norm after each hidden layer, default True.
+        output: :class:`~ibrl_torchrl.modules.HLGauss` for histograms of values; None (default):
+            values.
 
     Raises:
         ValueError: ``num_critics`` is less than 1.
@@ -56,18 +60,25 @@ class StateCriticEnsemble(nn.Module):
         num_critics: int = 5,
         hidden: Sequence[int] = (1024, 1024, 1024),
         layer_norm: bool = True,
+        output: CriticOutput | None = None,
     ) -> None:
         super().__init__()
         if num_critics < 1:
             raise ValueError(f"num_critics must be at least 1, got {num_critics}")
         self.num_critics = num_critics
         self.normalize = normalize
+        self.output = output or ScalarOutput()
         self.mlp = EnsembleMLP(
-            num_critics, normalize.size + action_size, hidden, layer_norm=layer_norm
+            num_critics,
+            normalize.size + action_size,
+            hidden,
+            self.output.size,
+            layer_norm=layer_norm,
         )
+        self.output.initialize_(self.mlp.head.bias)
 
-    def forward(self, *inputs: Tensor, members: Tensor | None = None) -> Tensor:
-        """Evaluate all critics, or those of ``members``.
+    def outputs(self, *inputs: Tensor, members: Tensor | None = None) -> Tensor:
+        """Outputs of all critics, or those of ``members``.
 
         Args:
             inputs: one or more state vectors float [*, S], whose batch shape is broadcast to that
@@ -75,18 +86,17 @@ class StateCriticEnsemble(nn.Module):
             members: int64 [K], indices of the critics to evaluate; None (default): all.
 
         Returns:
-            Values float [*, E], or [*, K] in the order of ``members``.
+            float [E, B, V], or [K, B, V] in the order of ``members``; B are the rows of [*].
         """
         *states, action = inputs
         state = states[0] if len(states) == 1 else torch.cat(states, -1)
         batch = action.shape[:-1]
         if members is not None and batch.numel() <= _SMALL_BATCH:
-            return self(state, action)[..., members]
+            return self.outputs(state, action)[members]
         count = self.num_critics if members is None else members.numel()
         state = self.normalize(state).expand(*batch, -1)
         joint = torch.cat([state, action], -1).reshape(1, batch.numel(), -1)
-        values = self.mlp(joint.expand(count, -1, -1), members)
-        return values.squeeze(-1).T.reshape(*batch, count)
+        return self.mlp(joint.expand(count, -1, -1), members)
 
 
 class StateCritic(nn.Module):
@@ -143,7 +153,8 @@ class CriticEnsemble(FastTensorDictModule, CriticEnsembleBase):
             members=None)`` that returns [*, E], or [*, K] for K ``members``, such as
             :class:`StateCriticEnsemble`. For N actions of one observation, observations have batch
             shape [*, 1] and actions [*, N], so that what depends on the observation alone is
-            computed once.
+            computed once. The ``output`` of a :class:`~ibrl_torchrl.modules.CriticNetwork` says how
+            a target trains it; others are trained by squared errors.
         in_keys: keys of observations and action, in the order of the network's arguments; keys may
             be nested.
         out_key: key of the values, default ``"state_action_value"``.
@@ -181,3 +192,13 @@ class CriticEnsemble(FastTensorDictModule, CriticEnsembleBase):
             for key in self.in_keys
         ]
         return self.module(*inputs, members=members)
+
+    def regression(self, tensordict: TensorDictBase, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Values [*, E] of the action and their losses [*, E], those of the network's output."""
+        network = self.module
+        if not isinstance(network, CriticNetwork):
+            return super().regression(tensordict, target)
+        outputs = network.outputs(*(tensordict.get(key) for key in self.in_keys))
+        losses = network.output.loss(outputs, target.reshape(1, -1))
+        batch = tensordict.batch_size
+        return per_action(network.output.decode(outputs), batch), per_action(losses, batch)
