@@ -178,6 +178,8 @@ def build_replay(
             offline_fraction=config.offline_fraction,
             batch_size=config.batch_size,
             keep_successes=config.keep_successes,
+            final_fraction=config.offline_fraction_final,
+            anneal_frames=config.offline_fraction_frames or 1,
         )
     if not with_demos:
         return replay

@@ -40,6 +40,18 @@ class ReplayConfig:
         above=0,
         below=1,
     )
+    offline_fraction_final: float | None = setting(
+        None,
+        help="Fraction to which offline_fraction is annealed linearly; null: constant.",
+        at_least=0,
+        below=1,
+    )
+    offline_fraction_frames: int | None = setting(
+        None,
+        help="Frames over which it is annealed, from the first of the warm-up.",
+        at_least=1,
+        unit="frames",
+    )
     keep_successes: bool = setting(
         False, help="Add successful episodes to the demonstrations; needs offline_fraction."
     )
@@ -61,18 +73,42 @@ class ReplayConfig:
             self.keep_successes,
             "false unless replay.offline_fraction is set",
         )
-        if self.offline_fraction is not None and 0 < self.offline_fraction < 1:
-            num_offline = round(self.offline_fraction * self.batch_size)
-            require(
-                0 < num_offline < self.batch_size,
-                "replay.offline_fraction",
-                self.offline_fraction,
-                f"a fraction of which replay.batch_size={self.batch_size} has one or more "
-                "transitions of each kind",
-            )
+        self._require_annealing()
+        for name in ("offline_fraction", "offline_fraction_final"):
+            fraction = getattr(self, name)
+            if fraction is not None and 0 < fraction < 1:
+                require(
+                    0 < round(fraction * self.batch_size) < self.batch_size,
+                    f"replay.{name}",
+                    fraction,
+                    f"a fraction of which replay.batch_size={self.batch_size} has one or more "
+                    "transitions of each kind",
+                )
         require(
             mixed or self.offline_reward == self.online_reward,
             "replay.offline_reward",
             self.offline_reward,
             "replay.online_reward unless replay.offline_fraction is set",
+        )
+
+    def _require_annealing(self) -> None:
+        """Refuse annealing without a fraction, an end or a duration.
+
+        Raises:
+            UsageError: names the setting that is missing.
+        """
+        final, frames = self.offline_fraction_final, self.offline_fraction_frames
+        require(
+            final is None or self.offline_fraction is not None,
+            "replay.offline_fraction_final",
+            final,
+            "null unless replay.offline_fraction is set",
+        )
+        require(
+            (final is None) == (frames is None),
+            "replay.offline_fraction_frames",
+            frames,
+            "null without replay.offline_fraction_final"
+            if final is None
+            else f"a number of frames with replay.offline_fraction_final={final:g}",
         )

@@ -145,6 +145,10 @@ def test_replay_holds_demonstrations_after_construction(tmp_path):
     mixed_config = replace(REPLAY, offline_fraction=0.5)
     mixed = build_replay(mixed_config, batch_keys, GAMMA, demos, tmp_path)
     assert (len(mixed.demos), len(mixed.online)) == (10, 0)
+    annealed = replace(mixed_config, offline_fraction_final=0.1, offline_fraction_frames=8)
+    annealing = build_replay(annealed, batch_keys, GAMMA, demos, tmp_path / "annealed")
+    annealing.extend(demos[0])
+    assert annealing.offline_fraction == pytest.approx(0.3)  # after 4 of 8 frames
     mapped_config = replace(REPLAY, storage="memmap")
     mapped = build_replay(mapped_config, batch_keys, GAMMA, demos, tmp_path)
     assert len(mapped) == 10 and [*tmp_path.rglob("*.memmap")]

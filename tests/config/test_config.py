@@ -145,6 +145,8 @@ def test_parts_of_states_that_experiments_name_exist(experiment):
         ("algo.update.tau=0.6", r"algo.update.tau=0.6 must be above 0 and at most 0.5"),
         ("imitation.bc.grad_clip=0", r"imitation.bc.grad_clip=0.0 must be above 0"),
         ("replay.offline_fraction=1.5", r"offline_fraction=1.5 must be above 0 and below 1"),
+        ("replay.offline_fraction_final=0", r"fraction_final=0.0 must be null unless replay.off"),
+        ("replay.offline_fraction_frames=9", r"fraction_frames=9 must be null without replay.off"),
         ("replay.keep_successes=true", r"keep_successes=True must be false unless"),
         ("task.state_parts=[]", r"task.state_parts=\[\] must be a list of one or more"),
         ("task.min_std=0", r"task.min_std=0.0 must be above 0"),
@@ -156,6 +158,20 @@ def test_parts_of_states_that_experiments_name_exist(experiment):
 def test_values_out_of_range_are_named(override, message):
     with pytest.raises(UsageError, match=message):
         composed(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["final=0"], r"fraction_frames=None must be a number of frames with replay\.\S+=0"),
+        (["final=0.001", "frames=9"], r"fraction_final=0.001 must be a fraction of which replay.b"),
+        (["final=1", "frames=9"], r"fraction_final=1.0 must be at least 0 and below 1"),
+        (["final=0", "frames=0"], r"fraction_frames=0 must be at least 1"),
+    ],
+)
+def test_incomplete_annealing_is_named(overrides, message):
+    with pytest.raises(UsageError, match=message):
+        composed("algo=rlpd", *(f"replay.offline_fraction_{each}" for each in overrides))
 
 
 @pytest.mark.parametrize(

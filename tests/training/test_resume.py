@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 KILLED_RUNS = Path(__file__).parent.parent / "support/killed_runs.py"
 # Two buffers with priorities, and episodes that are added to both.
 MIXED_REPLAY = ["algo=rlpd_plus", "replay.prioritized=true"]
+ANNEALED = [f"replay.offline_fraction_{each}" for each in ("final=0", "frames=600")]
 SELF_IMITATION = [f"imitation.bc.self_imitation.{each}" for each in ("every=30", "steps=3")]
 # The replay keeps a part of the episodes, in files.
 SMALL_MEMMAP = ["replay.storage=memmap", "replay.capacity=200"]
@@ -33,7 +34,13 @@ def killed_runs(folder, kills, *settings):
 
 @pytest.mark.parametrize(
     ("kills", "settings"),
-    [(20, []), (4, MIXED_REPLAY), (4, SELF_IMITATION), (6, [*SMALL_MEMMAP, *SELF_IMITATION])],
+    [
+        (20, []),
+        (4, MIXED_REPLAY),
+        (4, [*MIXED_REPLAY, *ANNEALED]),
+        (4, SELF_IMITATION),
+        (6, [*SMALL_MEMMAP, *SELF_IMITATION]),
+    ],
 )
 def test_kills_at_any_time_change_no_number(tmp_path, kills, settings):
     killed_runs(tmp_path, kills, *settings)

@@ -72,10 +72,14 @@ class MixedReplay(_CompositeReplay):
         batch_size: transitions in a sample by default; the number of demonstration transitions is
             rounded to the nearest.
         keep_successes: add successful online episodes to the demonstrations too. Default False.
+        final_fraction: fraction to which ``offline_fraction`` is annealed linearly, in [0, 1); 0
+            leaves the demonstrations out in the end. None (default): constant.
+        anneal_frames: online transitions over which it is annealed, at least 1; those written
+            since construction count, so that no state of its own has to be stored. Default 1.
 
     Raises:
-        ValueError: the fraction leaves one of the two without a transition, or only one of the two
-            buffers is prioritized.
+        ValueError: a fraction leaves one of the two without a transition, ``anneal_frames`` is
+            less than 1, or only one of the two buffers is prioritized.
 
     Example:
         >>> from ibrl_torchrl.data.replay import EpisodeToTransitions, MixedReplay, episode_buffer
@@ -94,14 +98,22 @@ class MixedReplay(_CompositeReplay):
         offline_fraction: float,
         batch_size: int,
         keep_successes: bool = False,
+        final_fraction: float | None = None,
+        anneal_frames: int = 1,
     ) -> None:
         super().__init__(demos=demos, online=online)
+        if anneal_frames < 1:
+            raise ValueError(f"anneal_frames must be at least 1, got {anneal_frames}")
         self.demos = demos
         self.online = online
-        self._offline_fraction = offline_fraction
+        self._initial_fraction = offline_fraction
+        self._final_fraction = offline_fraction if final_fraction is None else final_fraction
+        self._anneal_frames = anneal_frames
         self._batch_size = batch_size
         self._keep_successes = keep_successes
-        self._sizes(batch_size)
+        self._require_both(offline_fraction, batch_size)
+        if self._final_fraction != 0:
+            self._require_both(self._final_fraction, batch_size)
         prioritized = [isinstance(part.sampler, PrioritizedSampler) for part in (demos, online)]
         if prioritized[0] != prioritized[1]:
             raise ValueError(
@@ -117,6 +129,12 @@ class MixedReplay(_CompositeReplay):
     def write_count(self) -> int:
         """Transitions of online episodes written since construction."""
         return self.online.write_count
+
+    @property
+    def offline_fraction(self) -> float:
+        """Fraction of a batch from the demonstrations now."""
+        progress = min(1.0, self.write_count / self._anneal_frames)
+        return self._initial_fraction + progress * (self._final_fraction - self._initial_fraction)
 
     def __len__(self) -> int:
         return len(self.demos) + len(self.online)
@@ -158,9 +176,13 @@ class MixedReplay(_CompositeReplay):
         Raises:
             ValueError: the fraction of ``batch_size`` leaves one buffer without a transition.
         """
-        num_demo, num_online = self._sizes(self._batch_size if batch_size is None else batch_size)
-        parts = [self.demos.sample(num_demo), self.online.sample(num_online)]
-        batch: TensorDictBase = torch.cat(parts)
+        size = self._batch_size if batch_size is None else batch_size
+        fraction = self.offline_fraction
+        if self._final_fraction != 0:
+            self._require_both(fraction, size)
+        num_demo = round(fraction * size)
+        parts = [self.demos.sample(num_demo)] if num_demo else []
+        batch: TensorDictBase = torch.cat([*parts, self.online.sample(size - num_demo)])
         return batch.set(keys.IS_DEMO, torch.arange(len(batch)) < num_demo)
 
     def update_tensordict_priority(self, batch: TensorDictBase) -> None:
@@ -180,15 +202,14 @@ class MixedReplay(_CompositeReplay):
         # initialized.
         return self.online.storage
 
-    def _sizes(self, batch_size: int) -> tuple[int, int]:
-        """Numbers of demonstration and of online transitions in a batch."""
-        num_demo = round(self._offline_fraction * batch_size)
-        if not 0 < num_demo < batch_size:
+    @staticmethod
+    def _require_both(fraction: float, batch_size: int) -> None:
+        """Refuse a fraction of a batch that leaves demonstrations or online episodes out."""
+        if not 0 < round(fraction * batch_size) < batch_size:
             raise ValueError(
-                f"offline_fraction {self._offline_fraction} of a batch of {batch_size} leaves one "
-                "side empty; use another fraction or a larger batch"
+                f"offline_fraction {fraction} of a batch of {batch_size} leaves one side empty; "
+                "use another fraction or a larger batch"
             )
-        return num_demo, batch_size - num_demo
 
 
 class ReplayWithDemos(_CompositeReplay):

@@ -24,13 +24,14 @@ def marked(action, *, length=20, success=False):
     return td.set("action", torch.full_like(td["action"], action))
 
 
-def mixed(fraction=0.25, batch=8, keep_successes=False, **settings):
+def mixed(fraction=0.25, batch=8, keep_successes=False, annealing=None, **settings):
     replay = MixedReplay(
         buffer(**settings),
         buffer(**settings),
         offline_fraction=fraction,
         batch_size=batch,
         keep_successes=keep_successes,
+        **(annealing or {}),
     )
     replay.demos.extend(marked(DEMO))
     replay.extend(marked(ONLINE))
@@ -73,6 +74,83 @@ def test_mixed_sample_refuses_size_that_leaves_one_side_empty(fraction, size):
 def test_mixed_replay_refuses_fraction_that_leaves_one_side_empty(fraction):
     with pytest.raises(ValueError, match="leaves one side empty"):
         mixed(fraction)
+
+
+def demonstrations(replay):
+    """Demonstration transitions in batches of 8, after each episode of 20."""
+    counts = []
+    for _ in range(6):
+        batch = replay.sample()
+        assert torch.equal(batch["is_demo"], batch["action"].flatten().bool())
+        counts.append(int(batch["is_demo"].sum()))
+        replay.extend(marked(ONLINE))
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("initial", "final", "counts"),
+    [
+        # Fractions after 20, 40, ... of 80 transitions: 3/4, 1/2, 1/4 of the way from the start.
+        (0.5, 0.0, [3, 2, 1, 0, 0, 0]),
+        (0.5, 0.25, [4, 3, 2, 2, 2, 2]),  # 3.5, 3, 2.5 and 2 of 8, halves to even
+        (0.25, 0.75, [3, 4, 5, 6, 6, 6]),
+        (0.5, None, [4] * 6),
+    ],
+)
+def test_fraction_is_annealed_linearly_in_online_transitions(initial, final, counts):
+    replay = mixed(initial, annealing={"final_fraction": final, "anneal_frames": 80})
+    assert demonstrations(replay) == counts
+    assert replay.offline_fraction == (initial if final is None else final)
+
+
+def test_transitions_that_a_small_buffer_has_lost_count_for_annealing():
+    replay = mixed(0.5, annealing={"final_fraction": 0.0, "anneal_frames": 80}, size=30)
+    assert demonstrations(replay) == [3, 2, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("restore", ["state_dict", "refill"])
+def test_annealing_goes_on_where_it_was(restore):
+    def build():
+        annealing = {"final_fraction": 0.0, "anneal_frames": 200}
+        return mixed(0.5, annealing=annealing, prioritized=True, size=40)
+
+    torch.manual_seed(0)
+    saved, loaded = build(), build()
+    for _ in range(4):
+        saved.extend(marked(ONLINE))
+    if restore == "state_dict":
+        loaded.load_state_dict(saved.state_dict())
+    else:  # as a log of episodes does, which has dropped all but those in the buffer
+        loaded.skip(40)
+        for _ in range(2):
+            loaded.extend(marked(ONLINE))
+        loaded.load_sampler_state_dict(saved.sampler_state_dict())
+    assert loaded.offline_fraction == saved.offline_fraction == 0.25  # after 100 of 200
+    assert_equal(next_batches(loaded), next_batches(saved))
+
+
+def test_priorities_of_a_batch_without_demonstrations_are_written():
+    annealing = {"final_fraction": 0.0, "anneal_frames": 20}
+    replay = mixed(0.5, annealing=annealing, prioritized=True)
+    batch = replay.sample()
+    assert not batch["is_demo"].any() and len(batch) == 8
+    replay.update_tensordict_priority(batch.set("td_error", torch.full((8,), 7.0)))
+    drawn = batch["index"].unique()
+    assert torch.allclose(priorities(replay.online, drawn), torch.tensor(7.0**0.6), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("annealing", "message"),
+    [
+        ({"final_fraction": 0.01}, "offline_fraction 0.01 of a batch of 8 leaves one side empty"),
+        ({"final_fraction": 1.0}, "offline_fraction 1.0 of a batch of 8 leaves one side empty"),
+        ({"final_fraction": -0.5}, "offline_fraction -0.5 of a batch of 8 leaves one side empty"),
+        ({"final_fraction": 0.0, "anneal_frames": 0}, "anneal_frames must be at least 1, got 0"),
+    ],
+)
+def test_annealing_out_of_range_raises(annealing, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        mixed(0.5, annealing=annealing)
 
 
 def test_mixed_replay_refuses_one_prioritized_buffer():
