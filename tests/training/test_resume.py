@@ -35,7 +35,7 @@ def killed_runs(folder, kills, *settings):
 @pytest.mark.parametrize(
     ("kills", "settings"),
     [
-        (20, []),
+        (8, []),
         (4, MIXED_REPLAY),
         (4, [*MIXED_REPLAY, *ANNEALED]),
         (4, SELF_IMITATION),
