@@ -192,7 +192,7 @@ def _overrides(name: str, arguments: list[str]) -> list[str]:
     """
     from ibrl_torchrl.config.commands import COMMANDS
     from ibrl_torchrl.config.compose import quoted
-    from ibrl_torchrl.config.lists import list_override
+    from ibrl_torchrl.config.lists import list_override, mapping_override
 
     command = COMMANDS[name]
     if command.rest and "--" in arguments:
@@ -215,6 +215,7 @@ def _overrides(name: str, arguments: list[str]) -> list[str]:
         )
     if not {"-m", "--multirun"} & {*rest_of}:
         rest_of = [list_override(command.schema, argument) for argument in rest_of]
+    rest_of = [mapping_override(command.schema, argument) for argument in rest_of]
     videos = (f"video={quoted(flag[2])}" if flag[2] else "video=true" for flag in flags)
     return [*(_full_name(override, command.aliases) for override in rest_of), *videos]
 

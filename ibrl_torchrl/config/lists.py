@@ -1,9 +1,14 @@
-"""Lists on the command line: ``algos=ibrl,td3``, ``seeds=1-200``, ``seeds=range(1,201)``."""
+"""Lists and mappings on the command line.
+
+Lists: ``algos=ibrl,td3``, ``seeds=1-200``, ``seeds=range(1,201)``; mappings with names of the
+user's: ``demos.keys.state=[ee_pos,gripper]``.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ibrl_torchrl.errors import UsageError
@@ -50,6 +55,30 @@ def list_override(schema: type[Any], override: str) -> str:
     if item is int:
         return f"{name}=[{','.join(_numbers(override, text))}]"
     return override if "[" in text else f"{name}=[{text}]"
+
+
+def mapping_override(schema: type[Any], override: str) -> str:
+    """An override of an entry of a mapping as one that may add it; others as they are.
+
+    Args:
+        schema: dataclass of the command's settings.
+        override: such as ``"demos.keys.state=[ee_pos,gripper]"``.
+
+    Example:
+        >>> from ibrl_torchrl.config.commands import BCRunConfig
+        >>> mapping_override(BCRunConfig, "demos.keys.state=[ee_pos,gripper]")
+        '++demos.keys.state=[ee_pos,gripper]'
+        >>> mapping_override(BCRunConfig, "demos.noise=0.1")
+        'demos.noise=0.1'
+    """
+    names = override.partition("=")[0].split(".")
+    annotation: Any = schema
+    for name in names[:-1]:
+        if not is_dataclass(annotation):
+            return override
+        annotation = get_type_hints(annotation).get(name)
+    is_mapping = get_origin(annotation) is dict and not is_dataclass(get_args(annotation)[1])
+    return f"++{override}" if is_mapping else override
 
 
 def _numbers(override: str, text: str) -> Iterator[str]:

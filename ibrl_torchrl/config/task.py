@@ -80,6 +80,10 @@ class DemosConfig:
     filter_key: str | None = setting(
         None, help="List of episodes in the file, such as train; null: all."
     )
+    keys: dict[str, list[str]] = setting(
+        dict,
+        help="Names in the file of what makes up an observation: keys.state=[ee_pos,object_pose].",
+    )
 
 
 @dataclass(kw_only=True)

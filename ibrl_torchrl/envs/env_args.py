@@ -57,6 +57,25 @@ def parse_env_args(text: str) -> dict[str, Any]:
     return env_args
 
 
+def parse_env_info(name: str, text: str, version: str | None) -> dict[str, Any]:
+    """Environment metadata of a raw recording of robosuite, as robomimic would write it.
+
+    Args:
+        name: name of the task.
+        text: JSON object of arguments of the simulator, with the task's name among them.
+        version: version of robosuite; None if the file does not state it.
+
+    Raises:
+        ValueError: see :func:`parse_env_args`.
+    """
+    env_kwargs = parse_env_args(text)
+    env_kwargs.pop("env_name", None)
+    env_args = {"env_name": name, "type": ROBOSUITE, "env_kwargs": env_kwargs}
+    return parse_env_args(
+        json.dumps(env_args if version is None else {**env_args, "env_version": version})
+    )
+
+
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"has {name}, which is no number")
 

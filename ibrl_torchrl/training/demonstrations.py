@@ -24,9 +24,9 @@ from ibrl_torchrl.data.demos import (
     save_demos,
     simulator_difference,
 )
-from ibrl_torchrl.data.demos.hdf5 import data_group, open_demos, read_env_args
+from ibrl_torchrl.data.demos.read import read_description
 from ibrl_torchrl.envs.env_args import suite_of
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.errors import UsageError, unknown_name
 from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.runs.names import DEMOS
 
@@ -56,9 +56,13 @@ def load_configured_demos(
         scripted_expert(task.suite, task.name)
         return None
     _require_task(Path(config.path), env)
+    for key in config.keys:
+        if key not in env.observation_spec:
+            raise unknown_name("observation", key, map(str, env.observation_spec.keys()))
     demos = load_demos(
         config.path,
         keys=keys,
+        key_map=config.keys,
         max_episodes=config.episodes,
         filter_key=config.filter_key,
         frame_stack=task.frame_stack,
@@ -81,8 +85,7 @@ def _require_task(path: Path, env: EnvBase) -> None:
     Raises:
         UsageError: the file names another task, or is no file of demonstrations.
     """
-    with open_demos(path) as file:
-        recorded = read_env_args(data_group(file, path), path)
+    recorded = read_description(path)
     current: Mapping[str, Any] = getattr(env, "env_args", {})
     name, needed = recorded.get("env_name"), current.get("env_name")
     if None in (name, needed) or name == needed:

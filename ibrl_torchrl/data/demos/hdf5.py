@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
 from ibrl_torchrl.data.demos.nodes import get_node, read_array, read_names, read_text
 from ibrl_torchrl.data.demos.robomimic import join_parts, stored_parts
-from ibrl_torchrl.envs.env_args import parse_env_args
+from ibrl_torchrl.envs.env_args import parse_env_args, parse_env_info
 from ibrl_torchrl.errors import UsageError, brief
 
 # h5py raises any of these for a damaged file, depending on the damaged byte.
@@ -66,15 +67,25 @@ def data_group(file: h5py.File, path: Path) -> h5py.Group:
 
 
 def read_env_args(data: h5py.Group, path: Path) -> dict[str, Any]:
-    """Read robomimic's description of the environment; empty if the file has none.
+    """Read the description of the environment in robomimic's format; empty if the file has none.
+
+    It is made of the attributes ``env``, ``env_info`` and ``repository_version`` of robosuite's
+    recordings (``collect_human_demonstrations``), which robomimic has not converted.
 
     Raises:
-        UsageError: the attribute is not a JSON object, or a value in it is out of range.
+        UsageError: an attribute is not a JSON object, or a value in it is out of range.
     """
+    name = "env_args" if "env_args" in data.attrs or "env" not in data.attrs else "env_info"
     try:
-        return parse_env_args(read_text(data.attrs, "env_args") or "{}")
+        if name == "env_args":
+            return parse_env_args(read_text(data.attrs, name) or "{}")
+        return parse_env_info(
+            read_text(data.attrs, "env") or "",
+            read_text(data.attrs, name) or "{}",
+            read_text(data.attrs, "repository_version"),
+        )
     except (LookupError, RecursionError, TypeError, ValueError) as error:
-        raise UsageError(f"{path}: the attribute env_args {brief(error)}; fix it") from error
+        raise UsageError(f"{path}: the attribute {name} {brief(error)}; fix it") from error
 
 
 def episode_group(file: h5py.File, path: Path, name: str) -> h5py.Group:
@@ -167,7 +178,10 @@ def read_observation(
     Raises:
         UsageError: the observation is missing or invalid.
     """
-    parts = stored_parts(key, stored_observations(group, where))
+    stored = stored_observations(group, where)
+    parts = stored_parts(key, stored)
+    if parts == [key] and key not in stored:
+        raise unknown_key(where, f"{folder}/{key}", stored, key)
     arrays = {part: _read(group, f"{folder}/{part}", where, length) for part in parts}
     if parts == [key]:
         return arrays[key]
@@ -177,6 +191,26 @@ def read_observation(
         raise UsageError(
             f"{where}: cannot concatenate {', '.join(parts)} to {key!r}: {error}"
         ) from error
+
+
+def read_mapped(
+    group: h5py.Group, folder: str, key: str, names: Sequence[str], where: str, length: int
+) -> np.ndarray:
+    """Read one observation [T, ...] of an episode that has other names in the file.
+
+    Args:
+        group, folder, key, where, length: see :func:`read_observation`.
+        names: names of its parts in the file, in order.
+
+    Raises:
+        UsageError: a part is missing or invalid.
+    """
+    stored = stored_observations(group, where)
+    for name in names:
+        if get_node(group, f"obs/{name}") is None:
+            raise unknown_key(where, f"{folder}/{name}", stored, key)
+    arrays = {name: _read(group, f"{folder}/{name}", where, length) for name in names}
+    return join_observations(arrays, key, where)
 
 
 class EpisodeActions(NamedTuple):

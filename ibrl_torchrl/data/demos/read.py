@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
-from tensordict import TensorDict
+from tensordict import NestedKey, TensorDict
 
+from ibrl_torchrl.data.demos.arrays import EpisodeArrays, to_episode
 from ibrl_torchrl.data.demos.dataset import Demos
 from ibrl_torchrl.data.demos.hdf5 import (
-    EpisodeActions,
     data_group,
     episode_group,
     episode_names,
     open_demos,
     read_env_args,
     read_episode_actions,
+    read_mapped,
     read_observation,
     read_rewards,
+    read_states,
     stored_observations,
 )
-from ibrl_torchrl.data.demos.nodes import get_node
+from ibrl_torchrl.data.demos.key_map import KeyMap
+from ibrl_torchrl.data.demos.nodes import get_node, read_text
 from ibrl_torchrl.data.demos.robomimic import observation_names
 from ibrl_torchrl.episodes import observation_keys, stack_frames
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import (
-    ACTION,
-    DONE,
-    EXPERT_ACTION,
-    NEXT,
-    REWARD,
-    SUCCESS,
-    TERMINATED,
-    TRUNCATED,
-)
+from ibrl_torchrl.keys import ACTION, MODEL_XML, NEXT, SIMULATOR_STATE, SUCCESS
 
 
 def load_demos(
     path: str | Path,
     *,
     keys: Sequence[str] | None = None,
+    key_map: KeyMap | None = None,
     max_episodes: int | None = None,
     filter_key: str | None = None,
     frame_stack: int = 1,
@@ -63,6 +58,9 @@ def load_demos(
     Args:
         path: the file.
         keys: observation keys to read; None (default) reads all keys of the first episode.
+        key_map: names of the file's arrays that make up an observation, concatenated in this order,
+            such as ``{"state": ["ee_pos", "gripper", "object_pose"]}``; of an image a single one,
+            channels last or first. None (default): observations have the file's names.
         max_episodes: maximum number of episodes, the first ones; None (default) reads all.
         filter_key: filter key of the file, such as ``"train"``; None (default) reads all episodes.
         frame_stack: images in each observation of an image key, the newest last; at the start of
@@ -87,18 +85,13 @@ def load_demos(
     if max_episodes is not None and max_episodes < 1:
         raise ValueError(f"max_episodes must be at least 1, found {max_episodes}; use None for all")
     path = Path(path)
-    with open_demos(path) as file:
-        env_args = read_env_args(data_group(file, path), path)
-        episodes: list[TensorDict] = []
-        for name in episode_names(file, path, filter_key)[:max_episodes]:
-            where = f"{path}: {name}"
-            group = episode_group(file, path, name)
-            keys = keys or observation_names(stored_observations(group, where))
-            episode = _read_episode(group, keys, env_args, where)
-            stack_frames(episode, frame_stack, state_stack)
-            if episodes:
-                _check_same_shapes(episode, episodes[0], where)
-            episodes.append(episode)
+    env_args = read_description(path)
+    episodes: list[TensorDict] = []
+    for episode in read_episodes(
+        path, keys=keys, key_map=key_map, filter_key=filter_key, max_episodes=max_episodes
+    ):
+        stack_frames(episode, frame_stack, state_stack)
+        episodes.append(episode)
     if not any(bool(episode[NEXT, SUCCESS][-1]) for episode in episodes):
         raise UsageError(
             f"{path}: none of {len(episodes)} episodes reaches a reward of 1, which marks success; "
@@ -107,91 +100,109 @@ def load_demos(
     return Demos(episodes, env_args, path)
 
 
-def _read_episode(
-    group: h5py.Group, keys: Sequence[str], env_args: Mapping[str, Any], where: str
-) -> TensorDict:
+def read_description(path: Path) -> dict[str, Any]:
+    """Read robomimic's description of a file's environment; empty if it has none.
+
+    Raises:
+        UsageError: the file is missing or damaged, or in no known layout.
+    """
+    with open_demos(path) as file:
+        return read_env_args(data_group(file, path), path)
+
+
+def read_episodes(
+    path: Path,
+    *,
+    keys: Sequence[str] | None = None,
+    key_map: KeyMap | None = None,
+    filter_key: str | None = None,
+    max_episodes: int | None = None,
+    with_states: bool = False,
+) -> Iterator[TensorDict]:
+    """Read the episodes of a file one at a time, see :func:`load_demos`.
+
+    Args:
+        path, keys, key_map, filter_key, max_episodes: see there.
+        with_states: add ``simulator_state`` and ``model_xml``, where the file has them. Default
+            False.
+
+    Yields:
+        TensorDicts [T], of equal shapes.
+
+    Raises:
+        UsageError: see there; success is not required.
+    """
+    with open_demos(path) as file:
+        env_args = read_env_args(data_group(file, path), path)
+        expected: dict[NestedKey, torch.Size] = {}
+        for name in episode_names(file, path, filter_key)[:max_episodes]:
+            where = f"{path}: {name}"
+            group = episode_group(file, path, name)
+            keys = keys or observation_names(stored_observations(group, where), key_map or {})
+            episode = to_episode(
+                _read_arrays(group, keys, key_map or {}, env_args, where, with_states), where
+            )
+            expected = expected or _step_shapes(episode)
+            _check_shapes(episode, expected, where)
+            yield episode
+
+
+def _read_arrays(
+    group: h5py.Group,
+    keys: Sequence[str],
+    key_map: KeyMap,
+    env_args: Mapping[str, Any],
+    where: str,
+    with_states: bool,
+) -> EpisodeArrays:
     actions = read_episode_actions(group, where)
     length = len(actions.executed)
     rewards = read_rewards(group, where, length)
 
     def read(folder: str, key: str) -> np.ndarray:
+        if key in key_map:
+            return read_mapped(group, folder, key, key_map[key], where, length)
         return read_observation(group, folder, key, env_args, where, length)
 
     observations = {key: read("obs", key) for key in keys}
     # Files with next_obs may lack those of images, to store them once.
-    stored = {
+    stored = [
         key
         for key, values in observations.items()
         if get_node(group, "next_obs") is not None
-        and (values.dtype != np.uint8 or get_node(group, f"next_obs/{key}") is not None)
-    }
-    next_observations = {
-        key: read("next_obs", key) if key in stored else np.concatenate([values[1:], values[-1:]])
-        for key, values in observations.items()
-    }
-
-    successes = np.flatnonzero(rewards)
-    if len(successes):
-        length = int(successes[0]) + 1
-    elif len(stored) < len(keys):
-        length -= 1
-        if length == 0:
-            raise UsageError(f"{where}: a single step without success needs next_obs; remove it")
-    return _to_tensordict(observations, actions, rewards, next_observations, length)
-
-
-def _to_tensordict(
-    observations: Mapping[str, np.ndarray],
-    actions: EpisodeActions,
-    rewards: np.ndarray,
-    next_observations: Mapping[str, np.ndarray],
-    length: int,
-) -> TensorDict:
-    """First ``length`` steps in TorchRL's layout, the last one done."""
-    reward = torch.from_numpy(rewards[:length]).float().unsqueeze(-1)
-    success = reward == 1
-    done = torch.zeros_like(success)
-    done[-1] = True
-    false = torch.zeros_like(success)
-    labels = {} if actions.labels is None else {EXPERT_ACTION: actions.labels}
-    return TensorDict(
-        {
-            **{key: _to_tensor(value[:length]) for key, value in observations.items()},
-            **{
-                key: torch.from_numpy(value[:length]).float()
-                for key, value in {ACTION: actions.executed, **labels}.items()
-            },
-            SUCCESS: false,
-            DONE: false.clone(),
-            TERMINATED: false.clone(),
-            TRUNCATED: false.clone(),
-            NEXT: {
-                **{key: _to_tensor(value[:length]) for key, value in next_observations.items()},
-                REWARD: reward,
-                SUCCESS: success,
-                DONE: done,
-                TERMINATED: success.clone(),
-                TRUNCATED: done & ~success,
-            },
-        },
-        batch_size=[length],
+        and (
+            values.dtype != np.uint8
+            or all(
+                get_node(group, f"next_obs/{part}") is not None for part in key_map.get(key, [key])
+            )
+        )
+    ]
+    has_states = with_states and get_node(group, "states") is not None
+    model_xml = read_text(group.attrs, "model_file") if with_states else None
+    return EpisodeArrays(
+        observations,
+        actions,
+        rewards,
+        {key: read("next_obs", key) for key in stored},
+        {SIMULATOR_STATE: read_states(group, where, length)} if has_states else {},
+        {} if model_xml is None else {MODEL_XML: model_xml},
     )
 
 
-def _to_tensor(values: np.ndarray) -> torch.Tensor:
-    """Convert an observation; images are permuted from [T, H, W, C] to [T, C, H, W]."""
-    tensor = torch.from_numpy(values)
-    is_image = tensor.dtype == torch.uint8 and tensor.ndim == 4
-    return tensor.permute(0, 3, 1, 2).contiguous() if is_image else tensor
+def _step_shapes(episode: TensorDict) -> dict[NestedKey, torch.Size]:
+    """Shapes of a step's action and observations by key."""
+    keys = observation_keys(episode)
+    nested: list[NestedKey] = [ACTION, *keys, *((NEXT, key) for key in keys)]
+    return {key: episode[key].shape[1:] for key in nested}
 
 
-def _check_same_shapes(episode: TensorDict, first: TensorDict, where: str) -> None:
-    keys = observation_keys(first)
-    for key in [ACTION, *keys, *((NEXT, key) for key in keys)]:
-        shape, expected = list(episode[key].shape[1:]), list(first[key].shape[1:])
-        if shape != expected:
+def _check_shapes(
+    episode: TensorDict, expected: Mapping[NestedKey, torch.Size], where: str
+) -> None:
+    for key, shape in _step_shapes(episode).items():
+        if shape != expected[key]:
             name = key if isinstance(key, str) else f"next_obs/{key[1]}"
             raise UsageError(
-                f"{where}: {name} has shape {shape} per step, the first episode has {expected}; "
-                "record all episodes in one environment"
+                f"{where}: {name} has shape {list(shape)} per step, the first episode has "
+                f"{list(expected[key])}; record all episodes in one environment"
             )

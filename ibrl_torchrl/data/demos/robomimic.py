@@ -46,12 +46,18 @@ def stored_parts(key: str, stored: Collection[str]) -> list[str]:
     return [*parts, OBJECT] if key == STATE else parts
 
 
-def observation_names(stored: Collection[str]) -> list[str]:
+def observation_names(
+    stored: Collection[str], key_map: Mapping[str, Collection[str]] | None = None
+) -> list[str]:
     """Return the sorted names of the observations that stored arrays make up.
 
     Args:
         stored: names of all arrays.
+        key_map: names of arrays that make up an observation of another name. Default none.
     """
+    if key_map:
+        mapped = {name for parts in key_map.values() for name in parts}
+        return sorted({*key_map, *observation_names([n for n in stored if n not in mapped])})
     composed = {key: stored_parts(key, stored) for key in (STATE, PROPRIO)}
     parts = {name for key, names in composed.items() if names != [key] for name in names}
     if not parts:

@@ -1,0 +1,113 @@
+"""Arrays of a recorded episode as a TensorDict in TorchRL's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+
+from ibrl_torchrl.data.demos.hdf5 import EpisodeActions
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.keys import (
+    ACTION,
+    DONE,
+    EXPERT_ACTION,
+    NEXT,
+    REWARD,
+    SUCCESS,
+    TERMINATED,
+    TRUNCATED,
+)
+
+
+@dataclass(frozen=True)
+class EpisodeArrays:
+    """Arrays of an episode, in whichever format it was stored.
+
+    Attributes:
+        observations: observation before each action by its key, float32 [T, ...], images uint8
+            [T, H, W, C].
+        actions: executed actions and labels.
+        rewards: float32 [T], 1 at success and else 0.
+        next_observations: observation after each action, of those keys that the file has them of.
+            Default none.
+        extras: other arrays [T, ...] for the root of the TensorDict, such as simulator states.
+        texts: non-tensor entries of the whole episode.
+    """
+
+    observations: Mapping[str, np.ndarray]
+    actions: EpisodeActions
+    rewards: np.ndarray
+    next_observations: Mapping[str, np.ndarray] = field(default_factory=dict)
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def to_episode(arrays: EpisodeArrays, where: str) -> TensorDict:
+    """Episode in TorchRL's layout, which ends at its first success.
+
+    A missing next observation is the following one. The last step has none: if it succeeds, its
+    own observation is repeated, from which no target bootstraps; otherwise the step is dropped.
+
+    Args:
+        arrays: arrays of the episode.
+        where: file and episode, for messages.
+
+    Returns:
+        TensorDict [T], whose last step is done: terminated by success, else truncated.
+
+    Raises:
+        UsageError: nothing is left of the episode.
+    """
+    after = {
+        key: arrays.next_observations.get(key, np.concatenate([values[1:], values[-1:]]))
+        for key, values in arrays.observations.items()
+    }
+    length = len(arrays.rewards)
+    successes = np.flatnonzero(arrays.rewards)
+    if len(successes):
+        length = int(successes[0]) + 1
+    elif len(arrays.next_observations) < len(arrays.observations):
+        length -= 1
+        if length == 0:
+            raise UsageError(f"{where}: a single step without success needs next_obs; remove it")
+    reward = torch.from_numpy(arrays.rewards[:length]).float().unsqueeze(-1)
+    success = reward == 1
+    done = torch.zeros_like(success)
+    done[-1] = True
+    false = torch.zeros_like(success)
+    labels = {} if arrays.actions.labels is None else {EXPERT_ACTION: arrays.actions.labels}
+    actions = {ACTION: arrays.actions.executed, **labels}
+    episode = TensorDict(
+        {
+            **{key: _to_tensor(value[:length]) for key, value in arrays.observations.items()},
+            **{key: torch.from_numpy(value[:length]).float() for key, value in actions.items()},
+            **{key: torch.from_numpy(value[:length]) for key, value in arrays.extras.items()},
+            SUCCESS: false,
+            DONE: false.clone(),
+            TERMINATED: false.clone(),
+            TRUNCATED: false.clone(),
+            NEXT: {
+                **{key: _to_tensor(value[:length]) for key, value in after.items()},
+                REWARD: reward,
+                SUCCESS: success,
+                DONE: done,
+                TERMINATED: success.clone(),
+                TRUNCATED: done & ~success,
+            },
+        },
+        batch_size=[length],
+    )
+    for key, text in arrays.texts.items():
+        episode.set_non_tensor(key, text)
+    return episode
+
+
+def _to_tensor(values: np.ndarray) -> torch.Tensor:
+    """Convert an observation; images are permuted from [T, H, W, C] to [T, C, H, W]."""
+    tensor = torch.from_numpy(values)
+    is_image = tensor.dtype == torch.uint8 and tensor.ndim == 4
+    return tensor.permute(0, 3, 1, 2).contiguous() if is_image else tensor
