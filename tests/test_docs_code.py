@@ -1,6 +1,7 @@
 """Python blocks of documentation pages, run in order in one namespace."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_blocks_of_the_deployment_page_run(tmp_path, monkeypatch, ibrl):
     assert ibrl("export", run)[0] == 0
     monkeypatch.chdir(tmp_path)
     assert run_blocks((DOCS / "deploy.md").read_text(), "deploy.md") == 4
+
+
+@pytest.mark.simulator
+def test_blocks_of_the_data_page_run(box_close_demos, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    shutil.copy(box_close_demos, tmp_path / "assembly.hdf5")
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks((DOCS / "data.md").read_text(), "data.md") == 1
 
 
 def test_a_wrong_block_is_found():

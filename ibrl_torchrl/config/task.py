@@ -63,7 +63,8 @@ class DemosConfig:
 
     path: str | None = setting(
         None,
-        help="HDF5 file in robomimic's layout; null: record a scripted expert into the run folder.",
+        help="HDF5 file in robomimic's layout, or folder of a dataset of LeRobot or Minari; null: "
+        "record a scripted expert into the run folder.",
     )
     episodes: int = setting(3, help="Episodes to use, or to record.", at_least=1, at_most=10**6)
     noise: float = setting(
@@ -83,6 +84,7 @@ class DemosConfig:
     keys: dict[str, list[str]] = setting(
         dict,
         help="Names in the file of what makes up an observation: keys.state=[ee_pos,object_pose].",
+        at_least=1,
     )
 
 

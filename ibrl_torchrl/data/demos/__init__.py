@@ -1,6 +1,10 @@
-"""Demonstrations: load, save, record and replay robomimic's HDF5 files."""
+"""Demonstrations: load, save, record and replay.
+
+Formats are robomimic's HDF5 files, LeRobot's datasets and, read only, Minari's.
+"""
 
 from ibrl_torchrl.data.demos.dataset import Demos, check_demos_match, simulator_difference
+from ibrl_torchrl.data.demos.lerobot_write import save_lerobot
 from ibrl_torchrl.data.demos.read import load_demos
 from ibrl_torchrl.data.demos.record import record_demos, record_episode
 from ibrl_torchrl.data.demos.write import append_demos, save_demos
@@ -13,5 +17,6 @@ __all__ = [
     "record_demos",
     "record_episode",
     "save_demos",
+    "save_lerobot",
     "simulator_difference",
 ]

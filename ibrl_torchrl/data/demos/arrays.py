@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from tensordict import TensorDict
 
 from ibrl_torchrl.data.demos.hdf5 import EpisodeActions
+from ibrl_torchrl.data.demos.key_map import KeyMap
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import (
     ACTION,
@@ -21,6 +22,25 @@ from ibrl_torchrl.keys import (
     TERMINATED,
     TRUNCATED,
 )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to read of a dataset.
+
+    Attributes:
+        keys: observation keys; None (default) for all that the first episode has.
+        key_map: names of the dataset's arrays that make up an observation. Default none.
+        filter_key: name of a list of episodes; None (default) for all episodes.
+        max_episodes: number of episodes, the first ones; None (default) for all.
+        with_states: read simulator states and models, too, where there are any. Default False.
+    """
+
+    keys: Sequence[str] | None = None
+    key_map: KeyMap = field(default_factory=dict)
+    filter_key: str | None = None
+    max_episodes: int | None = None
+    with_states: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from ibrl_torchrl.data.demos.checks import require_actions, require_finite
 from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
 from ibrl_torchrl.data.demos.nodes import get_node, read_array, read_names, read_text
 from ibrl_torchrl.data.demos.robomimic import join_parts, stored_parts
@@ -40,6 +41,11 @@ def open_demos(path: Path) -> Iterator[h5py.File]:
     Raises:
         UsageError: the file is missing or damaged, or refers to other files.
     """
+    if path.is_dir():
+        raise UsageError(
+            f"{path}: is a folder, an HDF5 file is needed; convert a dataset: "
+            f"ibrl demos convert {path} out=FILE.hdf5 to=robomimic"
+        )
     if not path.is_file():
         raise UsageError(f"{path}: no such file; check the path or record demonstrations first")
     try:
@@ -182,7 +188,7 @@ def read_observation(
     parts = stored_parts(key, stored)
     if parts == [key] and key not in stored:
         raise unknown_key(where, f"{folder}/{key}", stored, key)
-    arrays = {part: _read(group, f"{folder}/{part}", where, length) for part in parts}
+    arrays = {part: read_values(group, f"{folder}/{part}", where, length) for part in parts}
     if parts == [key]:
         return arrays[key]
     try:
@@ -209,7 +215,7 @@ def read_mapped(
     for name in names:
         if get_node(group, f"obs/{name}") is None:
             raise unknown_key(where, f"{folder}/{name}", stored, key)
-    arrays = {name: _read(group, f"{folder}/{name}", where, length) for name in names}
+    arrays = {name: read_values(group, f"{folder}/{name}", where, length) for name in names}
     return join_observations(arrays, key, where)
 
 
@@ -255,17 +261,7 @@ def read_actions(group: h5py.Group, where: str, key: str = ACTIONS) -> np.ndarra
     Raises:
         UsageError: they are missing or invalid.
     """
-    actions = _read(group, key, where)
-    if actions.ndim != 2 or len(actions) == 0:
-        raise UsageError(f"{where}: {key} need shape [T, A], found {list(actions.shape)}")
-    outliers = np.argwhere(np.abs(actions) > 1)
-    if len(outliers):
-        step, dimension = outliers[0]
-        raise UsageError(
-            f"{where}: {key} must lie in [-1, 1], found {actions[step, dimension]:g} "
-            f"at step {step}, dimension {dimension}; rescale them"
-        )
-    return actions
+    return require_actions(read_values(group, key, where), where, key)
 
 
 def read_rewards(group: h5py.Group, where: str, length: int) -> np.ndarray:
@@ -274,7 +270,7 @@ def read_rewards(group: h5py.Group, where: str, length: int) -> np.ndarray:
     Raises:
         UsageError: they are missing or invalid.
     """
-    rewards = _read(group, "rewards", where, length)
+    rewards = read_values(group, "rewards", where, length)
     if rewards.ndim != 1:
         raise UsageError(f"{where}: rewards need shape [T], found {list(rewards.shape)}")
     dense = np.flatnonzero((rewards != 0) & (rewards != 1))
@@ -292,7 +288,7 @@ def read_success(group: h5py.Group, where: str, length: int) -> bool:
     Raises:
         UsageError: rewards are missing or invalid.
     """
-    return bool(_read(group, "rewards", where, length).max() == 1)
+    return bool(read_values(group, "rewards", where, length).max() == 1)
 
 
 def read_states(group: h5py.Group, where: str, length: int) -> np.ndarray:
@@ -301,20 +297,31 @@ def read_states(group: h5py.Group, where: str, length: int) -> np.ndarray:
     Raises:
         UsageError: they are missing or invalid.
     """
-    states = _read(group, "states", where, length, np.float64)
+    states = read_values(group, "states", where, length, np.float64)
     if states.ndim != 2:
         raise UsageError(f"{where}: states need shape [T, n], found {list(states.shape)}")
     return states
 
 
-def _read(
+def read_values(
     group: h5py.Group,
     key: str,
     where: str,
     length: int | None = None,
     dtype: type = np.float32,
 ) -> np.ndarray:
-    """Read one array of an episode as ``dtype`` or uint8; ``length``: required number of steps."""
+    """Read one array of an episode.
+
+    Args:
+        group: the episode.
+        key: path of the array in it.
+        where: file and episode, for messages.
+        length: required number of entries; None (default) takes any.
+        dtype: dtype of the result, default float32; uint8 stays as it is.
+
+    Raises:
+        UsageError: the array is missing, not numeric, not finite, or of another length.
+    """
     node = get_node(group, key)
     if not isinstance(node, h5py.Dataset):
         parent = key.rpartition("/")[0]
@@ -331,13 +338,7 @@ def _read(
         return array
     with np.errstate(over="ignore"):  # values beyond float32 become inf, refused below
         array = array.astype(dtype)
-    invalid = np.argwhere(~np.isfinite(array))
-    if len(invalid):
-        index = tuple(invalid[0].tolist())
-        raise UsageError(
-            f"{where}: {key} has {array[index]} at index {list(index)}; fix or remove the episode"
-        )
-    return array
+    return require_finite(array, f"{where}: {key}")
 
 
 def _names(group: h5py.Group | None) -> str:

@@ -1,37 +1,24 @@
-"""Load demonstrations from robomimic's HDF5 layout, see ``dataset.py``."""
+"""Load demonstrations: robomimic's HDF5 layout, LeRobot's and Minari's datasets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import h5py
-import numpy as np
 import torch
 from tensordict import NestedKey, TensorDict
 
-from ibrl_torchrl.data.demos.arrays import EpisodeArrays, to_episode
+from ibrl_torchrl.data.demos.arrays import EpisodeArrays, Selection, to_episode
 from ibrl_torchrl.data.demos.dataset import Demos
-from ibrl_torchrl.data.demos.hdf5 import (
-    data_group,
-    episode_group,
-    episode_names,
-    open_demos,
-    read_env_args,
-    read_episode_actions,
-    read_mapped,
-    read_observation,
-    read_rewards,
-    read_states,
-    stored_observations,
-)
 from ibrl_torchrl.data.demos.key_map import KeyMap
-from ibrl_torchrl.data.demos.nodes import get_node, read_text
-from ibrl_torchrl.data.demos.robomimic import observation_names
+from ibrl_torchrl.data.demos.lerobot import is_lerobot
+from ibrl_torchrl.data.demos.lerobot_read import read_lerobot, read_lerobot_description
+from ibrl_torchrl.data.demos.minari import is_minari, read_minari, read_minari_description
+from ibrl_torchrl.data.demos.robomimic_read import read_robomimic, read_robomimic_description
 from ibrl_torchrl.episodes import observation_keys, stack_frames
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, MODEL_XML, NEXT, SIMULATOR_STATE, SUCCESS
+from ibrl_torchrl.keys import ACTION, NEXT, SUCCESS
 
 
 def load_demos(
@@ -44,7 +31,10 @@ def load_demos(
     frame_stack: int = 1,
     state_stack: int = 1,
 ) -> Demos:
-    """Load and validate demonstrations from a file in robomimic's HDF5 layout.
+    """Load and validate demonstrations.
+
+    Formats are robomimic's HDF5 layout (``dataset.py``), folders of LeRobot's datasets of versions
+    2.0, 2.1 and 3.0 (``lerobot.py``, extra ``lerobot``) and of Minari's (``minari.py``).
 
     Episodes are in the order of their numbers and end at their first reward of 1; files may
     continue for several steps after success. Values are converted to float32; images stay uint8,
@@ -56,13 +46,14 @@ def load_demos(
     ``actions`` are the expert's labels, and become ``expert_action``.
 
     Args:
-        path: the file.
+        path: HDF5 file, or folder of a dataset.
         keys: observation keys to read; None (default) reads all keys of the first episode.
         key_map: names of the file's arrays that make up an observation, concatenated in this order,
             such as ``{"state": ["ee_pos", "gripper", "object_pose"]}``; of an image a single one,
             channels last or first. None (default): observations have the file's names.
         max_episodes: maximum number of episodes, the first ones; None (default) reads all.
-        filter_key: filter key of the file, such as ``"train"``; None (default) reads all episodes.
+        filter_key: filter key of the file, such as ``"train"``, or split of a dataset of LeRobot;
+            None (default) reads all episodes.
         frame_stack: images in each observation of an image key, the newest last; at the start of
             an episode its first image is repeated. Default 1.
         state_stack: observations stacked for every other key; zeros at the start. Default 1.
@@ -87,9 +78,8 @@ def load_demos(
     path = Path(path)
     env_args = read_description(path)
     episodes: list[TensorDict] = []
-    for episode in read_episodes(
-        path, keys=keys, key_map=key_map, filter_key=filter_key, max_episodes=max_episodes
-    ):
+    selection = Selection(keys, key_map or {}, filter_key, max_episodes)
+    for episode in read_episodes(path, selection):
         stack_frames(episode, frame_stack, state_stack)
         episodes.append(episode)
     if not any(bool(episode[NEXT, SUCCESS][-1]) for episode in episodes):
@@ -100,93 +90,73 @@ def load_demos(
     return Demos(episodes, env_args, path)
 
 
-def read_description(path: Path) -> dict[str, Any]:
-    """Read robomimic's description of a file's environment; empty if it has none.
+class _Format(NamedTuple):
+    """Format of datasets.
+
+    Attributes:
+        matches: whether a path is one of this format.
+        description: reads the description of the environment, in robomimic's format.
+        arrays: reads episodes one at a time, each with its place for messages.
+    """
+
+    matches: Callable[[Path], bool]
+    description: Callable[[Path], dict[str, Any]]
+    arrays: Callable[[Path, Selection], Iterator[tuple[str, EpisodeArrays]]]
+
+
+_FORMATS = (
+    _Format(is_lerobot, read_lerobot_description, read_lerobot),
+    _Format(is_minari, read_minari_description, read_minari),
+)
+_ROBOMIMIC = _Format(lambda path: True, read_robomimic_description, read_robomimic)
+
+
+def _format_of(path: Path) -> _Format:
+    """Format of a path.
 
     Raises:
-        UsageError: the file is missing or damaged, or in no known layout.
+        UsageError: a folder is in no known format.
     """
-    with open_demos(path) as file:
-        return read_env_args(data_group(file, path), path)
+    if not path.is_dir():
+        return _ROBOMIMIC
+    for each in _FORMATS:
+        if each.matches(path):
+            return each
+    raise UsageError(
+        f"{path}: is a folder without meta/info.json (LeRobot) and data/metadata.json (Minari); "
+        "give a dataset's folder or an HDF5 file"
+    )
 
 
-def read_episodes(
-    path: Path,
-    *,
-    keys: Sequence[str] | None = None,
-    key_map: KeyMap | None = None,
-    filter_key: str | None = None,
-    max_episodes: int | None = None,
-    with_states: bool = False,
-) -> Iterator[TensorDict]:
-    """Read the episodes of a file one at a time, see :func:`load_demos`.
+def read_description(path: Path) -> dict[str, Any]:
+    """Read the description of a dataset's environment, in robomimic's format; may be empty.
+
+    Raises:
+        UsageError: the dataset is missing or damaged, or in no known format.
+    """
+    return _format_of(path).description(path)
+
+
+def read_episodes(path: Path, selection: Selection) -> Iterator[TensorDict]:
+    """Read the episodes of a dataset one at a time, see :func:`load_demos`.
 
     Args:
-        path, keys, key_map, filter_key, max_episodes: see there.
-        with_states: add ``simulator_state`` and ``model_xml``, where the file has them. Default
-            False.
+        path: file or folder.
+        selection: what to read.
 
     Yields:
-        TensorDicts [T], of equal shapes.
+        TensorDicts [T], of equal shapes, successful or not. With ``selection.with_states`` they
+        have ``simulator_state`` and ``model_xml``, where the dataset has them.
 
     Raises:
-        UsageError: see there; success is not required.
+        UsageError: see there.
     """
-    with open_demos(path) as file:
-        env_args = read_env_args(data_group(file, path), path)
-        expected: dict[NestedKey, torch.Size] = {}
-        for name in episode_names(file, path, filter_key)[:max_episodes]:
-            where = f"{path}: {name}"
-            group = episode_group(file, path, name)
-            keys = keys or observation_names(stored_observations(group, where), key_map or {})
-            episode = to_episode(
-                _read_arrays(group, keys, key_map or {}, env_args, where, with_states), where
-            )
-            expected = expected or _step_shapes(episode)
-            _check_shapes(episode, expected, where)
-            yield episode
-
-
-def _read_arrays(
-    group: h5py.Group,
-    keys: Sequence[str],
-    key_map: KeyMap,
-    env_args: Mapping[str, Any],
-    where: str,
-    with_states: bool,
-) -> EpisodeArrays:
-    actions = read_episode_actions(group, where)
-    length = len(actions.executed)
-    rewards = read_rewards(group, where, length)
-
-    def read(folder: str, key: str) -> np.ndarray:
-        if key in key_map:
-            return read_mapped(group, folder, key, key_map[key], where, length)
-        return read_observation(group, folder, key, env_args, where, length)
-
-    observations = {key: read("obs", key) for key in keys}
-    # Files with next_obs may lack those of images, to store them once.
-    stored = [
-        key
-        for key, values in observations.items()
-        if get_node(group, "next_obs") is not None
-        and (
-            values.dtype != np.uint8
-            or all(
-                get_node(group, f"next_obs/{part}") is not None for part in key_map.get(key, [key])
-            )
-        )
-    ]
-    has_states = with_states and get_node(group, "states") is not None
-    model_xml = read_text(group.attrs, "model_file") if with_states else None
-    return EpisodeArrays(
-        observations,
-        actions,
-        rewards,
-        {key: read("next_obs", key) for key in stored},
-        {SIMULATOR_STATE: read_states(group, where, length)} if has_states else {},
-        {} if model_xml is None else {MODEL_XML: model_xml},
-    )
+    expected: dict[NestedKey, torch.Size] = {}
+    for where, arrays in _format_of(path).arrays(path, selection):
+        episode = to_episode(arrays, where)
+        expected = expected or _step_shapes(episode)
+        _check_shapes(episode, expected, where)
+        yield episode
 
 
 def _step_shapes(episode: TensorDict) -> dict[NestedKey, torch.Size]:

@@ -138,4 +138,5 @@ def _write_episode(group: h5py.Group, episode: TensorDictBase, env_args: Mapping
         group[EXECUTED_ACTIONS] = episode[ACTION].numpy()
     group["rewards"] = episode[NEXT, REWARD].squeeze(-1).numpy()
     group["dones"] = episode[NEXT, DONE].squeeze(-1).long().numpy()
-    group["states"] = episode[SIMULATOR_STATE].numpy()
+    if SIMULATOR_STATE in episode:
+        group["states"] = episode[SIMULATOR_STATE].numpy()

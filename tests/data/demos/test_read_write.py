@@ -359,7 +359,7 @@ def assert_refused(path, message, **kwargs):
 
 def test_load_reports_missing_file(tmp_path):
     assert_refused(tmp_path / "nowhere.hdf5", "no such file")
-    assert_refused(tmp_path, "no such file")
+    assert_refused(tmp_path, "is a folder without meta/info.json")
 
 
 def test_load_reports_truncated_file(small):
