@@ -141,6 +141,38 @@ class DemosRenderConfig(DemosCheckConfig):
 
 
 @dataclass(kw_only=True)
+class DemosConvertConfig:
+    """Conversion of episodes to another format."""
+
+    file: str = setting(
+        help="HDF5 file, folder of a dataset of LeRobot or Minari, or run folder (its episodes)."
+    )
+    out: str = setting(help="Folder (lerobot) or HDF5 file (robomimic) to write.")
+    to: str = setting(
+        help="Format: lerobot (3.0, extra lerobot) or robomimic.", choices=("lerobot", "robomimic")
+    )
+    episodes: int | None = setting(None, help="Episodes at most; null: all.", at_least=1)
+    filter_key: str | None = setting(
+        None, help="List of episodes in the file, such as valid; null: all."
+    )
+    keys: dict[str, list[str]] = setting(
+        dict,
+        help="Names in the file of what makes up an observation: keys.state=[ee_pos,object_pose].",
+        at_least=1,
+    )
+    images: str = setting(
+        "video", help="Images of lerobot: video (H.264) or png (exact).", choices=("video", "png")
+    )
+    fps: int | None = setting(
+        None,
+        help="Steps per second of lerobot; null: robosuite's control rate, else 20.",
+        at_least=1,
+        at_most=1000,
+    )
+    description: str = setting("", help="Task in words, of lerobot; empty: the task's name.")
+
+
+@dataclass(kw_only=True)
 class DemosDownloadConfig:
     """Download of robomimic's human demonstrations."""
 
@@ -497,6 +529,19 @@ _COMMANDS = (
         "FILE",
         "observations and images from recorded simulator states",
         (("ibrl demos render raw.hdf5 out=images.hdf5 cameras=[agentview]", ""),),
+        argument="file",
+    ),
+    Command(
+        "demos convert",
+        DemosConvertConfig,
+        "demos.convert",
+        "IN",
+        "episodes of a run, a file or a dataset, to LeRobot or robomimic",
+        (
+            ("ibrl demos convert RUN out=episodes to=lerobot", "a run's episodes"),
+            ("ibrl demos convert lift.hdf5 out=lift to=lerobot images=png", "exact images"),
+            ("ibrl demos convert DATASET out=dataset.hdf5 to=robomimic", "of LeRobot or Minari"),
+        ),
         argument="file",
     ),
 )

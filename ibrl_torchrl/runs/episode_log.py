@@ -214,6 +214,31 @@ class EpisodeLog:
         return self._capacity is None or end - start < self._capacity
 
 
+def read_log(folder: Path) -> Iterator[TensorDict]:
+    """Read what a log holds, without changing it.
+
+    Args:
+        folder: folder of the log.
+
+    Yields:
+        Episodes [T] in order, with single observations.
+
+    Raises:
+        UsageError: there are no episodes, a file is damaged, or an episode has NaN or inf.
+    """
+    paths = sorted(folder.glob(EPISODE_FILE))
+    if not paths:
+        raise UsageError(
+            f"{folder}: holds no episodes; a run writes them with its checkpoints, train it first"
+        )
+    for path in paths:
+        meta, state = load_checkpoint(path, _KIND, {})
+        for entry in _entries(path, meta):
+            packed = state.get(str(entry.number), {})
+            require_packed_episode(packed, f"{path}: episode {entry.number}")
+            yield unpack_episode(packed)
+
+
 def _write(path: Path, entries: Sequence[_Entry], state: dict[str, Any]) -> None:
     save_checkpoint(path, _KIND, {"episodes": [[*entry] for entry in entries]}, state)
 

@@ -1,1 +1,1 @@
-"""``ibrl demos``: record, download, describe, check and render demonstrations."""
+"""``ibrl demos``: record, download, describe, check, render and convert demonstrations."""
