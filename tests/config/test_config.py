@@ -218,7 +218,7 @@ def test_a_run_folder_of_version_0_1_is_answered_with_new_names():
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_every_command_has_a_configuration_and_a_module(command):
-    required = {"run": "x", "runs": "[x]", "file": "x", "out": "x", "dataset": "x"}
+    required = {"run": "x", "runs": "[x]", "file": "x", "out": "x", "dataset": "x", "to": "lerobot"}
     names = {*compose.setting_names(compose.composed(command.config_name))}
     overrides = [f"{name}={value}" for name, value in required.items() if name in names]
     config = parse(command.schema, compose.composed(command.config_name, overrides))
