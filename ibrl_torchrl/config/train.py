@@ -88,6 +88,10 @@ class LogConfig:
     """Tables and trackers."""
 
     every: int = setting(500, help="Interval of rows in train.csv.", at_least=1, unit="frames")
+    keep_episodes: bool = setting(
+        False,
+        help="Keep the episodes in the replay when the run is finished, for ibrl demos convert.",
+    )
     tensorboard: bool = setting(False, help="Write TensorBoard event files.")
     wandb: str = setting(
         "disabled", help="Weights & Biases.", choices=("disabled", "online", "offline")

@@ -229,7 +229,8 @@ def read_log(folder: Path) -> Iterator[TensorDict]:
     paths = sorted(folder.glob(EPISODE_FILE))
     if not paths:
         raise UsageError(
-            f"{folder}: holds no episodes; a run writes them with its checkpoints, train it first"
+            f"{folder}: holds no episodes; a run writes them with its checkpoints and keeps them "
+            "with log.keep_episodes=true"
         )
     for path in paths:
         meta, state = load_checkpoint(path, _KIND, {})

@@ -147,7 +147,7 @@ class RunLogger:
         write_evaluation(
             self._run_dir / EVALUATION, {self._counters.frames: results}, self._proposals
         )
-        self._state.remove_temporary()
+        self._state.remove_temporary(keep_episodes=self._config.log.keep_episodes)
         self.close()  # first: Weights & Biases prints a page when it is closed
         echo(format_table(results))
         if self._counters.rounds == 0:

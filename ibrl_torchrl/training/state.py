@@ -211,9 +211,10 @@ class TrainingState:
                 f"{checkpoint}: holds invalid priorities ({brief(error)}); start the run again"
             ) from error
 
-    def remove_temporary(self) -> None:
-        """Remove what only an interrupted run needs."""
-        remove(self.run_dir, (EPISODE_FILES, *REPLAY_FILES, PREVIOUS))
+    def remove_temporary(self, *, keep_episodes: bool = False) -> None:
+        """Remove what only an interrupted run needs, but for its episodes if they are kept."""
+        episodes = () if keep_episodes else (EPISODE_FILES,)
+        remove(self.run_dir, (*episodes, *REPLAY_FILES, PREVIOUS))
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,26 @@ def test_run_to_both_formats(ibrl, run_dir, tmp_path, given):
     assert before == [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))]
 
 
+def test_a_finished_run_keeps_its_episodes_if_asked(ibrl, tmp_path):
+    tiny = [
+        *("task=metaworld/handle-press", "task.horizon=30", "demos.episodes=1", "total_frames=50"),
+        *("algo.warmup.episodes=1", "algo.update.frames_per_round=10", "imitation.bc.steps=3"),
+        *("algo.actor.hidden=[8]", "algo.critic.hidden=[8]", "imitation.bc.network.hidden=[8]"),
+        *("eval.every=1000", "eval.final_episodes=1", "collector.workers=0", "quiet=true"),
+    ]
+    for keep in (True, False):
+        run_dir, out = tmp_path / f"run-{keep}", tmp_path / f"out-{keep}"
+        code, _, error = ibrl("train", f"run_dir={run_dir}", f"log.keep_episodes={keep}", *tiny)
+        assert code == 0, error
+        code, _, error = ibrl("demos", "convert", run_dir, f"out={out}", "to=lerobot")
+        if keep:
+            assert code == 0, error
+            table = parquet.read_table(out / "data/chunk-000/file-000.parquet")
+            assert len(table) >= 50 and {*table["policy"].to_pylist()} <= {"rl", "bc"}
+        else:
+            assert code == 2 and "keeps them with log.keep_episodes=true" in error
+
+
 def test_settings_of_the_conversion(ibrl, box_close_demos, tmp_path):
     with h5py.File(box_close_demos) as file:
         original = file["data/demo_0/obs/state"][:, :3]
