@@ -2,8 +2,8 @@
 
 ``env_args`` is a JSON object: ``env_name``, ``env_version``, ``type`` (name of the suite, or
 robomimic's number of it), ``env_kwargs`` (arguments of the simulator); files of this package add
-``ibrl_torchrl`` (arguments of its environment) and, if ``state`` is stored in parts,
-``state_parts`` (their sizes).
+``ibrl_torchrl`` (arguments of its environment), ``state_parts`` (sizes) if ``state`` is stored in
+parts, and ``action_bounds`` (``low`` and ``high``, two lists) if these are not [-1, 1].
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+from torchrl.data import Bounded
+from torchrl.envs import EnvBase
 
 ROBOSUITE = 1  # robomimic's EnvType of robosuite
 
@@ -47,13 +51,14 @@ def parse_env_args(text: str) -> dict[str, Any]:
         raise ValueError("is not a JSON object")
     for name, kinds in (("env_name", str), ("env_version", str), ("type", (str, int))):
         _require_type(env_args, name, kinds)
-    for name in ("env_kwargs", "ibrl_torchrl", "state_parts"):
+    for name in ("env_kwargs", "ibrl_torchrl", "state_parts", "action_bounds"):
         _require_type(env_args, name, dict)
         _require_limits(env_args.get(name) or {})
     for name, size in (env_args.get("state_parts") or {}).items():
         if type(size) is not int or not 0 <= size <= 10**6:
             raise ValueError(f"has state_parts.{name}={size}, must be a size")
     _require_robosuite(env_args.get("env_kwargs") or {})
+    _require_bounds(env_args.get("action_bounds") or {})
     return env_args
 
 
@@ -74,6 +79,45 @@ def parse_env_info(name: str, text: str, version: str | None) -> dict[str, Any]:
     return parse_env_args(
         json.dumps(env_args if version is None else {**env_args, "env_version": version})
     )
+
+
+def env_args_of(env: EnvBase) -> dict[str, Any]:
+    """Environment metadata of any TorchRL environment.
+
+    Args:
+        env: environment, whose ``env_args`` are taken if it has any.
+
+    Returns:
+        ``env_args``, or the name of its class as ``env_name``, with ``action_bounds`` if the bounds
+        of its actions are finite and not [-1, 1].
+    """
+    base = getattr(env, "base_env", env)
+    args = dict(getattr(env, "env_args", {"env_name": type(base).__name__, "type": "torchrl"}))
+    spec = env.action_spec
+    if isinstance(spec, Bounded) and spec.dtype.is_floating_point:
+        low, high = (bound.cpu().double().numpy() for bound in (spec.space.low, spec.space.high))
+        if (low != -1).any() or (high != 1).any():
+            args["action_bounds"] = {"low": low.tolist(), "high": high.tolist()}
+    return args
+
+
+def action_bounds(env_args: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the actions of a file, float32 [A], or [] where all are [-1, 1]."""
+    bounds = env_args.get("action_bounds") or {"low": -1.0, "high": 1.0}
+    return np.asarray(bounds["low"], np.float32), np.asarray(bounds["high"], np.float32)
+
+
+def _require_bounds(bounds: Mapping[str, Any]) -> None:
+    if not bounds:
+        return
+    low, high = bounds.get("low") or [], bounds.get("high") or []
+    for each in (low, high):
+        if not isinstance(each, list) or not 1 <= len(each) <= 10**4:
+            raise ValueError("has action_bounds, must be two lists, low and high")
+        if not all(type(value) in (int, float) and math.isfinite(value) for value in each):
+            raise ValueError("has action_bounds, must be finite numbers")
+    if len(low) != len(high) or not all(a < b for a, b in zip(low, high, strict=True)):
+        raise ValueError("has action_bounds, must be as many, low < high")
 
 
 def _refuse_constant(name: str) -> float:

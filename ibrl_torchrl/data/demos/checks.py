@@ -29,13 +29,24 @@ def require_finite(array: np.ndarray, where: str) -> np.ndarray:
     return array
 
 
-def require_actions(actions: np.ndarray, where: str, key: str) -> np.ndarray:
-    """Refuse actions that are not [T, A] in [-1, 1].
+# Bounds of actions unless a file states others.
+_UNIT = (np.float32(-1.0), np.float32(1.0))
+
+
+def require_actions(
+    actions: np.ndarray,
+    where: str,
+    key: str,
+    *,
+    bounds: tuple[np.ndarray | np.float32, np.ndarray | np.float32] = _UNIT,
+) -> np.ndarray:
+    """Refuse actions that are not [T, A] within their bounds.
 
     Args:
         actions: actions of an episode.
         where: file and episode, for messages.
         key: name of the array, for messages.
+        bounds: low and high, float32 [A] or []. Default -1 and 1.
 
     Returns:
         float32 [T, A].
@@ -46,11 +57,17 @@ def require_actions(actions: np.ndarray, where: str, key: str) -> np.ndarray:
     if actions.ndim != 2 or len(actions) == 0:
         raise UsageError(f"{where}: {key} need shape [T, A], found {list(actions.shape)}")
     actions = actions.astype(np.float32)
-    outliers = np.argwhere(np.abs(actions) > 1)
+    low, high = bounds
+    if low.shape not in ((), actions.shape[1:]):
+        raise UsageError(
+            f"{where}: {key} have size {actions.shape[1]}, their action_bounds {low.size}; fix it"
+        )
+    outliers = np.argwhere((actions < low) | (actions > high))
     if len(outliers):
         step, dimension = outliers[0]
+        low, high = (np.broadcast_to(each, actions.shape[1:])[dimension] for each in bounds)
         raise UsageError(
-            f"{where}: {key} must lie in [-1, 1], found {actions[step, dimension]:g} "
-            f"at step {step}, dimension {dimension}; rescale them"
+            f"{where}: {key} must lie in [{low:g}, {high:g}], found "
+            f"{actions[step, dimension]:g} at step {step}, dimension {dimension}; rescale them"
         )
     return actions

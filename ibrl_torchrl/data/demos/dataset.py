@@ -7,11 +7,11 @@
     data/demo_0/obs/KEY      [T, ...]  observation before each action
     data/demo_0/obs/CAMERA_image [T, H, W, 3]  uint8, right side up
     data/demo_0/next_obs/KEY [T, ...]  observation after each action; optional, not for images
-    data/demo_0/actions      [T, A]    in [-1, 1]
+    data/demo_0/actions      [T, A]    in [-1, 1], or within `action_bounds` of env_args
     data/demo_0/executed_actions [T, A] optional: executed instead of actions, which are labels
     data/demo_0/rewards      [T]       1 at success
     data/demo_0/dones        [T]       1 at the end of the episode
-    data/demo_0/states       [T, n]    simulator state before each action
+    data/demo_0/states       [T, n]    simulator state before each action, optional
     mask/KEY                 [n]       filter key: names of episodes, such as "train"; read only
 
 Files of robosuite tasks store ``state`` and ``proprio`` in parts, see ``robomimic.py``.
@@ -24,10 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tensordict import TensorDict
+from torchrl.data import Bounded
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.envs.env_args import signature
+from ibrl_torchrl.envs.env_args import action_bounds, signature
 from ibrl_torchrl.episodes import observation_keys
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, NEXT, SUCCESS
@@ -78,8 +80,8 @@ def check_demos_match(demos: Demos, env: EnvBase) -> None:
     """Check that demonstrations were recorded in an environment's task.
 
     Compares the task, robots and controllers, the action repeat and, if images were loaded, the
-    render quality, where both sides state them, the size of the actions, and the shape of each
-    loaded observation.
+    render quality, where both sides state them, the size and bounds of the actions, and the shape
+    of each loaded observation.
 
     Args:
         demos: loaded demonstrations.
@@ -97,6 +99,12 @@ def check_demos_match(demos: Demos, env: EnvBase) -> None:
         **_task(getattr(env, "env_args", {}), names),
         "action size": env.action_spec.shape[-1],
     }
+    bounds = action_bounds(demos.env_args)
+    if isinstance(env.action_spec, Bounded) and recorded["action size"] == current["action size"]:
+        space = env.action_spec.space
+        size = current["action size"]
+        recorded["action bounds"] = [np.broadcast_to(each, (size,)).tolist() for each in bounds]
+        current["action bounds"] = [space.low.tolist(), space.high.tolist()]
     for key, shape in summary["observations"].items():
         if key not in specs:
             raise UsageError(

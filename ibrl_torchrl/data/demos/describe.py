@@ -70,9 +70,13 @@ def describe_demos(path: str | Path, filter_key: str | None = None) -> DemoDescr
         names = episode_names(file, path, filter_key)
         groups = [episode_group(file, path, name) for name in names]
         wheres = [f"{path}: {name}" for name in names]
-        actions = [read_actions(group, where) for group, where in zip(groups, wheres, strict=True)]
+        env_args = read_env_args(data, path)
+        actions = [
+            read_actions(group, env_args, where)
+            for group, where in zip(groups, wheres, strict=True)
+        ]
         return DemoDescription(
-            env_args=read_env_args(data, path),
+            env_args=env_args,
             episodes=names,
             lengths=[len(array) for array in actions],
             successes=sum(

@@ -15,7 +15,7 @@ from ibrl_torchrl.data.demos.checks import require_actions, require_finite
 from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
 from ibrl_torchrl.data.demos.nodes import get_node, read_array, read_names, read_text
 from ibrl_torchrl.data.demos.robomimic import join_parts, stored_parts
-from ibrl_torchrl.envs.env_args import parse_env_args, parse_env_info
+from ibrl_torchrl.envs.env_args import action_bounds, parse_env_args, parse_env_info
 from ibrl_torchrl.errors import UsageError, brief
 
 # h5py raises any of these for a damaged file, depending on the damaged byte.
@@ -223,7 +223,7 @@ class EpisodeActions(NamedTuple):
     """Actions of an episode.
 
     Attributes:
-        executed: actions that led to the next observations, float32 [T, A] in [-1, 1].
+        executed: actions that led to the next observations, float32 [T, A] within the bounds.
         labels: the expert's actions at the same observations, where other ones were executed
             (DAgger); None where the demonstrator's were.
     """
@@ -232,16 +232,18 @@ class EpisodeActions(NamedTuple):
     labels: np.ndarray | None
 
 
-def read_episode_actions(group: h5py.Group, where: str) -> EpisodeActions:
-    """Read the executed actions of an episode and the expert's labels.
+def read_episode_actions(
+    group: h5py.Group, env_args: Mapping[str, Any], where: str
+) -> EpisodeActions:
+    """Read the executed actions of an episode and the expert's labels, see :func:`read_actions`.
 
     Raises:
         UsageError: they are missing or invalid.
     """
-    actions = read_actions(group, where)
+    actions = read_actions(group, env_args, where)
     if get_node(group, EXECUTED_ACTIONS) is None:
         return EpisodeActions(actions, None)
-    executed = read_actions(group, where, EXECUTED_ACTIONS)
+    executed = read_actions(group, env_args, where, EXECUTED_ACTIONS)
     if executed.shape != actions.shape:
         raise UsageError(
             f"{where}: {EXECUTED_ACTIONS} has shape {list(executed.shape)}, actions have "
@@ -250,18 +252,23 @@ def read_episode_actions(group: h5py.Group, where: str) -> EpisodeActions:
     return EpisodeActions(executed, actions)
 
 
-def read_actions(group: h5py.Group, where: str, key: str = ACTIONS) -> np.ndarray:
-    """Read actions [T, A] of an episode, float32 in [-1, 1], T at least 1.
+def read_actions(
+    group: h5py.Group, env_args: Mapping[str, Any], where: str, key: str = ACTIONS
+) -> np.ndarray:
+    """Read actions [T, A] of an episode, float32 within the file's bounds, T at least 1.
 
     Args:
         group: the episode.
+        env_args: the file's description of the environment, with the bounds if not [-1, 1].
         where: file and episode, for messages.
         key: name of the array. Default ``"actions"``, which imitation learns.
 
     Raises:
         UsageError: they are missing or invalid.
     """
-    return require_actions(read_values(group, key, where), where, key)
+    return require_actions(
+        read_values(group, key, where), where, key, bounds=action_bounds(env_args)
+    )
 
 
 def read_rewards(group: h5py.Group, where: str, length: int) -> np.ndarray:
@@ -297,6 +304,11 @@ def read_states(group: h5py.Group, where: str, length: int) -> np.ndarray:
     Raises:
         UsageError: they are missing or invalid.
     """
+    if get_node(group, "states") is None:
+        raise UsageError(
+            f"{where}: no 'states', found {_names(group)}; simulator states are needed here, which "
+            "metaworld and robosuite record"
+        )
     states = read_values(group, "states", where, length, np.float64)
     if states.ndim != 2:
         raise UsageError(f"{where}: states need shape [T, n], found {list(states.shape)}")

@@ -33,7 +33,7 @@ from ibrl_torchrl.data.demos.lerobot import (
     read_json_inside,
     stored_env_args,
 )
-from ibrl_torchrl.envs.env_args import parse_env_args
+from ibrl_torchrl.envs.env_args import action_bounds, parse_env_args
 from ibrl_torchrl.errors import UsageError, brief, require_extra
 from ibrl_torchrl.keys import MODEL_XML, SIMULATOR_STATE
 
@@ -105,6 +105,7 @@ class _Dataset:
         self._features: Mapping[str, Mapping[str, Any]] = features
         self._fps = self._number("fps", 1e-3, 1e5)
         self._chunk_size = int(self._number("chunks_size", 1, 10**7, default=1000))
+        self._action_bounds = action_bounds(read_lerobot_description(root))
         self._table: tuple[Path, Any] | None = None
 
     def _number(self, name: str, low: float, high: float, default: float | None = None) -> float:
@@ -190,7 +191,7 @@ class _Dataset:
         model_xml = row.get(_MODEL_FILE) if selection.with_states else None
         return EpisodeArrays(
             {key: _joined(table, parts, key, where) for key, parts in names.items()},
-            _actions(table, where),
+            _actions(table, self._action_bounds, where),
             _rewards(table, where),
             {key: _joined(table, parts, key, where) for key, parts in following.items()},
             {SIMULATOR_STATE: table[SIMULATOR_STATE_COLUMN]}
@@ -331,10 +332,12 @@ def _values(column: Any, where: str) -> np.ndarray:
     return require_finite(values.reshape(length, *shape), where)
 
 
-def _actions(table: Mapping[str, np.ndarray], where: str) -> EpisodeActions:
+def _actions(
+    table: Mapping[str, np.ndarray], bounds: tuple[np.ndarray, np.ndarray], where: str
+) -> EpisodeActions:
     """Actions of an episode; LeRobot stores a vector of one as a number."""
     values = {
-        name: require_actions(table[name].reshape(len(table[name]), -1), where, name)
+        name: require_actions(table[name].reshape(len(table[name]), -1), where, name, bounds=bounds)
         for name in ("action", EXECUTED_ACTION)
         if name in table
     }

@@ -42,8 +42,9 @@ def load_demos(
     has none: if it succeeds, its own ``obs`` is repeated, from which no target bootstraps;
     otherwise the step is dropped.
 
-    ``action`` is the executed one. Where the file has ``executed_actions``, as DAgger's has, its
-    ``actions`` are the expert's labels, and become ``expert_action``.
+    ``action`` is the executed one, in [-1, 1] or within the bounds that the file states. Where the
+    file has ``executed_actions``, as DAgger's has, its ``actions`` are the expert's labels, and
+    become ``expert_action``.
 
     Args:
         path: HDF5 file, or folder of a dataset.
@@ -64,7 +65,7 @@ def load_demos(
     Raises:
         UsageError: the file is missing, damaged, or not in robomimic's layout; it has no such
             filter key; an episode lacks a key, has inconsistent lengths or shapes, values that are
-            not finite or actions outside [-1, 1]; or no episode succeeds.
+            not finite or actions outside their bounds; or no episode succeeds.
         ValueError: ``max_episodes`` is below 1.
 
     Example:

@@ -69,7 +69,7 @@ def _read_arrays(
     where: str,
 ) -> EpisodeArrays:
     key_map, with_states = selection.key_map, selection.with_states
-    actions = read_episode_actions(group, where)
+    actions = read_episode_actions(group, env_args, where)
     length = len(actions.executed)
     rewards = read_rewards(group, where, length)
 

@@ -75,7 +75,7 @@ def read_trajectories(
         env_args = read_env_args(data_group(file, path), path)
         for name in episode_names(file, path, filter_key)[:max_episodes]:
             where, group = f"{path}: {name}", episode_group(file, path, name)
-            actions = read_episode_actions(group, where)
+            actions = read_episode_actions(group, env_args, where)
             length = len(actions.executed)
             yield DemoTrajectory(
                 name,

@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import torch
 from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
 
 from ibrl_torchrl.data.demos.hdf5 import (
     ACTIONS,
@@ -21,6 +22,7 @@ from ibrl_torchrl.data.demos.hdf5 import (
     read_env_args,
 )
 from ibrl_torchrl.data.demos.robomimic import split_parts
+from ibrl_torchrl.envs.env_args import env_args_of
 from ibrl_torchrl.episodes import imitation_episode, observation_keys
 from ibrl_torchrl.files import atomic_path, reserve
 from ibrl_torchrl.keys import (
@@ -39,7 +41,7 @@ _MARGIN = 1 << 20  # bytes reserved for what HDF5 writes beside an episode's arr
 def save_demos(
     path: str | Path,
     episodes: Iterable[TensorDictBase],
-    env_args: Mapping[str, Any],
+    env_args: Mapping[str, Any] | EnvBase,
 ) -> None:
     """Save demonstrations to a file, atomically.
 
@@ -48,12 +50,15 @@ def save_demos(
         episodes: TensorDicts [T] as ``record_demos`` yields them, written one at a time: a
             generator of them is never in memory as a whole. With ``expert_action``, the labels of
             an expert, these are the file's ``actions`` and ``action`` its ``executed_actions``.
-        env_args: robomimic's description of the environment, such as ``env.env_args``.
+        env_args: robomimic's description of the environment, such as ``env.env_args``; or the
+            environment, any of TorchRL, whose bounds of actions are then stored, too.
 
     Raises:
         ValueError: there are no episodes; an existing file is kept.
         UsageError: the folder cannot be written to, or the disk is full; an existing file is kept.
     """
+    if isinstance(env_args, EnvBase):
+        env_args = env_args_of(env_args)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as unfinished:
