@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         episode_buffer,
     )
     from ibrl_torchrl.deployment import Decision, RunPolicy, load_policy
-    from ibrl_torchrl.envs import MetaWorldEnv, RobosuiteEnv, make_env, make_env_like
+    from ibrl_torchrl.envs import MetaWorldEnv, RobosuiteEnv, gym_env, make_env, make_env_like
     from ibrl_torchrl.experts import scripted_expert
     from ibrl_torchrl.modules import (
         ActorProposal,
@@ -163,6 +163,7 @@ __all__ = [
     "ViT",
     "bootstrap_from",
     "episode_buffer",
+    "gym_env",
     "hybrid_policy",
     "load_demos",
     "load_policy",

@@ -24,7 +24,9 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
         UsageError: the task or a part of its state is unknown, or its settings do not fit the
             simulator.
     """
-    settings: dict[str, Any] = {"action_repeat": task.action_repeat, "horizon": task.horizon}
+    settings: dict[str, Any] = {"action_repeat": task.action_repeat, **task.kwargs}
+    optional = {"horizon": task.horizon, "success": task.success, "proprio": task.proprio}
+    settings |= {name: value for name, value in optional.items() if value}
     if task.cameras:
         settings |= {
             "cameras": task.cameras,
@@ -36,13 +38,16 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
     except ValueError as error:
         raise UsageError(f"task: {error}") from error
     for name in task.state_parts or ():
-        if name not in env.state_parts:
-            raise unknown_name(f"part of the state of {task.name}", name, env.state_parts)
+        if name not in (parts := getattr(env, "state_parts", {})):
+            raise unknown_name(f"part of the state of {task.name}", name, parts)
+    observed = env.observation_spec.keys()
     stacks: list[Transform] = [
-        CatFrames(stack.size, stack.dim, [*stack.keys], padding=stack.padding)
+        CatFrames(
+            stack.size, stack.dim, [k for k in stack.keys if k in observed], padding=stack.padding
+        )
         for stack in observation_stacks(task)
     ]
-    return TransformedEnv(env, Compose(*stacks)) if stacks else env
+    return TransformedEnv(env, Compose(*stacks), auto_unwrap=True) if stacks else env
 
 
 class ObservationStack(NamedTuple):
@@ -62,7 +67,7 @@ class ObservationStack(NamedTuple):
 
 
 def observation_stacks(task: TaskConfig) -> list[ObservationStack]:
-    """Stacks of a task's observations; empty if it has none."""
+    """Stacks of a task's observations, of those that it has; empty if none is stacked."""
     stacks = []
     if task.cameras and task.frame_stack > 1:
         keys = tuple(map(image_key, task.cameras))

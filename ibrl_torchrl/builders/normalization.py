@@ -50,7 +50,11 @@ def observation_normalizers(
 def identity_normalizers(task: TaskConfig, env: EnvBase | Spaces) -> Normalizers:
     """Normalisation of the right shapes, to be overwritten by a checkpoint."""
     spec = env.observation_spec
-    return {key: Normalize.identity(spec[key].shape[-1], _entries(key, task, env)) for key in _KEYS}
+    return {
+        key: Normalize.identity(spec[key].shape[-1], _entries(key, task, env))
+        for key in _KEYS
+        if key in spec
+    }
 
 
 def with_action(normalize: Normalize, observation_size: int, action_size: int) -> Normalize:

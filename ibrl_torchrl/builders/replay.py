@@ -299,11 +299,14 @@ def require_replay_fits(
         UsageError: it does not fit, or episodes are too short for its images.
     """
     beside = [*beside]
-    if env.horizon < SHORTEST_TRUNCATED and any(
-        key.endswith("_image") for key in chain(keys, *(each for each, _ in beside))
+    horizon = getattr(env, "horizon", None)
+    if (
+        horizon is not None
+        and horizon < SHORTEST_TRUNCATED
+        and any(key.endswith("_image") for key in chain(keys, *(each for each, _ in beside)))
     ):
         raise UsageError(
-            f"task.horizon={env.horizon} must be at least {SHORTEST_TRUNCATED} to learn from images"
+            f"task.horizon={horizon} must be at least {SHORTEST_TRUNCATED} to learn from images"
         )
     needed = replay_bytes(config, env, keys, frame_stack=frame_stack, num_actions=num_actions)
     single = replace(config, keep_successes=False)

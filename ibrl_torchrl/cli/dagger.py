@@ -33,7 +33,7 @@ def run(config: DaggerRunConfig) -> None:
 
 def _run(config: DaggerRunConfig) -> None:
     device = setup_process(config.seed, config.threads, config.device, trial_number())
-    labelling_expert(config.task)
+    labelling_expert(config.demos, config.task)
     env = build_env(config.task, device)
     ((name, policy),) = config.imitation.items()
     require_images_fit(env, [policy.encoder])

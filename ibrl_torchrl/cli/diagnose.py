@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ibrl_torchrl.config.commands import DiagnoseConfig
 from ibrl_torchrl.console import echo, progress_bar
+from ibrl_torchrl.envs.requirements import require_simulator
 from ibrl_torchrl.evaluation.diagnosis import rollouts_from_states, score_episodes
 from ibrl_torchrl.evaluation.diagnosis_inputs import (
     memoryless_expert,
@@ -22,11 +23,13 @@ def run(config: DiagnoseConfig) -> None:
     summary.
 
     Raises:
-        UsageError: the folder is not a run folder, or its demonstrations are missing.
+        UsageError: the folder is not a run folder, its demonstrations are missing, or its
+            environment has no simulator states.
     """
     run_dir = Path(config.run)
     run = load_run(run_dir, seed=config.seed, threads=config.threads, device=config.device)
     agent, task = run.agent, run.config.task
+    require_simulator(run.env, "ibrl diagnose")
     demos = run_demonstrations(run_dir, run.config.demos)
     gamma = return_discount(run.config)
 
@@ -36,7 +39,7 @@ def run(config: DiagnoseConfig) -> None:
     write_scored_steps(run_dir / DIAGNOSIS_STEPS, episodes, agent.proposals, gamma)
 
     policies = {name: agent.policies[name] for name in agent.proposals[1:]}
-    expert = memoryless_expert(task.suite, task.name)
+    expert = memoryless_expert(run.config.demos.expert or task.suite, task.name)
     rolling_out = rollouts_from_states(
         run.env, policies, expert, demos, episodes, config.num_states
     )

@@ -26,7 +26,10 @@ from ibrl_torchrl.config.train import (
 )
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-previous.pt", "best.pt", "not-finite.pt")
-_VIDEO_CAMERA = "Camera of the video; null: corner2 (metaworld), frontview (robosuite)."
+_VIDEO_CAMERA = (
+    "Camera of the video; null: corner2 (metaworld), frontview (robosuite), the task's (gym)."
+)
+_TASK_ALIASES = {"id": "task.name"}
 
 
 @dataclass(kw_only=True)
@@ -375,9 +378,11 @@ _COMMANDS = (
                 "existing demonstrations and imitation policy",
             ),
             ("ibrl train --multirun seed=1,2,3", "a sweep"),
+            ("ibrl train task=gym id=FetchPush-v4 demos.path=FILE", "a task of Gymnasium"),
             ("ibrl train resume=RUN", "resume an interrupted run"),
         ),
         groups=("task", "algo", "experiment"),
+        aliases=_TASK_ALIASES,
     ),
     Command(
         "eval",
@@ -465,7 +470,7 @@ _COMMANDS = (
             ("ibrl bc policy=gmm", "another kind of policy"),
         ),
         groups=("task", "experiment"),
-        aliases={"policy": "imitation.bc.policy"},
+        aliases=_TASK_ALIASES | {"policy": "imitation.bc.policy"},
     ),
     Command(
         "dagger",
@@ -484,7 +489,7 @@ _COMMANDS = (
             ),
         ),
         groups=("task", "experiment"),
-        aliases={"policy": "imitation.bc.policy"},
+        aliases=_TASK_ALIASES | {"policy": "imitation.bc.policy"},
     ),
     Command(
         "demos",
@@ -494,6 +499,7 @@ _COMMANDS = (
         "record scripted demonstrations",
         (("ibrl demos task=metaworld/assembly demos.episodes=10 out=assembly.hdf5 --video", ""),),
         groups=("task", "experiment"),
+        aliases=_TASK_ALIASES,
     ),
     Command(
         "demos download",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
@@ -155,8 +155,9 @@ def option_names(group: str) -> list[str]:
     names = options(group)
     if len(names) <= 30:
         return names
-    folders = sorted({name.split("/")[0] for name in names})
-    return [f"{folder}/... ({sum(n.startswith(folder) for n in names)})" for folder in folders]
+    counts = Counter(name.split("/")[0] for name in names if "/" in name)
+    folders = [f"{folder}/... ({count})" for folder, count in counts.items()]
+    return sorted([*folders, *(name for name in names if "/" not in name)])
 
 
 def _unknown_option(group: str, name: str) -> UsageError:
@@ -213,7 +214,7 @@ def setting_names(config: DictConfig, prefix: str = "") -> Iterator[str]:
     """Dotted names of all values of a configuration."""
     for key in map(str, config):
         node = config._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+        if isinstance(node, DictConfig) and node and not node._is_interpolation():
             yield from setting_names(node, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"

@@ -48,9 +48,11 @@ def warmup_warning(config: TrainConfig, episode_frames: float | None = None) -> 
     Args:
         config: settings of the run.
         episode_frames: measured mean length of a warm-up episode; None (default) for the longest,
-            ``task.horizon``.
+            ``task.horizon``, without which there is no warning.
     """
     episodes, length = config.algo.warmup.episodes, episode_frames or config.task.horizon
+    if length is None:
+        return None
     frames = round(episodes * length)
     if budget(config, length).rounds > 0:
         return None
@@ -76,10 +78,23 @@ def _episodes(count: int) -> str:
     return f"{count} episode{'' if count == 1 else 's'}"
 
 
+def _division(config: TrainConfig) -> str:
+    """Warm-up and updates of a run in words, with frames where the length of episodes is known."""
+    warmup = f"a warm-up of {_episodes(config.algo.warmup.episodes)}"
+    if config.task.horizon is None:
+        return f"{warmup}, then rounds of updates"
+    divided = budget(config, config.task.horizon)
+    return (
+        f"{warmup} ({divided.warmup_frames} frames at most), then {divided.rounds} rounds of "
+        f"updates or more ({divided.updates} of the critics)"
+    )
+
+
 def _rows(config: TrainConfig) -> Iterator[tuple[str, str]]:
     task, algo, demos, evaluation = config.task, config.algo, config.demos, config.eval
     cameras = f", images of {', '.join(task.cameras)}" if task.cameras else ""
-    yield "task", f"{task.label}, episodes of {task.horizon} frames at most{cameras}"
+    length = "" if task.horizon is None else f", episodes of {task.horizon} frames at most"
+    yield "task", f"{task.label}{length}{cameras}"
     origin = "recorded by the scripted expert" if demos.path is None else f"of {demos.path}"
     yield "demonstrations", f"{_episodes(demos.episodes)} {origin}"
     policies = (
@@ -89,13 +104,7 @@ def _rows(config: TrainConfig) -> Iterator[tuple[str, str]]:
     yield "imitation", ", ".join(policies) or "none"
     proposals = ", ".join(algo.proposals.acting.policies)
     yield "method", f"{algo.name}, acting by {proposals}; seed {config.seed}, {config.device}"
-    divided = budget(config, task.horizon)
-    yield (
-        "budget",
-        f"{config.total_frames} frames: a warm-up of {_episodes(algo.warmup.episodes)} "
-        f"({divided.warmup_frames} frames at most), then {divided.rounds} rounds of updates "
-        f"or more ({divided.updates} of the critics)",
-    )
+    yield "budget", f"{config.total_frames} frames: {_division(config)}"
     yield (
         "evaluations",
         f"{_episodes(evaluation.episodes)} each {evaluation.every} frames, "

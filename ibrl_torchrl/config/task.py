@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ibrl_torchrl.config.setting import MAX_FIRST_SEED, setting
 
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """Task, its episodes and its observations; chosen by ``task=SUITE/NAME``."""
+    """Task, its episodes and its observations; chosen by ``task=SUITE/NAME`` or ``task=gym``."""
 
-    suite: str = setting(help="Simulator: metaworld or robosuite.")
-    name: str = setting(help="Task of that suite.")
+    suite: str = setting(
+        help="Simulator: metaworld, robosuite, gym, another package's, or MODULE:NAME."
+    )
+    name: str = setting(help="Task of that suite; of gym an id, such as FetchPush-v4.")
+    success: str | None = setting(
+        None,
+        help="Success of a gym task: info:KEY, reward:NUMBER (of a step, at least) or terminated.",
+    )
+    kwargs: dict[str, Any] = setting({}, help="Further arguments of the suite's environment.")
     action_repeat: int = setting(
         help="Simulator steps (robosuite: control steps of 20 Hz) that an action is held for.",
         at_least=1,
         at_most=1000,
     )
-    horizon: int = setting(
-        help="Length at which an episode is truncated.",
+    horizon: int | None = setting(
+        help="Length at which an episode is truncated; null: the environment's own.",
         at_least=1,
         at_most=10**6,
         unit="frames",
     )
     cameras: list[str] = setting([], help="Cameras rendered at every step; paper: [corner2].")
+    proprio: list[str] = setting(
+        [], help="Entries of a gym task's observation that are proprio; other suites have theirs."
+    )
     image_size: int = setting(
         96, help="Height and width of images.", at_least=1, at_most=4096, unit="pixels"
     )
@@ -65,6 +76,9 @@ class DemosConfig:
         None,
         help="HDF5 file in robomimic's layout, or folder of a dataset of LeRobot or Minari; null: "
         "record a scripted expert into the run folder.",
+    )
+    expert: str | None = setting(
+        None, help="Scripted expert, MODULE:NAME or a suite's; null: that of task.suite."
     )
     episodes: int = setting(3, help="Episodes to use, or to record.", at_least=1, at_most=10**6)
     noise: float = setting(

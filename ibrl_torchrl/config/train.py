@@ -249,7 +249,8 @@ def _require_values_in_support(config: TrainConfig) -> None:
     }
     steps = 1 / (1 - gamma) if gamma < 1 else config.task.horizon
     for name, reward in rewards.items():
-        if critic.output == "scalar" or reward is None:
+        # Undiscounted returns are not bounded where the environment decides on the horizon.
+        if critic.output == "scalar" or reward is None or steps is None:
             continue
         highest, lowest = max(reward * steps, 0.0), min(reward * steps, 0.0)
         reason = f"with {name}={reward:g} and algo.loss.gamma={gamma:g}"

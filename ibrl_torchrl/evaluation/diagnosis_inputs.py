@@ -12,7 +12,7 @@ from ibrl_torchrl.data.demos.describe import describe_demos
 from ibrl_torchrl.data.demos.trajectories import read_trajectories
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.evaluation.diagnosis import Demonstrations
-from ibrl_torchrl.experts import scripted_expert
+from ibrl_torchrl.experts import is_memoryless, scripted_expert
 from ibrl_torchrl.runs.names import DEMOS
 
 
@@ -42,7 +42,7 @@ def memoryless_expert(suite: str, task: str) -> TensorDictModuleBase | None:
         expert = scripted_expert(suite, task)
     except UsageError:
         return None
-    return expert if expert.is_memoryless else None
+    return expert if is_memoryless(expert) else None
 
 
 def return_discount(config: TrainConfig) -> float | None:

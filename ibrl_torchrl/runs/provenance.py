@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds, and a run prints its plan first
 
 PACKAGES = (
     *("ibrl_torchrl", "torch", "torchrl", "tensordict"),
-    *("metaworld", "robosuite", "mujoco", "numpy"),
+    *("metaworld", "robosuite", "gymnasium", "gymnasium-robotics", "mujoco", "numpy"),
 )
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.networks import build_encoder
+from ibrl_torchrl.builders.networks import build_encoder, policy_keys
 from ibrl_torchrl.config.compose import task_option
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import DemosConfig, TaskConfig
@@ -27,16 +28,32 @@ from ibrl_torchrl.data.demos import (
 from ibrl_torchrl.data.demos.read import read_description
 from ibrl_torchrl.envs.env_args import suite_of
 from ibrl_torchrl.errors import UsageError, unknown_name
-from ibrl_torchrl.experts import scripted_expert
+from ibrl_torchrl.experts import EXPERTS, scripted_expert
+from ibrl_torchrl.keys import PROPRIO, STATE
 from ibrl_torchrl.runs.names import DEMOS
+
+# By an observation that an environment may lack.
+_REMEDIES = {
+    STATE: "choose encoders, which read images: experiment=small_pixels",
+    PROPRIO: "set encoder.proprio=false, or task.proprio to entries of a gym task's observation",
+}
 
 
 def require_images_fit(env: EnvBase, encoders: Iterable[EncoderConfig | None]) -> None:
-    """Refuse images that an encoder cannot process; random states are left unchanged.
+    """Refuse observations that networks cannot read; random states are left unchanged.
+
+    Args:
+        env: environment of the task.
+        encoders: encoder of each network; None reads the state.
 
     Raises:
-        UsageError: a camera is not rendered, or the images do not fit a network.
+        UsageError: a camera is not rendered, the images do not fit a network, or the environment
+            does not observe the state or the proprioception that networks read.
     """
+    encoders = [*encoders]
+    for key in policy_keys(*encoders):
+        if key in _REMEDIES and key not in env.observation_spec:
+            raise UsageError(f"the environment does not observe {key}; {_REMEDIES[key]}")
     with torch.random.fork_rng(devices=[]):
         for encoder in encoders:
             if encoder is not None:
@@ -53,7 +70,7 @@ def load_configured_demos(
             is none, and no scripted expert of the task.
     """
     if config.path is None:
-        scripted_expert(task.suite, task.name)
+        demo_expert(config, task)
         return None
     _require_task(Path(config.path), env)
     for key in config.keys:
@@ -95,6 +112,26 @@ def _require_task(path: Path, env: EnvBase) -> None:
     raise UsageError(f"{path}: is of the task {name}, the environment is {needed}; {remedy}")
 
 
+def demo_expert(config: DemosConfig, task: TaskConfig, noise: float = 0.0) -> TensorDictModuleBase:
+    """Scripted expert of a task.
+
+    Args:
+        config: settings of the demonstrations, which may name another expert.
+        task: settings of the task.
+        noise: standard deviation of the Gaussian noise added to each action, default 0.
+
+    Raises:
+        UsageError: there is none.
+    """
+    suite = config.expert or task.suite
+    if config.expert is None and task.suite not in EXPERTS.names():
+        raise UsageError(
+            f"task={task.label}: has no scripted expert; set demos.path=FILE or "
+            "demos.expert=MODULE:NAME"
+        )
+    return scripted_expert(suite, task.name, noise, seed=config.seed)
+
+
 def recorded_demos(
     config: DemosConfig, task: TaskConfig, keys: Sequence[str], run_dir: Path
 ) -> Demos:
@@ -108,7 +145,7 @@ def recorded_demos(
 def record_to(path: Path, config: DemosConfig, task: TaskConfig) -> None:
     """Record scripted demonstrations to a file, with a progress bar."""
     env = build_env(replace(task, frame_stack=1, state_stack=1))  # files hold single observations
-    expert = scripted_expert(task.suite, task.name, config.noise, seed=config.seed)
+    expert = demo_expert(config, task, config.noise)
     episodes = record_demos(env, expert, config.episodes, seed=config.seed)
     recorded = progress_bar(episodes, desc="demos", total=config.episodes, unit="episode")
-    save_demos(path, recorded, env.env_args)
+    save_demos(path, recorded, env)

@@ -215,10 +215,12 @@ def _warmup_lines(config: TrainConfig, results: Mapping[str, Evaluation]) -> Ite
         results: evaluations of the imitation policies, which tell the length of its episodes.
     """
     warmup = config.algo.warmup
-    length: float = config.task.horizon  # of random actions, which hardly ever succeed
+    length: float | None = config.task.horizon  # of random actions, which hardly ever succeed
     if warmup.policy in results:
         episodes = results[warmup.policy].episodes
         length = sum(episode.frames for episode in episodes) / len(episodes)
+    if length is None:  # random actions until the environment ends the episode
+        return
     frames, rounds, _ = budget(config, length)
     yield f"warm-up: about {frames} frames by {warmup.policy}, then about {rounds} update rounds"
     if (warning := warmup_warning(config, length)) is not None:

@@ -52,6 +52,7 @@ def test_help_and_reference_name_the_setting_behind_a_short_one():
     assert line in command_help(COMMANDS["bc"], width=100)
     assert line not in command_help(COMMANDS["train"], width=100)
     assert "- `policy=...` is short for `imitation.bc.policy=...`" in settings_markdown()
+    assert "id=... is short for task.name=..." in command_help(COMMANDS["train"], width=100)
 
 
 def test_the_program_help_lists_every_command():

@@ -93,7 +93,7 @@ def test_unknown_task_suggests_closest_name():
 
 
 def test_make_env_unknown_suite_lists_suites():
-    with pytest.raises(UsageError, match="unknown suite 'atari'; known are metaworld"):
+    with pytest.raises(UsageError, match="unknown suite 'atari'; known are gym, metaworld"):
         make_env("atari", "pong")
 
 

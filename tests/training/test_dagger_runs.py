@@ -16,6 +16,7 @@ from ibrl_torchrl.config.commands import DaggerRunConfig
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.replay import ReplayConfig
+from ibrl_torchrl.config.task import DemosConfig
 from ibrl_torchrl.data.demos import load_demos
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
@@ -211,7 +212,7 @@ def test_experts_with_a_plan_are_refused():
     pytest.importorskip("robosuite")
     task = parse(DaggerRunConfig, composed("dagger", ["task=robosuite/lift"])).task
     with pytest.raises(UsageError, match=r"^task=robosuite/Lift: its scripted expert follows a"):
-        labelling_expert(task)
+        labelling_expert(DemosConfig(), task)
 
 
 @pytest.mark.parametrize(

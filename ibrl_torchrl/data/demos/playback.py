@@ -17,6 +17,7 @@ from ibrl_torchrl.data.demos.describe import describe_demos
 from ibrl_torchrl.data.demos.trajectories import DemoTrajectory, read_trajectories
 from ibrl_torchrl.envs import make_env_like
 from ibrl_torchrl.envs.base import SparseRewardEnv
+from ibrl_torchrl.envs.requirements import require_simulator
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import (
     ACTION,
@@ -60,11 +61,13 @@ def open_playback(
         settings: arguments of the environment that replace the file's.
 
     Raises:
-        UsageError: the file is damaged, or its environment cannot be built.
+        UsageError: the file is damaged, or its environment cannot be built, or has no simulator
+            states.
     """
     description = describe_demos(path, filter_key)
     count = min(len(description.episodes), episodes or len(description.episodes))
-    env = make_env_like(description.env_args, horizon=max(description.lengths), **settings)
+    made = make_env_like(description.env_args, horizon=max(description.lengths), **settings)
+    env = require_simulator(made, "playback")
     recordings = read_trajectories(path, filter_key=filter_key, max_episodes=count)
     return DemoPlayback(env, recordings, description.env_args, count)
 

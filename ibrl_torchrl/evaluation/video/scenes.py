@@ -11,6 +11,7 @@ from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.data.demos.playback import DemoPlayback, reset_to_trajectory
+from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.evaluation.evaluate import evaluate
 from ibrl_torchrl.evaluation.simulator import unwrapped
 from ibrl_torchrl.evaluation.video.overlay import (
@@ -31,9 +32,14 @@ def require_camera(env: EnvBase, camera: str | None, size: int) -> None:
     """Refuse an unknown camera before anything slow, by rendering an image.
 
     Raises:
-        UsageError: the camera is unknown, or no OpenGL backend is available.
+        UsageError: the camera is unknown, no OpenGL backend is available, or the environment does
+            not render.
     """
-    unwrapped(env).render(camera, size)
+    simulator = unwrapped(env)
+    if not hasattr(simulator, "render"):
+        name = type(simulator).__name__
+        raise UsageError(f"{name} renders no videos; give it a method render(camera, size)")
+    simulator.render(camera, size)
 
 
 def policy_frames(
