@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,32 @@ def test_blocks_of_the_data_page_run(box_close_demos, tmp_path, monkeypatch):
     shutil.copy(box_close_demos, tmp_path / "assembly.hdf5")
     monkeypatch.chdir(tmp_path)
     assert run_blocks((DOCS / "data.md").read_text(), "data.md") == 1
+
+
+@pytest.mark.simulator
+@pytest.mark.filterwarnings("ignore")
+def test_blocks_and_commands_of_the_page_on_environments_run(tmp_path, monkeypatch, ibrl):
+    pytest.importorskip("gymnasium")
+    text = (DOCS / "your-environment.md").read_text()
+    modules = re.findall(r"`(\w+)\.py`:.*?```python\n(.*?)```", text, re.DOTALL)
+    assert [name for name, _ in modules] == ["point", "my_suite"]
+    for name, block in modules:
+        (tmp_path / f"{name}.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert run_blocks(text, "your-environment.md") == 5
+        small = ["total_frames=60", "collector.workers=0", "imitation.bc.steps=20"]
+        small += ["imitation.bc.network.hidden=[8]", "algo.actor.hidden=[8]", "eval.episodes=1"]
+        small += ["algo.critic.hidden=[8]", "algo.warmup.episodes=1", "eval.final_episodes=2"]
+        for line in re.findall(r"^ibrl (train .*task\.suite.*|.*point)$", text, re.MULTILINE):
+            command, *arguments = line.split()
+            settings = ["episodes=2", "workers=0"] if command == "eval" else small
+            code, _, error = ibrl(command, *arguments, *settings)
+            assert code == 0, error
+    finally:
+        for name, _ in modules:
+            sys.modules.pop(name, None)
 
 
 def test_a_wrong_block_is_found():
