@@ -271,7 +271,7 @@ def _require_supported(algo: AlgoConfig) -> None:
         if loss.algorithm == "tqc":
             reduced["algo.proposals.acting.reduction"] = proposals.acting.reduction
         for name, reduction in reduced.items():
-            require(reduction == "min", name, reduction, f"min {reason}, which has its own")
+            require(reduction != "mean", name, reduction, f"min {reason}, which has its own")
     require(
         loss.algorithm != "tqc" or loss.quantiles_dropped < loss.quantiles,
         "algo.loss.quantiles_dropped",
