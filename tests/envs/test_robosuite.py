@@ -268,7 +268,7 @@ def test_robosuite_settings_converts_absolute_control():
     "args, message",
     [
         ({}, "env_args lacks env_name"),
-        ({"env_name": "Lift", "type": 9}, "unknown suite '9'; known are metaworld, robosuite"),
+        ({"env_name": "Lift", "type": 9}, "unknown suite '9'; known are gym, metaworld, robosuite"),
         ({"env_name": "Lft", "type": 1}, "unknown robosuite task 'Lft'; did you mean Lift"),
         (
             {"env_name": "Lift", "type": 1, "env_kwargs": {"robots": ["Panda"], "glue": 1}},
