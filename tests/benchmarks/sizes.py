@@ -89,5 +89,5 @@ def as_tensors(batch):
         "next_state": batch["next", "state"],
         "reward": batch["next", "reward"].squeeze(-1),
         "terminated": batch["next", "terminated"].squeeze(-1),
-        "steps": batch["steps_to_next_obs"],
+        "steps": batch["steps_to_next_obs"].flatten(),  # [B, 1] of a replay
     }
