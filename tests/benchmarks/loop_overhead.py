@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 from plain_ibrl import PlainIBRL
 from sizes import as_tensors
-from untrained import learner_of
 
 from ibrl_torchrl.builders.agent import build_agent
 from ibrl_torchrl.builders.env import build_env
@@ -34,6 +33,7 @@ from ibrl_torchrl.keys import EXPLORE, WARMUP
 from ibrl_torchrl.modules import StateActor
 from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.rollouts.episode import LocalRollouts
+from ibrl_torchrl.training.learner import build_learner
 from ibrl_torchrl.training.loop import Counters, train
 
 
@@ -66,7 +66,7 @@ def main(frames: int) -> None:
     bc = StateActor(normalizers["state"], 4, hidden=hidden, dropout=0.0)
     policies = frozen_policies({"bc": bc}, config.imitation)
     agent = build_agent(config.algo, policies, normalizers, env, torch.device("cpu"))
-    learner = learner_of(agent, config.algo.update)
+    learner = build_learner(agent, config.algo.update, None)
     gamma, keys = config.algo.loss.gamma, agent.loss.in_keys
     replay = build_replay(config.replay, keys, gamma, demos, Path("replay"))
     simulator_step = env._simulator.step = Timed(env._simulator.step)

@@ -2,11 +2,12 @@
 
 import torch
 from tensordict import TensorDict
-from untrained import learner_of, untrained_agent
+from untrained import untrained_agent
 
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.training.learner import build_learner
 
 IMAGE = "corner2_image"
 # The paper's networks with a batch of 32 instead of 256, which takes 10 s on one core.
@@ -27,7 +28,7 @@ def pixel_setting(name):
 
 def pixel_learner(setting):
     agent = untrained_agent(setting, cached_proposals=True)
-    return learner_of(agent, setting.algo.update)
+    return build_learner(agent, setting.algo.update, None)
 
 
 def pixel_batch(setting):

@@ -7,7 +7,6 @@ from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.builders.imitation import frozen_policies
 from ibrl_torchrl.builders.networks import build_policy
 from ibrl_torchrl.builders.normalization import identity_normalizers
-from ibrl_torchrl.training.learner import Learner
 
 
 def untrained_agent(config, **settings):
@@ -22,15 +21,3 @@ def untrained_agent(config, **settings):
     }
     policies = frozen_policies(networks, config.imitation)
     return build_agent(config.algo, policies, normalizers, env, torch.device("cpu"), **settings)
-
-
-def learner_of(agent, update):
-    """Learner of an agent, with the settings ``algo.update``."""
-    return Learner(
-        agent.loss,
-        agent.terms,
-        lr=update.lr,
-        tau=update.tau,
-        critic_updates=update.critic_updates,
-        target_proposals=agent.target_proposals,
-    )
