@@ -36,6 +36,24 @@ class _RenderSettings(TypedDict):
     render_quality: str
 
 
+def require_finite(key: str, values: np.ndarray, step: int) -> None:
+    """Refuse a simulation that has become unstable.
+
+    Args:
+        key: key of the observation.
+        values: its numbers, of any shape.
+        step: environment steps since the start of the episode.
+
+    Raises:
+        NotFinite: a number is NaN or inf.
+    """
+    if not np.isfinite(values).all():
+        raise NotFinite(
+            f"{key} is not finite at step {step} of an episode; the simulation has become "
+            "unstable: lower algo.exploration_noise or task.action_repeat"
+        )
+
+
 class SparseRewardEnv(EnvBase):
     """Base class of MuJoCo manipulation tasks with a sparse reward.
 
@@ -257,11 +275,7 @@ class SparseRewardEnv(EnvBase):
             NotFinite: the current observation has a value that is NaN or inf.
         """
         for key, values in self._low_dim_observation().items():
-            if not np.isfinite(values).all():
-                raise NotFinite(
-                    f"{key} is not finite at step {self._elapsed} of an episode; the simulation "
-                    "has become unstable: lower algo.exploration_noise or task.action_repeat"
-                )
+            require_finite(key, values, self._elapsed)
 
     def load_model(self, xml: str, version: str) -> None:
         """Replace the model by another one of the same task, in suites whose models vary.

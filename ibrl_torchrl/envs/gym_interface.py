@@ -13,9 +13,10 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
+from ibrl_torchrl.envs.base import require_finite
 from ibrl_torchrl.envs.success import SuccessRule
-from ibrl_torchrl.errors import NotFinite, UsageError, brief, unknown_name
-from ibrl_torchrl.keys import PROPRIO, SUCCESS, image_key
+from ibrl_torchrl.errors import UsageError, brief, unknown_name
+from ibrl_torchrl.keys import PROPRIO, STATE, SUCCESS, image_key
 
 STATE_ENTRY = "observation"  # TorchRL's name of a state in Gymnasium's observations
 RENDER = "render"  # camera whose images are those of `render()`
@@ -160,20 +161,13 @@ class TaskInterface(gymnasium.Wrapper):
         entries = {SUCCESS: np.array([success])}
         if parts:
             entries[STATE_ENTRY] = np.concatenate([*parts.values()])
-            self._require_finite(entries[STATE_ENTRY])
+            require_finite(STATE, entries[STATE_ENTRY], self._steps)
         if self._proprio:
             entries[PROPRIO] = np.concatenate([parts[name] for name in self._proprio])
         for camera in self._cameras:
             image = self.image(camera, self._size)
             entries[image_key(camera)] = np.ascontiguousarray(image.transpose(2, 0, 1))
         return entries
-
-    def _require_finite(self, state: np.ndarray) -> None:
-        if not np.isfinite(state).all():
-            raise NotFinite(
-                f"state is not finite at step {self._steps} of an episode; the simulation has "
-                "become unstable: lower algo.exploration_noise or task.action_repeat"
-            )
 
 
 def _bounds(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
