@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from tensordict import TensorDict
 
-from ibrl_torchrl.data.demos.hdf5 import EpisodeActions
 from ibrl_torchrl.data.demos.key_map import KeyMap
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import (
@@ -41,6 +41,41 @@ class Selection:
     filter_key: str | None = None
     max_episodes: int | None = None
     with_states: bool = False
+
+
+class EpisodeActions(NamedTuple):
+    """Actions of an episode.
+
+    Attributes:
+        executed: actions that led to the next observations, float32 [T, A] within the bounds.
+        labels: the expert's actions at the same observations, where other ones were executed
+            (DAgger); None where the demonstrator's were.
+    """
+
+    executed: np.ndarray
+    labels: np.ndarray | None
+
+
+def labelled_actions(
+    executed: np.ndarray, labels: np.ndarray, where: str, name: str
+) -> EpisodeActions:
+    """Executed actions and the expert's labels, which are as many.
+
+    Args:
+        executed: float32 [T, A].
+        labels: float32 [T, A].
+        where: file and episode, for messages.
+        name: name of the executed actions in the file, for messages.
+
+    Raises:
+        UsageError: their shapes differ.
+    """
+    if executed.shape != labels.shape:
+        raise UsageError(
+            f"{where}: {name} has shape {list(executed.shape)}, actions have "
+            f"{list(labels.shape)}; record the episode again"
+        )
+    return EpisodeActions(executed, labels)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,32 @@ def require_finite(array: np.ndarray, where: str) -> np.ndarray:
     return array
 
 
+def require_sparse(rewards: np.ndarray, where: str, name: str, remedy: str) -> np.ndarray:
+    """Refuse rewards that are not [T], 1 at success and else 0.
+
+    Args:
+        rewards: rewards of an episode.
+        where: file and episode, for messages.
+        name: name of the array, for messages.
+        remedy: what to do about other rewards, for messages.
+
+    Returns:
+        The rewards.
+
+    Raises:
+        UsageError: names the shape, or the first other number.
+    """
+    if rewards.ndim != 1:
+        raise UsageError(f"{where}: {name} need shape [T], found {list(rewards.shape)}")
+    dense = np.flatnonzero((rewards != 0) & (rewards != 1))
+    if len(dense):
+        raise UsageError(
+            f"{where}: {name} must be 1 at success and else 0, found {rewards[dense[0]]:g} "
+            f"at step {dense[0]}; {remedy}"
+        )
+    return rewards
+
+
 # Bounds of actions unless a file states others.
 _UNIT = (np.float32(-1.0), np.float32(1.0))
 

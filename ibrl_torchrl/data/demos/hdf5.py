@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 
-from ibrl_torchrl.data.demos.checks import require_actions, require_finite
+from ibrl_torchrl.data.demos.arrays import EpisodeActions, labelled_actions
+from ibrl_torchrl.data.demos.checks import require_actions, require_finite, require_sparse
 from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
 from ibrl_torchrl.data.demos.nodes import get_node, read_array, read_names, read_text
 from ibrl_torchrl.data.demos.robomimic import join_parts, stored_parts
@@ -219,19 +220,6 @@ def read_mapped(
     return join_observations(arrays, key, where)
 
 
-class EpisodeActions(NamedTuple):
-    """Actions of an episode.
-
-    Attributes:
-        executed: actions that led to the next observations, float32 [T, A] within the bounds.
-        labels: the expert's actions at the same observations, where other ones were executed
-            (DAgger); None where the demonstrator's were.
-    """
-
-    executed: np.ndarray
-    labels: np.ndarray | None
-
-
 def read_episode_actions(
     group: h5py.Group, env_args: Mapping[str, Any], where: str
 ) -> EpisodeActions:
@@ -244,12 +232,7 @@ def read_episode_actions(
     if get_node(group, EXECUTED_ACTIONS) is None:
         return EpisodeActions(actions, None)
     executed = read_actions(group, env_args, where, EXECUTED_ACTIONS)
-    if executed.shape != actions.shape:
-        raise UsageError(
-            f"{where}: {EXECUTED_ACTIONS} has shape {list(executed.shape)}, actions have "
-            f"{list(actions.shape)}; record the episode again"
-        )
-    return EpisodeActions(executed, actions)
+    return labelled_actions(executed, actions, where, EXECUTED_ACTIONS)
 
 
 def read_actions(
@@ -278,15 +261,7 @@ def read_rewards(group: h5py.Group, where: str, length: int) -> np.ndarray:
         UsageError: they are missing or invalid.
     """
     rewards = read_values(group, "rewards", where, length)
-    if rewards.ndim != 1:
-        raise UsageError(f"{where}: rewards need shape [T], found {list(rewards.shape)}")
-    dense = np.flatnonzero((rewards != 0) & (rewards != 1))
-    if len(dense):
-        raise UsageError(
-            f"{where}: rewards must be 1 at success and else 0, found {rewards[dense[0]]:g} "
-            f"at step {dense[0]}; use the sparse version of the file"
-        )
-    return rewards
+    return require_sparse(rewards, where, "rewards", "use the sparse version of the file")
 
 
 def read_success(group: h5py.Group, where: str, length: int) -> bool:

@@ -25,12 +25,11 @@ Columns of this package's datasets:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ibrl_torchrl.errors import UsageError, brief
+from ibrl_torchrl.data.demos.folder import read_json_inside
 
 INFO = "meta/info.json"
 ENV_ARGS = "meta/env_args.json"
@@ -42,7 +41,6 @@ SIMULATOR_STATE_COLUMN = "simulator_state"
 _IMAGES = "observation.images."
 _OBSERVATION = "observation."
 _IMAGE_SUFFIX = "_image"
-MAX_JSON = 64 << 20  # bytes; files of thousands of episodes have some 1 MB
 
 
 def column_of(key: str) -> str:
@@ -62,44 +60,6 @@ def key_of(column: str) -> str | None:
     if column.startswith(_IMAGES):
         return f"{column.removeprefix(_IMAGES)}{_IMAGE_SUFFIX}"
     return column.removeprefix(_OBSERVATION) if column.startswith(_OBSERVATION) else None
-
-
-def path_inside(root: Path, name: str) -> Path:
-    """Path of a file of a dataset.
-
-    Args:
-        root: folder of the dataset.
-        name: path relative to it, parts of which may come from the dataset's own files.
-
-    Raises:
-        UsageError: the path, or a link on it, leads out of the folder.
-    """
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UsageError(
-            f"{root}: {brief(name)} leads out of the dataset's folder; copy the file into it"
-        )
-    return path
-
-
-def read_json_inside(root: Path, name: str) -> dict[str, Any]:
-    """Read a JSON object of a dataset.
-
-    Raises:
-        UsageError: the file is missing, no JSON object, or larger than 64 MiB.
-    """
-    path = path_inside(root, name)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file, which the dataset needs; copy it again")
-    if path.stat().st_size > MAX_JSON:
-        raise UsageError(f"{path}: has {path.stat().st_size} bytes, at most {MAX_JSON} are read")
-    try:
-        content = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: is not JSON ({brief(error)}); copy it again") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: is not a JSON object; copy it again")
-    return content
 
 
 def is_lerobot(path: Path) -> bool:

@@ -16,21 +16,28 @@ from typing import Any
 
 import numpy as np
 
-from ibrl_torchrl.data.demos.arrays import EpisodeArrays, Selection
-from ibrl_torchrl.data.demos.checks import require_actions, require_finite
+from ibrl_torchrl.data.demos.arrays import (
+    EpisodeActions,
+    EpisodeArrays,
+    Selection,
+    labelled_actions,
+)
+from ibrl_torchrl.data.demos.checks import require_actions, require_finite, require_sparse
+from ibrl_torchrl.data.demos.folder import (
+    json_object,
+    path_inside,
+    read_json_inside,
+    read_text_inside,
+)
 from ibrl_torchrl.data.demos.frames import decode_image, read_video
-from ibrl_torchrl.data.demos.hdf5 import EpisodeActions
 from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
 from ibrl_torchrl.data.demos.lerobot import (
     EPISODES,
     EXECUTED_ACTION,
     INFO,
-    MAX_JSON,
     SIMULATOR_STATE_COLUMN,
     column_of,
     key_of,
-    path_inside,
-    read_json_inside,
     stored_env_args,
 )
 from ibrl_torchrl.envs.env_args import action_bounds, parse_env_args
@@ -154,16 +161,9 @@ class _Dataset:
         return rows
 
     def _v2_rows(self) -> list[dict[str, Any]]:
-        path = path_inside(self._root, "meta/episodes.jsonl")
-        if not path.is_file() or path.stat().st_size > MAX_JSON:
-            raise UsageError(f"{path}: no such file, or a larger one than 64 MiB; copy it again")
-        try:
-            rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: is not JSON ({brief(error)}); copy it again") from error
-        if not all(isinstance(row, dict) for row in rows):
-            raise UsageError(f"{path}: has a line that is no JSON object; copy it again")
-        return rows
+        lines = read_text_inside(self._root, "meta/episodes.jsonl").splitlines()
+        where = f"{self._root}/meta/episodes.jsonl"
+        return [json_object(line, where) for line in lines if line.strip()]
 
     def episode(self, row: Mapping[str, Any], selection: Selection, where: str) -> EpisodeArrays:
         """Arrays of an episode."""
@@ -274,14 +274,13 @@ def _damage_reported(path: Path) -> Iterator[None]:
     """Errors of pyarrow in one line; they derive from those of Python."""
     try:
         yield
-    except (ArithmeticError, LookupError, MemoryError, OSError, RuntimeError) as error:
-        raise _unreadable(path, error) from error
-    except (NotImplementedError, TypeError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> UsageError:
-    return UsageError(f"{path}: not a readable table ({brief(error, 200)}); copy it again")
+    except (
+        *(ArithmeticError, LookupError, MemoryError, OSError),
+        *(RuntimeError, TypeError, ValueError),
+    ) as error:
+        raise UsageError(
+            f"{path}: not a readable table ({brief(error, 200)}); copy it again"
+        ) from error
 
 
 @contextmanager
@@ -344,12 +343,7 @@ def _actions(
     actions, executed = values["action"], values.get(EXECUTED_ACTION)
     if executed is None:
         return EpisodeActions(actions, None)
-    if executed.shape != actions.shape:
-        raise UsageError(
-            f"{where}: {EXECUTED_ACTION} has shape {list(executed.shape)}, action has "
-            f"{list(actions.shape)}; write the dataset again"
-        )
-    return EpisodeActions(executed, actions)
+    return labelled_actions(executed, actions, where, EXECUTED_ACTION)
 
 
 def _joined(
@@ -364,11 +358,7 @@ def _rewards(table: Mapping[str, np.ndarray], where: str) -> np.ndarray:
     values = table.get("next.success", table.get("next.reward"))
     if values is None:
         return np.eye(length, dtype=np.float32)[-1]
-    values = values.reshape(length, -1).astype(np.float32)
-    dense = values[(values != 0) & (values != 1)]
-    if len(dense) or values.shape[1] != 1:
-        raise UsageError(
-            f"{where}: next.reward must be 1 at success and else 0, found {brief(dense[:1])}; add "
-            "a column next.success"
-        )
-    return values[:, 0]
+    if values.size == length:  # a vector of one is a number
+        values = values.reshape(length)
+    values = values.astype(np.float32)
+    return require_sparse(values, where, "next.reward", "add a column next.success")

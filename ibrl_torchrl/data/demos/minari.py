@@ -22,12 +22,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ibrl_torchrl.data.demos.arrays import EpisodeArrays, Selection
+from ibrl_torchrl.data.demos.arrays import EpisodeActions, EpisodeArrays, Selection
 from ibrl_torchrl.data.demos.checks import require_actions
+from ibrl_torchrl.data.demos.folder import read_json_inside
 from ibrl_torchrl.data.demos.frames import decode_image
-from ibrl_torchrl.data.demos.hdf5 import EpisodeActions, open_demos, read_values
+from ibrl_torchrl.data.demos.hdf5 import open_demos, read_values
 from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
-from ibrl_torchrl.data.demos.lerobot import read_json_inside
 from ibrl_torchrl.data.demos.nodes import get_node, read_array
 from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.keys import STATE
