@@ -158,6 +158,12 @@ class UpdateConfig:
         at_least=1,
         at_most=10_000,
     )
+    actor_after: int = setting(
+        0,
+        help="Frames before the actor's first update; until then the critics learn alone.",
+        at_least=0,
+        unit="frames",
+    )
 
 
 @dataclass(kw_only=True)
@@ -256,6 +262,8 @@ def _require_supported(algo: AlgoConfig) -> None:
         require(algo.encoder is None, "algo.encoder", "an encoder", f"null {reason}")
         require(algo.residual is None, "algo.residual", "a base", f"null {reason}")
         require(loss.bc_weight == 0, "algo.loss.bc_weight", loss.bc_weight, f"0 {reason}")
+        delay = algo.update.actor_after
+        require(delay == 0, "algo.update.actor_after", delay, f"0 {reason}")
         output = algo.critic.output
         require(output == "scalar", "algo.critic.output", output, f"scalar {reason}")
         require(

@@ -71,12 +71,15 @@ class Learner:
             if term.targets
         }
 
-    def round(self, replay: Replay, device: torch.device) -> list[dict[str, Tensor]]:
+    def round(
+        self, replay: Replay, device: torch.device, *, critics_only: bool = False
+    ) -> list[dict[str, Tensor]]:
         """Run one round.
 
         Args:
             replay: replay buffer to sample; priorities are written back to it.
             device: device of the batches.
+            critics_only: leave out the terms of the last batch, such as the actor's. Default False.
 
         Returns:
             Metrics of each update, scalar tensors in the order of computation.
@@ -86,7 +89,8 @@ class Learner:
             batch = _to_device(replay.sample(), device)
             metrics += [self.update(name, batch) for name in self._every_batch]
             replay.update_tensordict_priority(batch)
-        return [*metrics, *(self.update(name, batch) for name in self._last_batch)]
+        last = [] if critics_only else self._last_batch
+        return [*metrics, *(self.update(name, batch) for name in last)]
 
     def update(self, term: str, batch: TensorDictBase) -> dict[str, Tensor]:
         """Minimise a term on one batch [B] and move its targets; returns its metrics."""

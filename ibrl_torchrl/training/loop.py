@@ -60,6 +60,7 @@ def train(
     device: torch.device,
     on_episode: Callable[[dict[str, float]], None],
     warmup_updates: bool = False,
+    actor_after: int = 0,
     self_imitation: Mapping[str, SelfImitation] | None = None,
 ) -> None:
     """Train until ``total_frames`` environment steps have been collected.
@@ -80,6 +81,8 @@ def train(
         on_episode: function called after each episode and its rounds with its metrics and with the
             means of the metrics of all updates.
         warmup_updates: learn during the warm-up, too; default False.
+        actor_after: frames before the actor's first update; until then the critics learn alone.
+            Default 0.
         self_imitation: training of imitation policies that go on learning, by name; it comes before
             the rounds, so that their targets use the new proposals. None (default): none.
 
@@ -105,7 +108,11 @@ def train(
                 metrics[imitation_loss_column(name)] = loss
         due = (counters.frames - counters.warmup_frames) // frames_per_round
         if due > counters.rounds:
-            rounds = [learner.round(replay, device) for _ in range(due - counters.rounds)]
+            critics_only = counters.frames < actor_after
+            rounds = [
+                learner.round(replay, device, critics_only=critics_only)
+                for _ in range(due - counters.rounds)
+            ]
             metrics |= _means(rounds, counters)
             counters.rounds = due
             clock.charge("update")

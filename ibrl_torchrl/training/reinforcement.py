@@ -193,6 +193,7 @@ def _train(
                 device=device,
                 on_episode=on_episode,
                 warmup_updates=config.algo.warmup.updates,
+                actor_after=config.algo.update.actor_after,
                 self_imitation=self_imitation,
             )
         except NotFinite:

@@ -213,6 +213,13 @@ def test_every_term_of_a_loss_has_an_optimizer_and_moves_the_targets_it_names():
     assert steps == {"loss_qvalue": [2, 2], "loss_actor": [1, 1], "loss_alpha": [1]}
 
 
+def test_a_round_of_critics_only_leaves_out_the_terms_of_the_last_batch():
+    learner = make_three_terms()
+    metrics = learner.round(RandomReplay(), CPU, critics_only=True)
+    assert [{*update} for update in metrics] == [{"qvalue_mean", "loss_qvalue"}] * 2
+    assert not learner.optimizers["loss_actor"].state and not learner.optimizers["loss_alpha"].state
+
+
 def test_a_restored_learner_continues_every_term(tmp_path):
     learner, restored = make_three_terms(), make_three_terms()
     torch.manual_seed(1)

@@ -29,12 +29,13 @@ class CountingLearner:
     """Learner whose metrics are the number of the round; records the episodes at each round."""
 
     def __init__(self, diverges_at=None):
-        self.rounds = 0
+        self.rounds = self.rounds_of_critics = 0
         self.episodes_at = []
         self.diverges_at = diverges_at
 
-    def round(self, replay, device):
+    def round(self, replay, device, *, critics_only):
         self.rounds += 1
+        self.rounds_of_critics += critics_only
         self.episodes_at.append(len(replay))
         value = float("nan") if self.rounds == self.diverges_at else float(self.rounds)
         return [{"loss_qvalue": torch.tensor(value)}, {"other": torch.tensor(0.0)}]
@@ -50,6 +51,7 @@ def run(
     num_workers=1,
     overlap=False,
     warmup_updates=False,
+    actor_after=0,
 ):
     """Train on episodes of these lengths; returns counters, replay, log and learner."""
     replay, log, counters = EpisodeList(), [], Counters()
@@ -67,6 +69,7 @@ def run(
         device=torch.device("cpu"),
         on_episode=lambda metrics: log.append((counters.frames, counters.rounds, metrics)),
         warmup_updates=warmup_updates,
+        actor_after=actor_after,
     )
     return counters, replay, log, learner
 
@@ -91,6 +94,16 @@ def test_frames_of_the_warmup_may_earn_updates(lengths):
     assert all(rounds == frames // 2 for frames, rounds, _ in log)
     assert learner.rounds == counters.frames // 2
     assert counters.warmup_frames == 0
+
+
+@pytest.mark.parametrize(("actor_after", "rounds"), [(0, 0), (1, 0), (15, 7), (21, 7), (99, 17)])
+def test_critics_learn_alone_before_the_actor(actor_after, rounds):
+    # Episodes of 7 frames: 3, 4, 3, 4, 3 rounds after 7, 14, 21, 28, 35 frames.
+    counters, _, _, learner = run(
+        [7], total_frames=35, warmup_episodes=0, warmup_updates=True, actor_after=actor_after
+    )
+    assert (counters.frames, learner.rounds) == (35, 17)
+    assert learner.rounds_of_critics == rounds
 
 
 @pytest.mark.parametrize("lengths", [(1,), (1, 7, 2), (25, 4)])
