@@ -27,10 +27,12 @@ from ibrl_torchrl.modules import (
     ActorProposal,
     CachedProposal,
     ExecuteProposal,
+    FallbackPolicy,
     FrozenPolicy,
     IBRLSelector,
     SampledProposals,
     ScoreProposals,
+    SuccessTest,
     is_stochastic,
     tied_copy,
 )
@@ -55,6 +57,7 @@ class Agent:
             imitation policy by its name.
         warmup: policy that collects before learning starts.
         scored: acts as the hybrid and writes the critics' values of all ``proposals``.
+        fallback: the hybrid with its fallback, which is ``policies["hybrid"]`` then; None without.
         proposals: names in the order of ``proposal``'s indices and of ``proposal_values``.
         target_proposals: names in the order of the TD target's choice.
     """
@@ -66,6 +69,7 @@ class Agent:
     policies: dict[str, TensorDictModuleBase]
     warmup: TensorDictModuleBase
     scored: TensorDictModuleBase
+    fallback: FallbackPolicy | None
     proposals: tuple[str, ...]
     target_proposals: tuple[str, ...]
 
@@ -160,6 +164,11 @@ def build_agent(
             for name, policy in imitation.items()
         },
     }
+    fallback = None
+    if algo.fallback.policy is not None:
+        test = SuccessTest(algo.fallback.episodes).to(device)
+        fallback = FallbackPolicy(acting_hybrid, policies[algo.fallback.policy], test)
+        policies[HYBRID] = fallback
     warmup = algo.warmup.policy
     return Agent(
         loss,
@@ -169,6 +178,7 @@ def build_agent(
         policies,
         uniform_policy(env) if warmup == UNIFORM else policies[warmup],
         execute_chunks(scored, algo.chunk),
+        fallback,
         proposals,
         tuple(choice.bootstrap.policies),
     )

@@ -178,6 +178,20 @@ class WarmupConfig:
 
 
 @dataclass(kw_only=True)
+class FallbackConfig:
+    """Imitation policy that acts in place of the hybrid, wherever the hybrid is deployed."""
+
+    policy: str | None = setting(
+        None,
+        help="Imitation policy that acts in the hybrid's place, except in training episodes, until "
+        "these succeed as often; null: none.",
+    )
+    episodes: int = setting(
+        20, help="Recent training episodes, after the warm-up, whose success counts.", at_least=1
+    )
+
+
+@dataclass(kw_only=True)
 class AlgoConfig:
     """Algorithm; ``algo=NAME`` chooses a method of configs/algo."""
 
@@ -211,6 +225,7 @@ class AlgoConfig:
     proposals: ProposalsConfig = setting(ProposalsConfig, help="Action proposals.")
     update: UpdateConfig = setting(UpdateConfig, help="Optimisation.")
     warmup: WarmupConfig = setting(WarmupConfig, help="Warm-up.")
+    fallback: FallbackConfig = setting(FallbackConfig, help="Fallback to an imitation policy.")
 
     def __post_init__(self) -> None:
         require(
@@ -246,6 +261,7 @@ class AlgoConfig:
             "algo.proposals.bootstrap.policies": proposals.bootstrap.policies[1:],
             "algo.warmup.policy": warmup,
             "algo.actor_init": [] if self.actor_init is None else [self.actor_init],
+            "algo.fallback.policy": [] if self.fallback.policy is None else [self.fallback.policy],
             "algo.residual.base": [] if self.residual is None else [self.residual.base],
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,14 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.envs.spaces import Spaces
-from ibrl_torchrl.runs.checkpoint import KIND, SELF_IMITATION, load_checkpoint, load_state
+from ibrl_torchrl.keys import HYBRID
+from ibrl_torchrl.runs.checkpoint import (
+    FALLBACK,
+    KIND,
+    SELF_IMITATION,
+    load_checkpoint,
+    load_state,
+)
 from ibrl_torchrl.runs.contents import entry
 from ibrl_torchrl.runs.folder import read_config
 from ibrl_torchrl.runs.names import CHECKPOINT
@@ -103,4 +110,7 @@ def load_agent(
         cached_proposals=config.replay.cache_proposals,
     )
     load_state(agent.loss, entry(state, "loss", dict, path), path)
+    if agent.fallback is not None:  # decided for good, as training has ended here
+        load_state(agent.fallback.test, entry(state, FALLBACK, dict, path), path)
+        agent = replace(agent, policies=agent.policies | {HYBRID: agent.fallback.active})
     return agent, entry(meta, "frames", int, path)

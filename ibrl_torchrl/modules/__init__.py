@@ -12,6 +12,7 @@ from ibrl_torchrl.modules.critics.stacked import StackedCritics
 from ibrl_torchrl.modules.critics.state import CriticEnsemble, StateCritic, StateCriticEnsemble
 from ibrl_torchrl.modules.encoders import CameraEncoder, DrQConvolutions, ResNet18, ResNet96, ViT
 from ibrl_torchrl.modules.external import ExternalPolicy
+from ibrl_torchrl.modules.fallback import FallbackPolicy, SuccessTest
 from ibrl_torchrl.modules.fast_module import FastTensorDictModule
 from ibrl_torchrl.modules.frozen import CachedProposal, FrozenPolicy, tied_copy
 from ibrl_torchrl.modules.gates import AgreementGate, ConfidenceGate, Gate
@@ -54,6 +55,7 @@ __all__ = [
     "DrQCriticEnsemble",
     "ExecuteProposal",
     "ExternalPolicy",
+    "FallbackPolicy",
     "FastTensorDictModule",
     "FeatureActor",
     "FlattenHead",
@@ -88,6 +90,7 @@ __all__ = [
     "StateCriticEnsemble",
     "StateFeatures",
     "StochasticPolicy",
+    "SuccessTest",
     "ViT",
     "is_stochastic",
     "tied_copy",

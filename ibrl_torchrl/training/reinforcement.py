@@ -157,6 +157,7 @@ def _train(
         example,
         run_origin(run_dir),
         self_imitation,
+        None if agent.fallback is None else agent.fallback.test,
     )
     if checkpoint is not None:  # before the tables are cut to its lengths
         state.require_fits(checkpoint)
@@ -171,13 +172,18 @@ def _train(
     )
     with closing(logger), InterruptHandler() as interrupt:
         if checkpoint is None:
-            for line in _warmup_lines(config, logger.evaluate_imitation()):
+            results = logger.evaluate_imitation()
+            if (name := config.algo.fallback.policy) is not None and agent.fallback is not None:
+                agent.fallback.test.require(results[name].success_rate)
+            for line in _warmup_lines(config, results):
                 echo(line)
         else:
             state.restore(checkpoint, refill=counters.frames < config.total_frames)
             echo(f"resuming from frame {counters.frames}")
 
         def on_episode(metrics: dict[str, float]) -> None:
+            if agent.fallback is not None:
+                agent.fallback.test.update(counters.successes[config.algo.warmup.episodes :])
             logger.after_episode(metrics)
             interrupt.check()
 

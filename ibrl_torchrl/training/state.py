@@ -17,11 +17,14 @@ from ibrl_torchrl.episodes import pack_episode, require_same_shapes, unpack_epis
 from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.files import link_or_copy
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
+from ibrl_torchrl.modules import SuccessTest
 from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.runs.checkpoint import (
+    FALLBACK,
     KIND,
     SELF_IMITATION,
     load_checkpoint,
+    load_state,
     require_state,
     save_checkpoint,
 )
@@ -81,6 +84,7 @@ class TrainingState:
         example: demonstration, whose shapes every episode has.
         origin: settings, versions and inputs of the run.
         self_imitation: training of imitation policies that go on learning, by name. Default none.
+        fallback: test of the hybrid, which decides who is deployed. Default none.
     """
 
     run_dir: Path
@@ -93,12 +97,15 @@ class TrainingState:
     example: TensorDictBase
     origin: Origin
     self_imitation: Mapping[str, SelfImitation] = field(default_factory=dict)
+    fallback: SuccessTest | None = None
     # The last checkpoint could not be read: it must not replace the previous one.
     _is_damaged: bool = field(default=False, init=False)
 
     def networks(self) -> dict[str, Any]:
         """State of all networks that training changes, as ``ibrl eval`` loads it."""
         networks: dict[str, Any] = {"loss": self.learner.loss.state_dict()}
+        if self.fallback is not None:
+            networks[FALLBACK] = self.fallback.state_dict()
         if self.self_imitation:
             networks[SELF_IMITATION] = {
                 name: {"policy": each.state_dict()["policy"]}
@@ -119,6 +126,8 @@ class TrainingState:
             "samplers": self.replay.sampler_state_dict(),
             "random": GlobalRNGState().state_dict(),
         }
+        if self.fallback is not None:
+            state[FALLBACK] = self.fallback.state_dict()
         if self.self_imitation:
             state[SELF_IMITATION] = {
                 name: each.state_dict() for name, each in self.self_imitation.items()
@@ -152,6 +161,9 @@ class TrainingState:
         """
         self.learner.require_fits(checkpoint.state, checkpoint.path)
         self._require_self_imitation_fits(checkpoint)
+        if self.fallback is not None:
+            state = entry(checkpoint.state, FALLBACK, dict, checkpoint.path)
+            require_state(self.fallback, state, checkpoint.path)
         require_random_state(entry(checkpoint.state, "random", dict, checkpoint.path), checkpoint)
         entry(checkpoint.state, "samplers", dict, checkpoint.path)
         for episode in checkpoint.in_flight:
@@ -190,6 +202,8 @@ class TrainingState:
         """
         self._is_damaged = checkpoint.path.name == PREVIOUS
         self.learner.load_state_dict(checkpoint.state, checkpoint.path)
+        if self.fallback is not None:
+            load_state(self.fallback, checkpoint.state[FALLBACK], checkpoint.path)
         for name, training in self.self_imitation.items():
             training.load_state_dict(checkpoint.state[SELF_IMITATION][name])
         if refill:

@@ -1,0 +1,78 @@
+"""Fallback policy and its test of success."""
+
+import copy
+
+import pytest
+import torch
+from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
+
+from ibrl_torchrl.modules import FallbackPolicy, SuccessTest
+
+
+@pytest.mark.parametrize(
+    ("reference", "successes", "passed"),
+    [
+        (0.5, [], False),
+        (0.0, [False, False], False),  # two of three episodes
+        (0.0, [False, False, False], True),
+        (2 / 3, [True, True, False], True),  # equal rates
+        (0.67, [True, True, False], False),
+        (1.0, [False, True, True, True], True),  # the last three
+        (0.1, [True, True, True, False, False, False], False),  # and no longer the first
+    ],
+)
+def test_recent_episodes_decide(reference, successes, passed):
+    test = SuccessTest(episodes=3)
+    test.require(reference)
+    test.update(successes)
+    assert bool(test.is_passed) is passed
+
+
+def test_nothing_passes_before_the_reference_is_known():
+    test = SuccessTest(episodes=2)
+    test.update([True, True])
+    assert not test.is_passed
+
+
+def test_no_episodes_are_refused():
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        SuccessTest(0)
+
+
+@pytest.fixture
+def fallback():
+    def policy(value):
+        return TensorDictModule(lambda state: torch.full_like(state, value), ["state"], ["action"])
+
+    test = SuccessTest(1)
+    test.require(1.0)
+    return FallbackPolicy(policy(1.0), policy(0.0), test)
+
+
+def act(policy):
+    return policy(TensorDict(state=torch.zeros(2)))["action"].tolist()
+
+
+def test_the_decision_is_taken_back(fallback):
+    actions = []
+    for success in (False, True, False):
+        fallback.test.update([success])
+        actions.append(act(fallback))
+    assert actions == [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]]
+
+
+def test_buffers_carry_the_decision_to_a_copy(fallback):
+    """As rollout workers receive it."""
+    worker = copy.deepcopy(fallback)
+    fallback.test.update([True])
+    assert act(worker) == [0.0, 0.0]
+    for copied, buffer in zip(worker.buffers(), fallback.buffers(), strict=True):
+        copied.copy_(buffer)
+    assert act(worker) == [1.0, 1.0]
+
+
+def test_inputs_are_those_of_both():
+    rl = TensorDictModule(torch.clone, ["state"], ["action"])
+    bc = TensorDictModule(torch.clone, ["proprio"], ["action"])
+    assert FallbackPolicy(rl, bc, SuccessTest()).in_keys == ["state", "proprio"]
