@@ -95,6 +95,11 @@ class DemosConfig:
     filter_key: str | None = setting(
         None, help="List of episodes in the file, such as train; null: all."
     )
+    native_actions: bool = setting(
+        False,
+        help="Actions in the file are in the environment's own bounds, which the file does not "
+        "state, instead of [-1, 1].",
+    )
     keys: dict[str, list[str]] = setting(
         dict,
         help="Names in the file of what makes up an observation: keys.state=[ee_pos,object_pose].",

@@ -107,6 +107,16 @@ def action_bounds(env_args: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(bounds["low"], np.float32), np.asarray(bounds["high"], np.float32)
 
 
+def with_action_bounds(
+    env_args: Mapping[str, Any], bounds: tuple[np.ndarray, np.ndarray] | None
+) -> dict[str, Any]:
+    """Environment metadata with other bounds of the actions; None leaves them as they are."""
+    if bounds is None:
+        return dict(env_args)
+    low, high = (each.astype(np.float64).tolist() for each in bounds)
+    return {**env_args, "action_bounds": {"low": low, "high": high}}
+
+
 def _require_bounds(bounds: Mapping[str, Any]) -> None:
     if not bounds:
         return

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
@@ -21,12 +22,14 @@ from ibrl_torchrl.data.demos import (
     Demos,
     check_demos_match,
     load_demos,
+    match_native_actions,
     record_demos,
     save_demos,
     simulator_difference,
 )
 from ibrl_torchrl.data.demos.read import read_description
 from ibrl_torchrl.envs.env_args import suite_of
+from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.errors import UsageError, unknown_name
 from ibrl_torchrl.experts import EXPERTS, scripted_expert
 from ibrl_torchrl.keys import PROPRIO, STATE
@@ -82,6 +85,7 @@ def load_configured_demos(
         key_map=config.keys,
         max_episodes=config.episodes,
         filter_key=config.filter_key,
+        action_bounds=_native_bounds(env) if config.native_actions else None,
         frame_stack=task.frame_stack,
         state_stack=task.state_stack,
     )
@@ -90,10 +94,17 @@ def load_configured_demos(
             f"{config.path}: holds {len(demos.episodes)} episodes, "
             f"demos.episodes={config.episodes}; use fewer"
         )
+    demos = match_native_actions(demos, env)
     check_demos_match(demos, env)
     if (difference := simulator_difference(demos, env)) is not None:
         echo(f"warning: {difference}")
     return demos
+
+
+def _native_bounds(env: EnvBase) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (low, high) of the actions of an environment below its transforms, float32 [A]."""
+    space = Spaces.of(env).native_action_spec.space
+    return space.low.cpu().numpy(), space.high.cpu().numpy()
 
 
 def _require_task(path: Path, env: EnvBase) -> None:

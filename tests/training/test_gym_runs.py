@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
@@ -53,6 +54,27 @@ def test_a_file_trains_end_to_end(ibrl, demos, tmp_path):
 
     code, _, error = ibrl("diagnose", run, "episodes=1", "num_states=1")
     assert code == 2 and "ibrl diagnose needs an environment whose simulator states" in error
+
+
+def test_actions_in_the_environments_bounds_train_alike(ibrl, demos, tmp_path):
+    """A file of another program, whose actions are in [-2, 2] x [0, 4]."""
+    native, arguments = tmp_path / "native.hdf5", [*GYM, *TINY]
+    native.write_bytes(demos.read_bytes())
+    with h5py.File(native, "r+") as file:
+        for episode in file["data"].values():
+            episode["actions"][...] = episode["actions"][...] * 2 + [0, 2]
+    code, _, error = ibrl("train", *arguments, f"demos.path={native}", f"run_dir={tmp_path / 'a'}")
+    assert code == 2 and "actions must lie in [-1, 1]" in error, error
+    for name, path, option in (("b", native, "true"), ("c", demos, "false")):
+        settings = [f"demos.path={path}", f"demos.native_actions={option}"]
+        code, _, error = ibrl("train", *arguments, *settings, f"run_dir={tmp_path / name}")
+        assert code == 0, error
+    columns = {"episode_success", "episode_frames", "proposal_share/acting/bc"}
+    rows = [
+        [{key: row[key] for key in columns} for row in read_rows(tmp_path / name / "train.csv")]
+        for name in "bc"
+    ]
+    assert rows[0] == rows[1]
 
 
 def test_a_run_records_an_expert_of_a_python_path(ibrl, tmp_path):

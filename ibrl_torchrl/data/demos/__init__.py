@@ -3,7 +3,12 @@
 Formats are robomimic's HDF5 files, LeRobot's datasets and, read only, Minari's.
 """
 
-from ibrl_torchrl.data.demos.dataset import Demos, check_demos_match, simulator_difference
+from ibrl_torchrl.data.demos.dataset import (
+    Demos,
+    check_demos_match,
+    match_native_actions,
+    simulator_difference,
+)
 from ibrl_torchrl.data.demos.lerobot_write import save_lerobot
 from ibrl_torchrl.data.demos.read import load_demos
 from ibrl_torchrl.data.demos.record import record_demos, record_episode
@@ -14,6 +19,7 @@ __all__ = [
     "append_demos",
     "check_demos_match",
     "load_demos",
+    "match_native_actions",
     "record_demos",
     "record_episode",
     "save_demos",

@@ -34,6 +34,8 @@ class Selection:
         filter_key: name of a list of episodes; None (default) for all episodes.
         max_episodes: number of episodes, the first ones; None (default) for all.
         with_states: read simulator states and models, too, where there are any. Default False.
+        action_bounds: bounds (low, high) of the dataset's actions, float32 [A]; None (default):
+            those that it states, or else -1 and 1.
     """
 
     keys: Sequence[str] | None = None
@@ -41,6 +43,7 @@ class Selection:
     filter_key: str | None = None
     max_episodes: int | None = None
     with_states: bool = False
+    action_bounds: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class EpisodeActions(NamedTuple):

@@ -20,19 +20,24 @@ Files of robosuite tasks store ``state`` and ``proprio`` in parts, see ``robomim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tensordict import TensorDict
+from torch import Tensor
 from torchrl.data import Bounded
 from torchrl.envs import EnvBase
 
-from ibrl_torchrl.envs.env_args import action_bounds, signature
+from ibrl_torchrl.envs.env_args import action_bounds, signature, with_action_bounds
+from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.episodes import observation_keys
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import ACTION, NEXT, SUCCESS
+from ibrl_torchrl.keys import ACTION, EXPERT_ACTION, NEXT, SUCCESS
+
+_ACTIONS = (ACTION, EXPERT_ACTION)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,37 @@ class Demos:
             "action_size": first[ACTION].shape[-1],
             "observations": {key: list(first[key].shape[1:]) for key in observation_keys(first)},
         }
+
+
+def match_native_actions(demos: Demos, env: EnvBase) -> Demos:
+    """Demonstrations whose actions are in the bounds of an environment's actions.
+
+    Args:
+        demos: loaded demonstrations.
+        env: environment of the policy.
+
+    Returns:
+        The demonstrations; if their bounds are those of the environment below its transforms, such
+        as ``ActionScaling``, their actions are mapped linearly to those of ``env.action_spec``.
+    """
+    spaces = Spaces.of(env)
+    space, native = spaces.action_spec.space, spaces.native_action_spec.space
+    low, high = map(torch.from_numpy, action_bounds(demos.env_args))
+    is_native = low.shape == native.low.shape and torch.equal(low, native.low.cpu())
+    if not is_native or not torch.equal(high, native.high.cpu()):
+        return demos
+    to_low, to_high = space.low.cpu(), space.high.cpu()
+
+    def mapped(action: Tensor) -> Tensor:
+        share = (action - low) / (high - low)
+        return (to_low + share * (to_high - to_low)).clamp(to_low, to_high)
+
+    episodes = [
+        episode.copy().update({key: mapped(episode[key]) for key in _ACTIONS if key in episode})
+        for episode in demos.episodes
+    ]
+    env_args = with_action_bounds(demos.env_args, (to_low.numpy(), to_high.numpy()))
+    return replace(demos, episodes=episodes, env_args=env_args)
 
 
 def check_demos_match(demos: Demos, env: EnvBase) -> None:

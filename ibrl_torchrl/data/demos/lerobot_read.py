@@ -191,7 +191,7 @@ class _Dataset:
         model_xml = row.get(_MODEL_FILE) if selection.with_states else None
         return EpisodeArrays(
             {key: _joined(table, parts, key, where) for key, parts in names.items()},
-            _actions(table, self._action_bounds, where),
+            _actions(table, selection.action_bounds or self._action_bounds, where),
             _rewards(table, where),
             {key: _joined(table, parts, key, where) for key, parts in following.items()},
             {SIMULATOR_STATE: table[SIMULATOR_STATE_COLUMN]}

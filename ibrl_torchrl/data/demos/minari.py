@@ -90,6 +90,8 @@ def read_minari(path: Path, selection: Selection) -> Iterator[tuple[str, Episode
         )
     if selection.filter_key is not None:
         raise UsageError(f"{path}: has no filter key {selection.filter_key!r}; leave it out")
+    if selection.action_bounds is not None:
+        raise UsageError(f"{path}: states its action space; leave demos.native_actions out")
     low, high = _action_bounds(metadata, path)
     with open_demos(folder / _FILE) as file:
         for name in _episode_names(file, path)[: selection.max_episodes]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from tensordict import NestedKey, TensorDict
 
@@ -16,6 +17,7 @@ from ibrl_torchrl.data.demos.lerobot import is_lerobot
 from ibrl_torchrl.data.demos.lerobot_read import read_lerobot, read_lerobot_description
 from ibrl_torchrl.data.demos.minari import is_minari, read_minari, read_minari_description
 from ibrl_torchrl.data.demos.robomimic_read import read_robomimic, read_robomimic_description
+from ibrl_torchrl.envs.env_args import with_action_bounds
 from ibrl_torchrl.episodes import observation_keys, stack_frames
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import ACTION, NEXT, SUCCESS
@@ -28,6 +30,7 @@ def load_demos(
     key_map: KeyMap | None = None,
     max_episodes: int | None = None,
     filter_key: str | None = None,
+    action_bounds: tuple[np.ndarray, np.ndarray] | None = None,
     frame_stack: int = 1,
     state_stack: int = 1,
 ) -> Demos:
@@ -55,6 +58,8 @@ def load_demos(
         max_episodes: maximum number of episodes, the first ones; None (default) reads all.
         filter_key: filter key of the file, such as ``"train"``, or split of a dataset of LeRobot;
             None (default) reads all episodes.
+        action_bounds: bounds (low, high) of the dataset's actions, float32 [A], where it states
+            none and they are not -1 and 1, such as those of a robot's joints. Default None.
         frame_stack: images in each observation of an image key, the newest last; at the start of
             an episode its first image is repeated. Default 1.
         state_stack: observations stacked for every other key; zeros at the start. Default 1.
@@ -77,9 +82,11 @@ def load_demos(
     if max_episodes is not None and max_episodes < 1:
         raise ValueError(f"max_episodes must be at least 1, found {max_episodes}; use None for all")
     path = Path(path)
-    env_args = read_description(path)
+    env_args = with_action_bounds(read_description(path), action_bounds)
     episodes: list[TensorDict] = []
-    selection = Selection(keys, key_map or {}, filter_key, max_episodes)
+    selection = Selection(
+        keys, key_map or {}, filter_key, max_episodes, action_bounds=action_bounds
+    )
     for episode in read_episodes(path, selection):
         stack_frames(episode, frame_stack, state_stack)
         episodes.append(episode)

@@ -25,6 +25,7 @@ from ibrl_torchrl.data.demos.hdf5 import (
 )
 from ibrl_torchrl.data.demos.nodes import get_node, read_text
 from ibrl_torchrl.data.demos.robomimic import observation_names
+from ibrl_torchrl.envs.env_args import with_action_bounds
 from ibrl_torchrl.keys import MODEL_XML, SIMULATOR_STATE
 
 
@@ -52,7 +53,9 @@ def read_robomimic(path: Path, selection: Selection) -> Iterator[tuple[str, Epis
         UsageError: the file is missing, damaged or in another layout, or an episode lacks an array.
     """
     with open_demos(path) as file:
-        env_args = read_env_args(data_group(file, path), path)
+        env_args = with_action_bounds(
+            read_env_args(data_group(file, path), path), selection.action_bounds
+        )
         keys = selection.keys
         names = episode_names(file, path, selection.filter_key)
         for name in names[: selection.max_episodes]:

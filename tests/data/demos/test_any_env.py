@@ -1,11 +1,18 @@
 """Demonstrations of any TorchRL environment: its bounds, its success, no simulator states."""
 
 import h5py
+import numpy as np
 import pytest
 import torch
 from torchrl.envs import ActionScaling, GymEnv, TransformedEnv
 
-from ibrl_torchrl.data.demos import check_demos_match, load_demos, record_demos, save_demos
+from ibrl_torchrl.data.demos import (
+    check_demos_match,
+    load_demos,
+    match_native_actions,
+    record_demos,
+    save_demos,
+)
 from ibrl_torchrl.data.demos.describe import describe_demos
 from ibrl_torchrl.envs.env_args import parse_env_args
 from ibrl_torchrl.errors import UsageError
@@ -57,6 +64,31 @@ def test_bounds_of_actions_are_compared(pendulum):
     scaled = TransformedEnv(GymEnv("Pendulum-v1"), ActionScaling())
     with pytest.raises(UsageError, match=r"action bounds \[\[-2.0\], \[2.0\]\], the environment"):
         check_demos_match(demos, scaled)
+
+
+def test_actions_in_the_bounds_below_a_scaling_are_mapped(pendulum):
+    scaled = TransformedEnv(GymEnv("Pendulum-v1"), ActionScaling())
+    demos = match_native_actions(load_demos(pendulum), scaled)
+    check_demos_match(demos, scaled)
+    assert all((episode["action"] == 0.75).all() for episode in demos.episodes)  # 1.5 of 2
+    native = load_demos(pendulum)
+    assert match_native_actions(native, GymEnv("Pendulum-v1")).episodes[0]["action"][0] == 1.5
+    other = TransformedEnv(GymEnv("MountainCarContinuous-v0"), ActionScaling())
+    assert match_native_actions(native, other) is native
+
+
+def test_bounds_that_a_file_does_not_state_are_given(pendulum, tmp_path):
+    path = tmp_path / "foreign.hdf5"
+    path.write_bytes(pendulum.read_bytes())
+    with h5py.File(path, "r+") as file:
+        del file["data"].attrs["env_args"]
+    with pytest.raises(UsageError, match=r"actions must lie in \[-1, 1\], found 1.5 at step 0"):
+        load_demos(path)
+    bounds = np.float32([-2]), np.float32([2])
+    demos = load_demos(path, action_bounds=bounds)
+    assert demos.env_args["action_bounds"] == {"low": [-2.0], "high": [2.0]}
+    scaled = TransformedEnv(GymEnv("Pendulum-v1"), ActionScaling())
+    assert (match_native_actions(demos, scaled).episodes[0]["action"] == 0.75).all()
 
 
 def test_actions_beyond_the_bounds_are_refused(pendulum, tmp_path):

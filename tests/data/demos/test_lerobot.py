@@ -123,6 +123,16 @@ def test_dataset_of_lerobot_is_read(real):
         assert difference.max() <= 4
 
 
+def test_actions_in_other_units_are_read_within_given_bounds(real, saved):
+    bounds = np.float32([-4, 0]), np.float32([4, 0.5])
+    with pytest.raises(UsageError, match=r"action must lie in \[0, 0.5\], found -0.25 at step 1"):
+        load_demos(real, action_bounds=bounds)
+    bounds = np.float32([-4, -1]), np.float32([4, 1])
+    demos = load_demos(real, action_bounds=bounds)
+    assert demos.episodes[1][ACTION].tolist() == [[0, 0], [0.25, -0.25], [0.5, -0.5]]
+    assert demos.env_args["action_bounds"] == {"low": [-4, -1], "high": [4, 1]}
+
+
 def test_key_map_takes_columns_by_their_names(real):
     demos = load_demos(real, keys=[STATE], key_map={STATE: ["action", "observation.state"]})
     assert demos.episodes[0][STATE][1].tolist() == [0.25, -0.25, 0, 0.125]
