@@ -35,7 +35,7 @@ from ibrl_torchrl.modules import HLGauss, Normalize
 
 ALGOS = sorted(path.stem for path in (config_directory() / "algo").glob("*.yaml"))
 # Methods of other losses and of edited actions: test_proposal_methods.py.
-OTHERS = {"expo", "residual", "ibrl_sac", "ibrl_tqc", "ibrl_redq_sac"}
+OTHERS = {"expo", "residual", "ibrl_residual", "ibrl_sac", "ibrl_tqc", "ibrl_redq_sac"}
 STATE_ALGOS = [name for name in ALGOS if not name.endswith("_pixels") and name not in OTHERS]
 RL, BC, GAMMA = -0.5, 0.5, 0.99
 

@@ -29,6 +29,7 @@ METHODS = {
     "ibrl_redq_sac": REDQLoss,
     "residual": IBRLTD3Loss,
     "expo": IBRLTD3Loss,
+    "ibrl_residual": IBRLTD3Loss,
     "ibrl_cautious": IBRLTD3Loss,
 }
 CPU = torch.device("cpu")
