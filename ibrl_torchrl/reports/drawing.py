@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import matplotlib
@@ -21,6 +22,7 @@ from ibrl_torchrl.reports.style import FigureStyle
 # Greys, so that colours mean methods only.
 _GREYS = LinearSegmentedColormap.from_list("greys", ["#ffffff", "#333333"])
 _MOST_ENTRIES = 24  # of a legend
+_MOST_MARKERS = 12  # of a line
 _LETTER = 0.55  # mean width of a letter in units of the font's size
 
 
@@ -62,8 +64,9 @@ def _draw_chart(axes: Axes, chart: Chart) -> None:
 
 
 def _draw_line(axes: Axes, number: int, line: Line) -> None:
-    """Draw a curve with its interval as a band."""
+    """Draw a curve with its interval as a band; lines that coincide have their markers in turn."""
     curve = line.curve
+    spacing = math.ceil(len(curve.x) / _MOST_MARKERS)
     (drawn,) = axes.plot(
         curve.x,
         [estimate.value for estimate in curve.estimates],
@@ -71,8 +74,9 @@ def _draw_line(axes: Axes, number: int, line: Line) -> None:
         linewidth=1.6,
         color=line.style.colour,
         linestyle=_line_style(line.style),
-        marker=line.style.marker or ("o" if len(curve.x) == 1 else None),
+        marker=line.style.marker,
         markersize=4,
+        markevery=(number % spacing, spacing),
     )
     drawn.set_gid(f"line-{number}")
     band = axes.fill_between(

@@ -2,7 +2,8 @@
 
 Colours are those of Okabe and Ito (2008), https://jfly.uni-koeln.de/color/: under deuteranopia,
 protanopia and tritanopia (Machado et al., 2009) any two of the methods' are at least 16 apart in
-CIELAB; two colours less than about 10 apart are hard to tell.
+CIELAB; two colours less than about 10 apart are hard to tell. In shades of grey some of them are
+alike: markers tell those apart.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ Dashes = tuple[float, ...]  # lengths of dashes and gaps in units of the line's 
 SOLID: Dashes = ()
 DASHED: Dashes = (4, 2)
 _DOTS: tuple[Dashes, ...] = ((1.2, 2), (6, 1.5, 1, 1.5), (6, 1.5, 1, 1.5, 1, 1.5), (9, 2))
-_MARKERS = ("", "o", "s", "^", "D", "v", "*")
+# One more than colours: neighbours differ in both, and a pair returns after 42 methods only.
+_MARKERS = ("o", "s", "^", "D", "v", "P", "*")
 
 
 class LineStyle(NamedTuple):
@@ -35,14 +37,13 @@ class LineStyle(NamedTuple):
 
 
 def method_style(number: int, dashes: Dashes = SOLID) -> LineStyle:
-    """Style of a method's line: the colour, and from the seventh method on a marker, tell which.
+    """Style of a method's line: colour and marker tell which, dashes the policy.
 
     Args:
         number: number of the method in its comparison, from 0.
         dashes: tell which policy, see :func:`imitation_dashes`; default the hybrid's.
     """
-    rounds, colour = divmod(number, len(METHODS))
-    return LineStyle(METHODS[colour], dashes, _MARKERS[rounds % len(_MARKERS)])
+    return LineStyle(METHODS[number % len(METHODS)], dashes, _MARKERS[number % len(_MARKERS)])
 
 
 def imitation_dashes(number: int) -> Dashes:

@@ -94,9 +94,10 @@ def test_a_colour_means_the_same_method_in_every_chart(tmp_path, comparison_of):
     assert colours == {(number, METHODS[number]) for number in range(4)}
 
 
-def test_methods_beyond_the_number_of_colours_have_markers():
-    styles = [method_style(number) for number in range(14)]
-    assert len({*styles}) == 14
+def test_markers_tell_methods_apart_without_colours():
+    styles = [method_style(number) for number in range(42)]
+    assert len({*styles}) == 42
+    assert all(len({style.marker for style in styles[at : at + 6]}) == 6 for at in range(37))
     assert styles[0].colour == styles[6].colour and styles[0].marker != styles[6].marker
 
 

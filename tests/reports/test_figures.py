@@ -102,13 +102,23 @@ def test_chart_draws_lines_bands_and_references(drawings):
     drawn = lines(axes)
     assert drawn["ibrl"] == [(1000, 0.0), (2000, 0.5), (3000, 1.0)]
     assert {*drawn} == {"ibrl", "rlpd", "bc (mean of runs)"}
-    rlpd = next(line for line in axes.get_lines() if line.get_label() == "rlpd")
-    assert rlpd.get_marker() == "o"  # one point
+    markers = {line.get_label(): line.get_marker() for line in axes.get_lines()}
+    assert markers == {"ibrl": "o", "rlpd": "s", "bc (mean of runs)": "None"}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "bc (mean of runs)",
         "ibrl",
         "rlpd",
     ]
+
+
+def test_a_line_of_many_points_has_few_markers(tmp_path):
+    for method in ("ibrl", "rlpd"):
+        write_run(tmp_path / method, method, curve=(0.5,) * 30, total_frames=30_000)
+    (comparison,) = compare(find_runs([tmp_path]))
+    (axes,) = draw(comparison_charts(comparison)[0], FigureStyle()).axes
+    drawn = [line for line in axes.get_lines() if line.get_label() in ("ibrl", "rlpd")]
+    # 30 points: every third; the lines coincide, their markers do not.
+    assert [line.get_markevery() for line in drawn] == [(0, 3), (1, 3)]
 
 
 def test_heat_map_has_a_number_for_each_pair(drawings):
