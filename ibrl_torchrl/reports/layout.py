@@ -15,6 +15,7 @@ from ibrl_torchrl.runs.tables import share_column
 # Forms of columns, beside format specifications. Texts are classes of the page's style sheet.
 TEXT = "text"
 CODE = "code"  # monospaced
+LINKS = "links"
 ESTIMATE = "estimate"  # value and interval
 CROSSING = "crossing"  # median frames, and of how many runs unless of all
 HIGH, LOW = "high", "low"
@@ -27,7 +28,7 @@ class Column(NamedTuple):
     Attributes:
         key: entry of a row.
         heading: text above the column.
-        form: ``TEXT``, ``CODE``, ``ESTIMATE``, ``CROSSING`` or a format specification.
+        form: ``TEXT``, ``CODE``, ``LINKS``, ``ESTIMATE``, ``CROSSING`` or a format specification.
         best: ``HIGH`` or ``LOW`` where the highest or lowest value is marked; default none.
     """
 
@@ -39,7 +40,7 @@ class Column(NamedTuple):
     @property
     def is_text(self) -> bool:
         """Whether entries are text, aligned to the left."""
-        return self.form in (TEXT, CODE)
+        return self.form in (TEXT, CODE, LINKS)
 
 
 _METHOD = Column("method", "method", TEXT)
@@ -98,6 +99,7 @@ def columns(imitation: Sequence[str]) -> dict[str, list[Column]]:
             Column(length_column(HYBRID), "length", ".1f"),
             Column("minutes", "minutes", ".1f"),
             Column("commit", "commit", TEXT),
+            Column("links", "files", LINKS),
         ],
     }
 
@@ -124,6 +126,10 @@ def format_cell(row: Row, column: Column) -> Markup:
     value: Any = row.get(column.key)
     if value is None:
         return Markup("-")
+    if column.form == LINKS:
+        return Markup(" ").join(
+            Markup('<a href="{}">{}</a>').format(link.url, link.text) for link in value
+        )
     if column.is_text:
         return _breakable(str(value)) if column.form == TEXT else escape(str(value))
     text = _number(value, column)

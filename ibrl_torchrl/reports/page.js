@@ -28,7 +28,7 @@ function makeSortable(table) {
       button.click();
     });
     button.addEventListener("click", () => {
-      const isNumber = !head.classList.contains("text") && !head.classList.contains("code");
+      const isNumber = "sort" in (table.tBodies[0].rows[0]?.cells[column].dataset ?? {});
       // The first click shows the best: low numbers where marked, else high ones; A before Z.
       const orders = ["descending", "ascending"];
       if (!isNumber || head.dataset.best === "low") orders.reverse();

@@ -49,7 +49,7 @@ def write_report(
     sections = []
     for number, comparison in enumerate(comparisons, 1):
         prefix = f"{number}-{re.sub('[^A-Za-z0-9]+', '-', comparison.task)}"
-        sections.append(section(comparison, number, prefix))
+        sections.append(section(comparison, number, prefix, out))
         _write_files(sections[-1], out, style or FigureStyle())
     page = _render(
         title=title,
@@ -66,7 +66,7 @@ def write_report(
 def _render(**values: Any) -> str:
     """HTML of the page, whose style sheet and script are inside of it.
 
-    The page allows its own script alone, named by its hash, and loads nothing.
+    The page allows its own script alone, named by its hash, and loads nothing but videos.
     """
     environment = Environment(
         loader=PackageLoader("ibrl_torchrl.reports", "."), autoescape=select_autoescape()

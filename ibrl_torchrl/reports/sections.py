@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ibrl_torchrl.reports import run_tables, tables
@@ -18,20 +19,22 @@ from ibrl_torchrl.reports.diagnosis_tables import (
 from ibrl_torchrl.reports.embedding import embed
 from ibrl_torchrl.reports.heat_maps import HeatMap, improvement_maps
 from ibrl_torchrl.reports.layout import TEXT, Column, columns
+from ibrl_torchrl.reports.links import run_links
 from ibrl_torchrl.reports.palette import method_style
 from ibrl_torchrl.reports.run_tables import Row
-from ibrl_torchrl.reports.videos import embedded_videos
+from ibrl_torchrl.reports.videos import linked_videos
 
 LONG = 60  # runs; tables of more are not printed
 
 
-def section(comparison: Comparison, number: int, prefix: str) -> dict[str, Any]:
+def section(comparison: Comparison, number: int, prefix: str, page_folder: Path) -> dict[str, Any]:
     """Content of a comparison's section.
 
     Args:
         comparison: runs to show.
         number: number of the section, from 1.
         prefix: begins the names of its files.
+        page_folder: folder of the page, from which links lead to the run folders.
 
     Returns:
         Values by the names that the template uses. ``csv`` has the rows of each CSV file, and
@@ -73,7 +76,7 @@ def section(comparison: Comparison, number: int, prefix: str) -> dict[str, Any]:
         "methods": methods,
         "legend": [(method, method_style(place)) for place, method in enumerate(methods)],
         "method_rows": csv["final"],
-        "videos": embedded_videos(comparison),
+        "videos": linked_videos(comparison, page_folder),
         "figures": [embed(chart, content["id"]) for chart in charts],
         "diagnosis_figures": [embed(chart, content["id"]) for chart in diagnosis],
         "diagnosis_rows": mean_diagnosis_table(csv["diagnosis"]),
@@ -83,7 +86,7 @@ def section(comparison: Comparison, number: int, prefix: str) -> dict[str, Any]:
             Column(key, key, TEXT) for key in (csv["settings"][0] if csv["settings"] else ())
         ],
         "is_long": len(comparison.runs) > LONG,
-        "runs_by_method": [*_runs_by_method(comparison, csv)],
+        "runs_by_method": [*_runs_by_method(comparison, csv, page_folder)],
         "commands": command_table(comparison),
         "versions": _versions(comparison),
         **_all_settings(comparison),
@@ -92,16 +95,17 @@ def section(comparison: Comparison, number: int, prefix: str) -> dict[str, Any]:
 
 
 def _runs_by_method(
-    comparison: Comparison, csv: Mapping[str, list[Row]]
+    comparison: Comparison, csv: Mapping[str, list[Row]], page_folder: Path
 ) -> Iterator[tuple[str, list[Row]]]:
-    """Methods with one row a run, which joins the rows of the three tables of runs."""
+    """Methods with one row a run: its rows of the three tables of runs, and links to its files."""
+    tables_of_runs = (csv["runs"], csv["speed"], csv["lengths"])
+    rows = zip(comparison.runs, *tables_of_runs, strict=True)
+    joined = [
+        result | speed | lengths | {"links": run_links(run, page_folder)}
+        for run, result, speed, lengths in rows
+    ]
     for method in comparison.methods:
-        joined = [
-            run | speed | lengths
-            for run, speed, lengths in zip(csv["runs"], csv["speed"], csv["lengths"], strict=True)
-            if run["method"] == method
-        ]
-        yield method, joined
+        yield method, [row for row in joined if row["method"] == method]
 
 
 def _all_settings(comparison: Comparison) -> dict[str, Any]:

@@ -1,47 +1,42 @@
-"""Videos of runs for the page."""
+"""Videos of runs for the page, which links to them."""
 
 from __future__ import annotations
 
-import base64
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from ibrl_torchrl.reports.comparison import Comparison
+from ibrl_torchrl.reports.links import relative_url
 from ibrl_torchrl.runs.names import VIDEO
-from ibrl_torchrl.runs.reader import Run
-
-MAX_VIDEO_BYTES = 5_000_000  # larger videos are not embedded
 
 
-class EmbeddedVideo(NamedTuple):
-    """Video of a method.
+class LinkedVideo(NamedTuple):
+    """Video of a run.
 
     Attributes:
         heading: method and seed of the run.
-        source: data URL of the file.
-        others: number of the method's further runs with a video.
+        url: relative URL of the file.
     """
 
     heading: str
-    source: str
-    others: int
+    url: str
 
 
-def embedded_videos(comparison: Comparison) -> list[EmbeddedVideo]:
-    """Video of each method's first run that has one; a page with all seeds' would be too large."""
-    videos = []
+def linked_videos(comparison: Comparison, page_folder: Path) -> list[list[LinkedVideo]]:
+    """Videos side by side: for each seed, in ascending order, those of all methods.
+
+    Runs of one seed share demonstrations and imitation policies where ``ibrl bench`` made them.
+    Runs without a video are left out.
+
+    Args:
+        comparison: runs whose videos are shown.
+        page_folder: folder of the page, from which URLs lead to the run folders.
+    """
+    videos: dict[int, list[LinkedVideo]] = defaultdict(list)
     for method, runs in comparison.methods.items():
-        files = [(run, run.path / VIDEO) for run in runs if _is_small(run)]
-        if files:
-            run, file = files[0]
-            videos.append(EmbeddedVideo(f"{method}, seed {run.seed}", _url(file), len(files) - 1))
-    return videos
-
-
-def _is_small(run: Run) -> bool:
-    file = run.path / VIDEO
-    return file.is_file() and file.stat().st_size <= MAX_VIDEO_BYTES
-
-
-def _url(file: Path) -> str:
-    return f"data:video/mp4;base64,{base64.b64encode(file.read_bytes()).decode()}"
+        for run in runs:
+            if (file := run.path / VIDEO).is_file():
+                video = LinkedVideo(f"{method}, seed {run.seed}", relative_url(file, page_folder))
+                videos[run.seed].append(video)
+    return [videos[seed] for seed in sorted(videos)]

@@ -4,10 +4,13 @@ import base64
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from html.parser import HTMLParser
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from support.synthetic_runs import write_diagnosis, write_run
@@ -31,17 +34,18 @@ def report(tmp_path):
     return tmp_path / "out"
 
 
-class LoadedUrls(HTMLParser):
-    """URLs that a page loads."""
+class Urls(HTMLParser):
+    """URLs of a page by tag, without those within the page."""
 
-    def __init__(self):
+    def __init__(self, page):
         super().__init__()
-        self.urls = []
+        self.tags = defaultdict(list)
+        self.feed(page)
 
     def handle_starttag(self, tag, attributes):
         for name, value in attributes:
-            if name in ("src", "href", "xlink:href") and not value.startswith(("#", "data:")):
-                self.urls.append(value)
+            if name in ("src", "href", "xlink:href") and not value.startswith("#"):
+                self.tags[tag].append(value)
 
 
 class Tags(HTMLParser):
@@ -56,11 +60,40 @@ class Tags(HTMLParser):
         self.attributes |= {name for name, _ in attributes}
 
 
-def test_page_loads_nothing(report):
-    page, tags = (report / "index.html").read_text(), LoadedUrls()
-    tags.feed(page)
-    assert tags.urls == [] and "@import" not in page and "url(h" not in page
-    assert page.count("<figure><svg") == 10 and 'src="data:video/mp4;base64,dmlkZW8="' in page
+def test_page_loads_nothing_but_videos_of_its_runs(report):
+    page = (report / "index.html").read_text()
+    urls = Urls(page).tags
+    assert {*urls} == {"a", "video"} and urls["video"] == ["../runs/i1/video.mp4"]
+    assert "@import" not in page and "url(h" not in page
+    assert page.count("<figure><svg") == 10 and "media-src 'self' file:\"" in page
+
+
+def test_runs_are_linked_with_the_files_that_they_have(report):
+    links = Urls((report / "index.html").read_text()).tags["a"]
+    folders = ["other", "i1", "i2", "i3", "r1", "r2", "r3"]
+    assert [link for link in links if link.endswith("/")] == [f"../runs/{f}/" for f in folders]
+    assert [link for link in links if not link.endswith("/")] == ["../runs/i1/video.mp4"]
+    assert all((report / link).exists() for link in links)
+
+
+def test_links_lead_to_folders_of_any_name(tmp_path):
+    folder = tmp_path / """javascript:alert(1) "><img src=x onerror='a'> #?%2e&é"""
+    run = write_run(folder / os.fsdecode(b"\xff"))
+    for name in ("curve.png", "log.txt", "video.mp4"):
+        (run / name).write_text("")
+    out = folder / "report"
+    write_report(find_runs([folder]), out, "", FigureStyle(formats=()))
+    page = (out / "index.html").read_text()
+    urls = Urls(page).tags
+    assert urls["a"] == ["../%FF/", *(f"../%FF/{f}" for f in ("curve.png", "video.mp4", "log.txt"))]
+    elsewhere = tmp_path / "out"
+    write_report(find_runs([folder]), elsewhere, "", FigureStyle(formats=()))
+    urls = Urls((elsewhere / "index.html").read_text()).tags
+    assert {*urls} == {"a", "video"}
+    for url in (*urls["a"], *urls["video"]):
+        assert re.fullmatch(r"\.\./[A-Za-z0-9_.~/%-]+", url)
+        path = os.fsencode(elsewhere) + b"/" + unquote_to_bytes(url)
+        assert os.path.exists(path) and os.fsencode(run) in os.path.realpath(path)
 
 
 def test_page_runs_its_own_script_alone(report):
@@ -74,7 +107,7 @@ def test_page_runs_its_own_script_alone(report):
             assert attributes == ' type="application/json"' and json.loads(text)["lines"]
 
 
-def test_video_that_is_a_link_is_not_embedded(tmp_path):
+def test_video_that_is_a_link_is_refused(tmp_path):
     run = write_run(tmp_path / "run")
     (tmp_path / "key").write_text("secret")
     (run / "video.mp4").symlink_to(tmp_path / "key")
@@ -152,13 +185,24 @@ def test_runs_are_grouped_by_method_behind_a_click(report):
     assert "<details open" not in page
 
 
-def test_only_the_first_video_of_a_method_is_embedded(tmp_path):
-    for seed in (1, 2, 3):
-        run = write_run(tmp_path / f"runs/{seed}", seed=seed)
-        (run / "video.mp4").write_bytes(b"video %d" % seed)
-    write_report(find_runs([tmp_path / "runs"]), tmp_path / "out", "")
+def test_videos_of_a_seed_are_side_by_side(tmp_path):
+    for seed in (1, 2, 3, 4, 5):
+        for method in ("ibrl", "rlpd"):
+            run = write_run(tmp_path / f"runs/{method}{seed}", method, seed)
+            if (method, seed) != ("rlpd", 2):
+                (run / "video.mp4").write_bytes(b"video")
+    write_report(find_runs([tmp_path / "runs"]), tmp_path / "out", "", FigureStyle(formats=()))
     page = (tmp_path / "out/index.html").read_text()
-    assert page.count("data:video/mp4") == 1 and "ibrl, seed 1 (2 more in the run folders)" in page
+    rows = re.findall(r"<div>(<figure><video.*?)</div>", page, re.DOTALL)
+    assert [re.findall("<figcaption[^>]*>(.*?)<", row) for row in rows] == [
+        ["ibrl, seed 1", "rlpd, seed 1"],
+        ["ibrl, seed 2"],
+        *([f"ibrl, seed {seed}", f"rlpd, seed {seed}"] for seed in (3, 4, 5)),
+    ]
+    first = '<video controls preload="none" muted loop src="../runs/ibrl1/video.mp4">'
+    assert rows[0].startswith(f"<figure>{first}")
+    assert page.index("<summary>2 more seeds</summary>") > page.index("ibrl, seed 3")
+    assert page.index("<summary>2 more seeds</summary>") < page.index("ibrl, seed 4")
 
 
 def test_formats_of_figures_are_chosen(tmp_path):
