@@ -12,8 +12,12 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import (
     ACTION,
     DONE,
+    EXECUTED_ACTION,
     EXPERT_ACTION,
+    INTERVENTION,
     NEXT,
+    NO_PROPOSAL,
+    PROPOSAL,
     REWARD,
     SUCCESS,
     TERMINATED,
@@ -21,13 +25,14 @@ from ibrl_torchrl.keys import (
 )
 
 _OUTCOMES = {REWARD, DONE, TERMINATED, TRUNCATED, SUCCESS}
+_REPORTS = {INTERVENTION, EXECUTED_ACTION}  # of an environment, see `executed_episode`
 # Prefixes of the keys of a packed episode.
 _OBSERVATION, _ROOT, _NEXT = "observation/", "root/", "next/"
 
 
 def observation_keys(episode: TensorDictBase) -> list[str]:
     """Sorted keys of an episode's observations, without ``success``, an outcome of a step."""
-    return sorted(set(episode[NEXT].keys()) - _OUTCOMES)
+    return sorted(set(episode[NEXT].keys()) - _OUTCOMES - _REPORTS)
 
 
 def require_same_shapes(episode: TensorDictBase, example: TensorDictBase, where: object) -> None:
@@ -110,6 +115,79 @@ def imitation_episode(episode: TensorDictBase) -> TensorDictBase:
     return episode if labels is None else episode.copy().set(ACTION, labels)
 
 
+def executed_episode(episode: TensorDictBase) -> TensorDictBase:
+    """Episode whose ``action`` is what an environment with interventions has executed.
+
+    Args:
+        episode: TensorDict [T]. An environment in which somebody else may act instead of the policy
+            reports under ``next`` whether that happened, ``intervention`` bool [T, 1], and
+            ``executed_action`` float32 [T, A].
+
+    Returns:
+        The episode itself, or, of such an environment, a shallow copy without these reports, with
+        ``intervention`` at the root, and where it is true with the executed action as ``action``
+        and -1 as ``proposal``.
+
+    Example:
+        >>> step = {
+        ...     "intervention": torch.tensor([[False], [True]]),
+        ...     "executed_action": torch.tensor([[0.0], [0.7]]),
+        ... }
+        >>> episode = TensorDict(action=torch.zeros(2, 1), proposal=torch.ones(2).long(), next=step)
+        >>> executed = executed_episode(episode.auto_batch_size_(1))
+        >>> executed["action"].flatten(), executed["proposal"]
+        (tensor([0.0000, 0.7000]), tensor([ 1, -1]))
+    """
+    reports = episode[NEXT].select(*_REPORTS, strict=False)
+    intervention = reports.get(INTERVENTION, None)
+    if intervention is None:
+        return episode
+    executed = episode.exclude(*_REPORTS, *((NEXT, key) for key in _REPORTS))
+    executed[INTERVENTION] = intervention
+    executed[ACTION] = torch.where(intervention, reports[EXECUTED_ACTION], episode[ACTION])
+    if (proposal := episode.get(PROPOSAL, None)) is not None:
+        executed[PROPOSAL] = proposal.masked_fill(intervention.view_as(proposal), NO_PROPOSAL)
+    return executed
+
+
+def intervened_segments(episode: TensorDictBase) -> list[TensorDictBase]:
+    """Parts of an episode in which somebody else acted, step by step without a gap.
+
+    Args:
+        episode: TensorDict [T] of one episode, with ``intervention`` bool [T, 1] at the root, or
+            without: then there are none.
+
+    Returns:
+        TensorDicts [T_i] in order, whose last step is ``done``. Where the episode went on it is
+        neither ``terminated`` nor ``truncated``: a value function goes on there.
+
+    Example:
+        >>> flags = torch.tensor([[False], [True], [True], [False], [True]])
+        >>> episode = TensorDict(intervention=flags, next=TensorDict(done=torch.zeros_like(flags)))
+        >>> parts = intervened_segments(episode.auto_batch_size_(1))
+        >>> [part["next", "done"].flatten().tolist() for part in parts]
+        [[False, True], [True]]
+    """
+    intervention = episode.get(INTERVENTION, None)
+    if intervention is None:
+        return []
+    flags = intervention.reshape(len(episode))
+    changes = (flags[1:] != flags[:-1]).nonzero().flatten() + 1
+    bounds = [0, *changes.tolist(), len(episode)]
+    return [
+        _ended(episode[start:end])
+        for start, end in zip(bounds, bounds[1:], strict=False)
+        if flags[start]
+    ]
+
+
+def _ended(part: TensorDictBase) -> TensorDictBase:
+    """Shallow copy of a part of an episode whose last step is ``done``."""
+    done = part[NEXT, DONE].clone()
+    done[-1] = True
+    return part.copy().set((NEXT, DONE), done)
+
+
 def pack_episode(
     episode: TensorDictBase,
     keys: Sequence[str] | None = None,
@@ -164,7 +242,7 @@ def pack_episode(
         if key not in excluded:
             packed[f"{_ROOT}{key}"] = values.clone()
     for key, values in episode[NEXT].items():
-        if key in _OUTCOMES:
+        if key in _OUTCOMES | _REPORTS:
             packed[f"{_NEXT}{key}"] = values.clone()
     return packed
 

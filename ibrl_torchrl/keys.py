@@ -27,6 +27,11 @@ TRUNCATED = "truncated"  # time limit reached without success, bool [*, 1]
 SUCCESS = "success"  # bool [*, 1]
 # Label of the expert, in episodes that another policy executed (DAgger), float32 [*, A]
 EXPERT_ACTION = "expert_action"
+# Somebody else acted instead of the policy: reported by environments under NEXT, in episodes at the
+# root, bool [*, 1]
+INTERVENTION = "intervention"
+EXECUTED_ACTION = "executed_action"  # reported with it under NEXT, whoever acted, float32 [*, A]
+STEPS_TO_INTERVENTION = "steps_to_intervention"  # state of a scripted one, int64 [*, 1]
 IS_INIT = "is_init"  # first step of an episode, written by InitTracker, bool [*, 1]
 SIMULATOR_STATE = "simulator_state"  # before the action, in demonstrations, float64 [*, n]
 MODEL_XML = "model_xml"  # model of the simulator, in demonstrations from robosuite, text
@@ -35,6 +40,7 @@ MODEL_XML = "model_xml"  # model of the simulator, in demonstrations from robosu
 RL_ACTION = "rl_action"  # proposal of the RL actor, float32 [*, A] or [*, n, A]
 BC_ACTION = "bc_action"  # proposal of the frozen imitation policy named bc, float32 [*, A]
 PROPOSAL = "proposal"  # index of the chosen proposal; 0 is the RL actor, int64 [*]
+NO_PROPOSAL = -1  # value of `proposal` where an intervention acted
 CHOSEN_VALUE = "chosen_value"  # value of the chosen proposal, float32 [*, 1]
 ACTION_CHUNK = "action_chunk"  # chosen actions of h steps, in order, float32 [*, h A]
 CHUNK_STEP = "chunk_step"  # index of the executed action in them, int64 [*, 1]

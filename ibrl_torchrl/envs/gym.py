@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from inspect import Parameter, signature
@@ -14,6 +15,7 @@ import torch
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase, GymWrapper, RenameTransform, TransformedEnv
 
+from ibrl_torchrl.envs.interventions import reports_interventions
 from ibrl_torchrl.envs.success import success_rule
 from ibrl_torchrl.errors import UsageError, brief, require_extra, unknown_name
 from ibrl_torchrl.keys import STATE
@@ -80,6 +82,7 @@ def gym_env(
     cameras: Sequence[str] = (),
     image_size: int = 96,
     render_quality: str = "fast",
+    interventions: bool = False,
     device: torch.device | str | None = None,
     **settings: Any,
 ) -> EnvBase:
@@ -89,6 +92,11 @@ def gym_env(
     observation, flattened, in the order of its space; ``state_parts`` has their names and sizes.
     There is no ``proprio`` unless it is asked for. Success gives a reward of 1 and terminates; the
     environment's own termination ends an episode without.
+
+    An environment in which somebody else may act instead of the policy, and whose first step says
+    so (``info["is_intervention"]``), also observes ``intervention`` and ``executed_action``, see
+    :class:`~ibrl_torchrl.envs.gym_interface.TaskInterface`; of the simulator steps of an action the
+    last one counts.
 
     Args:
         task: id, such as ``"FetchPush-v4"``, ``"gym_pusht/PushT-v0"`` (the namespace is imported)
@@ -103,6 +111,8 @@ def gym_env(
             environment's ``render()``. Default none.
         image_size: height and width of the images in pixels, default 96.
         render_quality: ``"fast"``; the environment decides.
+        interventions: the environment has interventions and its ``info`` names them only where they
+            happen (``info["intervene_action"]``). Default False: as the first step says.
         device: device of the tensors; the simulator itself runs on the CPU.
         settings: further arguments of the environment, such as ``obs_type="pixels"``.
 
@@ -138,11 +148,13 @@ def gym_env(
         ),
         task,
     )
+    make_interface = partial(
+        TaskInterface, made, rule, proprio=proprio, cameras=cameras, image_size=image_size
+    )
     try:
-        interface = TaskInterface(
-            made, rule, proprio=proprio, cameras=cameras, image_size=image_size
-        )
-        _probe(interface)
+        interface = make_interface(interventions=True)
+        if not (reports_interventions(_probe(interface)) or interventions):
+            interface = make_interface()
     except UsageError as error:
         made.close()
         raise UsageError(f"{task}: {error}") from error
@@ -156,6 +168,7 @@ def gym_env(
             "success": success,
             "action_repeat": action_repeat,
             "horizon": base.horizon,
+            **({"interventions": True} if interventions else {}),
             **({"proprio": [*proprio]} if proprio else {}),
             **(
                 {"cameras": [*cameras], "image_size": image_size, "render_quality": render_quality}
@@ -241,8 +254,11 @@ def _make(create: Callable[[], Any], task: str) -> Any:
         raise UsageError(f"cannot create {task}: {reason}") from error
 
 
-def _probe(env: Any) -> None:
+def _probe(env: Any) -> Mapping[str, Any]:
     """Take a step, to refuse an environment that does not report success before a run begins.
+
+    Returns:
+        Its ``info``.
 
     Raises:
         UsageError: it does not, or cannot take a step.
@@ -250,12 +266,13 @@ def _probe(env: Any) -> None:
     space = env.action_space
     try:
         env.reset(seed=0)
-        env.step(((space.low + space.high) / 2).astype(space.dtype))
+        *_, info = env.step(((space.low + space.high) / 2).astype(space.dtype))
     except UsageError:
         raise
     except Exception as error:  # simulators raise various types
         reason = brief(error, 300) or type(error).__name__
         raise UsageError(f"cannot take a step ({reason}); check the environment alone") from error
+    return info
 
 
 def _version(spec: Any) -> str:

@@ -14,9 +14,10 @@ from gymnasium import spaces
 from PIL import Image
 
 from ibrl_torchrl.envs.base import require_finite
+from ibrl_torchrl.envs.interventions import intervening_action
 from ibrl_torchrl.envs.success import SuccessRule
 from ibrl_torchrl.errors import UsageError, brief, unknown_name
-from ibrl_torchrl.keys import PROPRIO, STATE, SUCCESS, image_key
+from ibrl_torchrl.keys import EXECUTED_ACTION, INTERVENTION, PROPRIO, STATE, SUCCESS, image_key
 
 STATE_ENTRY = "observation"  # TorchRL's name of a state in Gymnasium's observations
 RENDER = "render"  # camera whose images are those of `render()`
@@ -30,12 +31,18 @@ class TaskInterface(gymnasium.Wrapper):
     by ``"_"``. RGB images are ``<camera>_image``, uint8 [3, H, W]. ``success``, bool [1], is False
     after a reset. A success gives a reward of 1 and terminates the episode; other rewards are 0.
 
+    With ``interventions`` a step also has ``intervention``, bool [1], whether somebody else acted
+    in place of the policy, and ``executed_action``, float [A], in the environment's bounds; after a
+    reset these are False and the middle of the bounds.
+
     Args:
         env: environment with a ``Box`` action space of finite bounds, to which actions are clipped.
         success: rule of success.
         proprio: low-dimensional entries that make up ``proprio``; none if empty.
         cameras: images to observe: RGB entries of the observation, or ``"render"``.
         image_size: height and width of the images in pixels.
+        interventions: the environment reports interventions, see
+            :func:`~ibrl_torchrl.envs.interventions.intervening_action`. Default False.
 
     Attributes:
         state_parts: names and sizes of the low-dimensional entries, in order.
@@ -52,6 +59,7 @@ class TaskInterface(gymnasium.Wrapper):
         proprio: Sequence[str] = (),
         cameras: Sequence[str] = (),
         image_size: int = 96,
+        interventions: bool = False,
     ) -> None:
         super().__init__(env)
         self._bounds = _bounds(env.action_space)
@@ -72,6 +80,7 @@ class TaskInterface(gymnasium.Wrapper):
         self._proprio = [*proprio]
         self._cameras = [*cameras]
         self._size = image_size
+        self._interventions = interventions
         self._steps = 0
         self._raw: Mapping[str, Any] = {}
         for camera in cameras:
@@ -83,8 +92,10 @@ class TaskInterface(gymnasium.Wrapper):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Reset to an initial state, that of ``seed`` if there is one."""
         self._steps = 0
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._observation(observation, success=False), info
+        raw, info = self.env.reset(seed=seed, options=options)
+        low, high = self._bounds
+        observation = self._observation(raw, success=False)
+        return observation | self._report(np.add(low, high) / 2, intervention=False), info
 
     def step(
         self, action: np.ndarray
@@ -93,7 +104,8 @@ class TaskInterface(gymnasium.Wrapper):
 
         Raises:
             NotFinite: the state is NaN or inf.
-            UsageError: the environment does not report success as the rule expects it.
+            UsageError: the environment does not report success as the rule expects it, or reports
+                an intervention that is invalid or was not announced.
         """
         if not np.isfinite(action).all():
             raise ValueError(f"action must be finite, found {action.tolist()}")
@@ -101,11 +113,19 @@ class TaskInterface(gymnasium.Wrapper):
         self._steps += 1
         # Scaling to the bounds may exceed them by a rounding error.
         clipped = np.clip(action, low, high).astype(low.dtype)
-        observation, reward, terminated, truncated, info = self.env.step(clipped)
+        raw, reward, terminated, truncated, info = self.env.step(clipped)
+        override = intervening_action(info, len(clipped))
+        if override is not None and not self._interventions:
+            raise UsageError(
+                "a step's info reports an intervention and the first step's did not; set "
+                "task.kwargs.interventions=true"
+            )
+        executed = clipped if override is None else np.clip(override, low, high)
         success = self._success(float(reward), bool(terminated), info)
         ended = success or bool(terminated)
         return (
-            self._observation(observation, success=success),
+            self._observation(raw, success=success)
+            | self._report(executed, intervention=override is not None),
             float(success),
             ended,
             bool(truncated) and not ended,
@@ -150,7 +170,17 @@ class TaskInterface(gymnasium.Wrapper):
         shape = 3, self._size, self._size
         for camera in self._cameras:
             entries[image_key(camera)] = spaces.Box(0, 255, shape, np.uint8)
+        if self._interventions:
+            entries[INTERVENTION] = spaces.Box(0, 1, (1,), np.bool_)
+            entries[EXECUTED_ACTION] = spaces.Box(*self._bounds, dtype=self._bounds[0].dtype)
         return spaces.Dict(entries)
+
+    def _report(self, executed: np.ndarray, *, intervention: bool) -> dict[str, np.ndarray]:
+        """Entries of an observation on who acted; none if the environment does not report it."""
+        if not self._interventions:
+            return {}
+        action = executed.astype(self._bounds[0].dtype)
+        return {INTERVENTION: np.array([intervention]), EXECUTED_ACTION: action}
 
     def _observation(self, raw: Any, *, success: bool) -> dict[str, np.ndarray]:
         self._raw = _named(raw)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 from torchrl.data import Bounded, Composite, Unbounded
-from torchrl.envs import ActionScaling, EnvBase, TransformedEnv
+from torchrl.data.tensor_specs import ContinuousBox
+from torchrl.envs import ActionScaling, EnvBase, ObservationNorm, Transform, TransformedEnv
 
 from ibrl_torchrl.envs.base import SparseRewardEnv
 from ibrl_torchrl.errors import UsageError, brief
-from ibrl_torchrl.keys import ACTION, STATE, SUCCESS
+from ibrl_torchrl.keys import ACTION, EXECUTED_ACTION, INTERVENTION, STATE, SUCCESS
 
 
 def task_env(env: object, suite: str) -> EnvBase:
@@ -20,11 +21,12 @@ def task_env(env: object, suite: str) -> EnvBase:
 
     Returns:
         The environment itself, or with TorchRL's ``ActionScaling``, which maps [-1, 1] linearly to
-        its bounds.
+        its bounds. ``executed_action`` of an environment with interventions is mapped likewise.
 
     Raises:
         UsageError: it is no unbatched TorchRL environment with the observation ``success`` and with
-            ``state`` or images, or its actions are no bounded vector.
+            ``state`` or images, its actions are no bounded vector, or it reports interventions
+            without executed actions, or these without them.
     """
     where = f"task.suite={suite}"
     if not isinstance(env, EnvBase) or env.batch_size:
@@ -48,10 +50,36 @@ def task_env(env: object, suite: str) -> EnvBase:
             f"{where}: the environment's actions are {brief(spec)}, must be action, float32 [A], "
             "with finite bounds; give it such an action spec (torchrl.data.Bounded)"
         )
+    _require_reports(observations, spec.shape, where)
     space = spec.space
     if bool((space.low == -1).all() and (space.high == 1).all()):
         return env
-    return TransformedEnv(env, ActionScaling(), auto_unwrap=True)
+    scaled: TransformedEnv = TransformedEnv(env, ActionScaling(), auto_unwrap=True)
+    return scaled.append_transform(_executed_scaling(space)) if INTERVENTION in keys else scaled
+
+
+def _executed_scaling(space: ContinuousBox) -> Transform:
+    """Map of executed actions from the environment's bounds to [-1, 1]."""
+    loc, scale = (space.high + space.low) / 2, (space.high - space.low) / 2
+    return ObservationNorm(loc, scale, [EXECUTED_ACTION], standard_normal=True)
+
+
+def _require_reports(observations: Composite, action_shape: torch.Size, where: str) -> None:
+    """Refuse reports of interventions that are incomplete.
+
+    Raises:
+        UsageError: names the observation and its shape.
+    """
+    shapes = {INTERVENTION: torch.Size([1]), EXECUTED_ACTION: action_shape}
+    if not any(key in observations for key in shapes):
+        return
+    for key, shape in shapes.items():
+        found = observations[key].shape if key in observations else None
+        if found != shape:
+            raise UsageError(
+                f"{where}: the environment's observation {key} has shape {found and [*found]}, "
+                f"must be {[*shape]}; report both {INTERVENTION}, bool [1], and {EXECUTED_ACTION}"
+            )
 
 
 def require_simulator(env: EnvBase, purpose: str) -> SparseRewardEnv:

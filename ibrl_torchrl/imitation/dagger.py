@@ -7,6 +7,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 
 from ibrl_torchrl.keys import ACTION, EXPERT_ACTION, STATE
+from ibrl_torchrl.modules import NewestState
 
 
 def expert_probability(decay: float, round_index: int) -> float:
@@ -65,18 +66,14 @@ class MixturePolicy(TensorDictModuleBase):
             raise ValueError(f"beta must lie in [0, 1], found {beta}")
         self.in_keys = [*dict.fromkeys([STATE, *learner.in_keys])]
         self.out_keys = [ACTION, EXPERT_ACTION]
-        self.expert = expert
+        self.expert = NewestState(expert, state_stack)
         self.learner = learner
         self.beta = beta
-        self._state_stack = state_stack
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the executed action and the expert's."""
-        observation = tensordict.select(STATE)
-        stacked = observation[STATE]
-        observation[STATE] = stacked[..., -(stacked.shape[-1] // self._state_stack) :]
-        label = self.expert(observation)[ACTION]
+        label = self.expert(tensordict.select(STATE))[ACTION]
         is_expert = bool(torch.rand(()) < self.beta)
         action = label if is_expert else self.learner(tensordict.copy())[ACTION]
         return tensordict.set(ACTION, action).set(EXPERT_ACTION, label)

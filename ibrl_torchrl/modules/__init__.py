@@ -31,6 +31,8 @@ from ibrl_torchrl.modules.imitation import (
     StochasticPolicy,
     is_stochastic,
 )
+from ibrl_torchrl.modules.interventions import InterventionPolicy, TakeOver
+from ibrl_torchrl.modules.newest_state import NewestState
 from ibrl_torchrl.modules.normalize import Normalize
 from ibrl_torchrl.modules.proposers import ActorProposal, SampledProposals
 from ibrl_torchrl.modules.residual import ResidualActor
@@ -67,7 +69,9 @@ __all__ = [
     "GaussianNoise",
     "HLGauss",
     "IBRLSelector",
+    "InterventionPolicy",
     "LinearHead",
+    "NewestState",
     "Normalize",
     "PixelFeatures",
     "PixelPolicy",
@@ -91,6 +95,7 @@ __all__ = [
     "StateFeatures",
     "StochasticPolicy",
     "SuccessTest",
+    "TakeOver",
     "ViT",
     "is_stochastic",
     "tied_copy",

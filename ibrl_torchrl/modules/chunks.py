@@ -8,15 +8,15 @@ from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 
-from ibrl_torchrl.keys import ACTION, ACTION_CHUNK, CHUNK_STEP, IS_INIT
+from ibrl_torchrl.keys import ACTION, ACTION_CHUNK, CHUNK_STEP, INTERVENTION, IS_INIT
 
 
 class ChunkExecutor(TensorDictModuleBase):
     """Policy of single actions that executes the action chunks of another policy.
 
     The policy writes h actions in a row, float [*, h A]. They are executed one a step; after
-    ``replan`` of them, and at the start of an episode, the policy decides anew. Between decisions
-    it is not evaluated. Whatever else it wrote, such as ``proposal`` and ``proposal_values``, stays
+    ``replan`` of them, at the start of an episode, and after a step in which somebody else acted
+    (``intervention``), the policy decides anew. Between decisions it is not evaluated. Whatever else it wrote, such as ``proposal`` and ``proposal_values``, stays
     until the next decision, so that each step of an episode names the proposal it came from;
     TorchRL's ``MultiStepActorWrapper`` passes on the actions alone.
 
@@ -86,8 +86,9 @@ class ChunkExecutor(TensorDictModuleBase):
             step = torch.zeros(shape, dtype=torch.int64, device=device)
             return torch.ones_like(step, dtype=torch.bool), step
         due = previous + 1 >= self.replan
-        if (is_init := tensordict.get(IS_INIT, None)) is not None:
-            due = due | is_init
+        for key in (IS_INIT, INTERVENTION):  # the latter is that of the previous step
+            if (flag := tensordict.get(key, None)) is not None:
+                due = due | flag
         return due, torch.where(due, 0, previous + 1)
 
     def _decide(self, tensordict: TensorDictBase) -> TensorDictBase:

@@ -21,8 +21,9 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.envs.base import SparseRewardEnv
+from ibrl_torchrl.episodes import executed_episode
 from ibrl_torchrl.errors import UsageError, brief
-from ibrl_torchrl.keys import ACTION, NEXT, PROPOSAL
+from ibrl_torchrl.keys import ACTION, INTERVENTION, NEXT, PROPOSAL
 
 MAX_STEPS = 1_000_000  # environments end their episodes; EnvBase.rollout needs a bound
 
@@ -42,8 +43,8 @@ def rollout_episode(
         explore: act under ``ExplorationType.RANDOM`` instead of ``DETERMINISTIC``. Default False.
 
     Returns:
-        TensorDict [T] on the CPU: observations, ``action``, ``proposal``; under ``next``
-        observations, reward and end flags.
+        TensorDict [T] on the CPU: observations, executed ``action``, ``proposal``, and where
+        somebody else may act ``intervention``; under ``next`` observations, reward and end flags.
 
     Raises:
         NotFinite: an observation of a :class:`SparseRewardEnv` is NaN or inf, for which the policy
@@ -60,8 +61,9 @@ def rollout_episode(
                 simulator.require_finite()
             raise
     next_keys = [*env.observation_spec.keys(), *env.reward_keys, *env.done_keys]
-    keys = [*env.observation_spec.keys(), ACTION, PROPOSAL, *((NEXT, key) for key in next_keys)]
-    return episode.select(*keys, strict=False).cpu()
+    root_keys = [*env.observation_spec.keys(), ACTION, PROPOSAL, INTERVENTION]
+    keys = [*root_keys, *((NEXT, key) for key in next_keys)]
+    return executed_episode(episode.select(*keys, strict=False).cpu())
 
 
 class Rollouts(Protocol):

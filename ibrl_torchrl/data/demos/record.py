@@ -9,6 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import step_mdp
 
+from ibrl_torchrl.episodes import executed_episode
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import (
     DONE,
@@ -53,8 +54,9 @@ def record_demos(
     Yields:
         One TensorDict [T] per episode in TorchRL's layout: observations and ``action`` at the
         root, next observations, reward and flags under ``next``, and, if the environment has them,
-        ``simulator_state`` before each action, float64 [T, n] (method ``simulator_state()``), and
-        ``model_xml``, text.
+        ``simulator_state`` before each action, float64 [T, n] (method ``simulator_state()``),
+        ``model_xml``, text, and ``intervention``, bool [T, 1]: where it is true ``action`` is that
+        of somebody else, which was executed.
 
     Raises:
         UsageError: fewer episodes succeeded in ``max_attempts`` attempts, or the environment does
@@ -119,7 +121,7 @@ def record_episode(
             )
         steps.append(step)
         if step[NEXT, DONE].any():
-            episode = TensorDict.stack(steps).contiguous()
+            episode = executed_episode(TensorDict.stack(steps).contiguous())
             if (model := getattr(env, "model_xml", None)) is not None:
                 episode.set_non_tensor(MODEL_XML, model)
             return episode
