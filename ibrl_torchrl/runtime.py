@@ -9,13 +9,15 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.errors import UsageError
+
+if TYPE_CHECKING:  # it takes seconds and memory that a process which waits for others need not have
+    import torch
 
 
 def setup_process(
@@ -35,6 +37,8 @@ def setup_process(
     Raises:
         UsageError: the device is not available.
     """
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -53,6 +57,8 @@ def require_device(device: str, trial: int | None = None) -> torch.device:
     Raises:
         UsageError: the device is not available.
     """
+    import torch
+
     try:
         cards = torch.cuda.device_count() if device == "cuda" else 0
         probe = torch.zeros(1, device=spread_device(device, trial, cards))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from ibrl_torchrl.builders.imitation import policy_path
 from ibrl_torchrl.cli import report
-from ibrl_torchrl.cli.sweep import exit_reason
+from ibrl_torchrl.cli.launchers.base import Launcher, Sweep
+from ibrl_torchrl.cli.launchers.hydra import HydraLauncher
+from ibrl_torchrl.cli.launchers.ray import RayLauncher
+from ibrl_torchrl.cluster import ray_cluster
 from ibrl_torchrl.config.commands import BenchConfig, ReportConfig
 from ibrl_torchrl.config.compose import composed, quoted
 from ibrl_torchrl.config.imitation import ImitationConfig, SelfImitationConfig
@@ -23,30 +22,42 @@ from ibrl_torchrl.config.plan import warmup_warning
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo, progress_bar
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.files import open_in_place
 from ibrl_torchrl.runs.folder import is_finished, lock_folder
 from ibrl_torchrl.runs.manifest import require_no_links
 from ibrl_torchrl.runs.names import DEMOS, LOG, TRAIN
 from ibrl_torchrl.runs.tables import read_rows
-from ibrl_torchrl.runtime import die_with_parent
+
+_LOG = "bench.log"  # output of the runs' processes
 
 
 def run(config: BenchConfig) -> None:
     """Make shared inputs, then every run that is not finished, then the report.
 
     Raises:
-        UsageError: a name or setting is unknown, the launcher is not installed, another process
-            uses the folder, or runs failed.
+        UsageError: a name or setting is unknown, the launcher is not installed, there is no such
+            cluster, another process uses the folder, or runs failed.
         KeyboardInterrupt: the same command resumes.
     """
-    _require_launcher(config.launcher)
     cases = [_case(config, f"task={name}", name.replace("/", "-")) for name in config.tasks]
     cases += [_case(config, f"experiment={name}", name) for name in config.experiments]
-    with lock_folder(Path(config.dir)):
+    with _launcher(config) as launcher, lock_folder(Path(config.dir)):
         for warning in _warnings(cases):
             echo(warning)
-        reasons = [reason for case in cases for reason in _run_case(config, case)]
+        reasons = [reason for case in cases for reason in _run_case(config, case, launcher)]
         _report(config, cases, reasons)
+
+
+@contextmanager
+def _launcher(config: BenchConfig) -> Iterator[Launcher]:
+    """Launcher of a grid's runs, connected to its cluster."""
+    if config.launcher != "ray":
+        yield HydraLauncher(config.launcher, config.jobs)
+        return
+    for setting in config.settings:
+        if _is_for_launcher(setting):
+            raise UsageError(f"{setting}: is for launchers of Hydra, launcher=ray has ray.cpus=...")
+    with ray_cluster(config.ray.address, cpus=config.ray.cpus, gpus=config.ray.gpus) as ray:
+        yield RayLauncher(ray, config.ray)
 
 
 def _report(config: BenchConfig, cases: Sequence[_Case], reasons: Sequence[str]) -> None:
@@ -75,15 +86,6 @@ def _report(config: BenchConfig, cases: Sequence[_Case], reasons: Sequence[str])
         raise UsageError(
             f"{len(unfinished)} of {len(folders)} runs did not finish, such as {first} "
             f"({reason}); the same command resumes them"
-        )
-
-
-def _require_launcher(name: str) -> None:
-    """Refuse a launcher whose package is not installed; Hydra has ``basic`` itself."""
-    package = name.split("_")[0]
-    if name != "basic" and find_spec(f"hydra_plugins.hydra_{package}_launcher") is None:
-        raise UsageError(
-            f"launcher={name}: not installed; install it with: pip install hydra-{package}-launcher"
         )
 
 
@@ -141,23 +143,26 @@ def _warnings(cases: Sequence[_Case]) -> Iterator[str]:
                 yield f"{case.folder.name}, {name}: {warning}"
 
 
-def _run_case(config: BenchConfig, case: _Case) -> Iterator[str]:
+def _run_case(config: BenchConfig, case: _Case, launcher: Launcher) -> Iterator[str]:
     """Run what is not finished: shared demonstrations and imitation policies, then the methods.
 
     Yields:
-        Why a process was killed, if one was.
+        Why runs were lost, such as by a signal.
     """
     common = [case.override, "if_exists=resume", "quiet=true"]
-    common.append(f"seed={','.join(map(str, case.seeds))}")
     shared = f"{case.folder}/shared/seed${{seed}}"
     demos, policies = [], []
     if case.shared:
         if case.base.demos.path is None:
             demos.append(f"demos.path={quoted(f'{shared}/{DEMOS}')}")
         fitting = [s for s in config.settings if _is_for_launcher(s) or _fits("bc", s)]
-        overrides = [*common, *fitting, f"run_dir={quoted(shared)}"]
+        seeds = {
+            folder: {"seed": str(seed)}
+            for seed, folder in zip(case.seeds, case.shared, strict=True)
+        }
+        sweep = Sweep("bc", [*common, *fitting, f"run_dir={quoted(shared)}"], seeds)
         title = f"{case.folder.name}: imitation"
-        yield from _sweep(config, "bc", overrides, case.shared, title, len(case.shared))
+        yield from _run_sweep(config, launcher, sweep, title, total=len(case.shared))
         policies = [
             f"imitation.{name}.path={quoted(str(policy_path(Path(shared), name)))}"
             for name in case.base.imitation
@@ -166,11 +171,16 @@ def _run_case(config: BenchConfig, case: _Case) -> Iterator[str]:
     sharing = [a for a in case.methods if _pretraining(case.methods[a]) == _pretraining(case.base)]
     others = [a for a in case.methods if a not in sharing]
     for algos, paths in ((sharing, policies), (others, [])):
-        folders = [case.run(algo, seed) for algo in algos for seed in case.seeds]
+        runs = {
+            case.run(algo, seed): {"seed": str(seed), "algo": algo}
+            for seed in case.seeds
+            for algo in algos
+        }
         run_dir = f"run_dir={quoted(f'{case.folder}/${{algo.name}}-seed${{seed}}')}"
-        overrides = [*common, *config.settings, *demos, *paths, run_dir, f"algo={','.join(algos)}"]
-        total = case.base.total_frames * len(folders)
-        yield from _sweep(config, "train", overrides, folders, case.folder.name, total)
+        overrides = [*common, *config.settings, *demos, *paths, run_dir]
+        total = case.base.total_frames * len(runs)
+        sweep = Sweep("train", overrides, runs)
+        yield from _run_sweep(config, launcher, sweep, case.folder.name, total)
 
 
 def _pretraining(config: TrainConfig) -> dict[str, ImitationConfig]:
@@ -181,52 +191,40 @@ def _pretraining(config: TrainConfig) -> dict[str, ImitationConfig]:
     }
 
 
-def _sweep(
-    config: BenchConfig,
-    command: str,
-    overrides: Sequence[str],
-    folders: Sequence[Path],
-    title: str,
-    total: int,
+def _run_sweep(
+    config: BenchConfig, launcher: Launcher, sweep: Sweep, title: str, total: int
 ) -> Iterator[str]:
-    """Run a command for every combination by Hydra's launcher, with a progress bar.
+    """Run a command for every combination by a launcher, with a progress bar.
+
+    Args:
+        config: settings.
+        launcher: starts the runs.
+        sweep: runs.
+        title: of the bar.
+        total: frames of all runs of ``"train"``; runs of ``"bc"``.
 
     Yields:
-        Why its process, or one of the launcher's, was killed, if one was.
+        Why runs were lost, such as by a signal.
     """
+    folders = [*sweep.runs]
     for folder in folders:
         require_no_links(folder)
     if all(map(is_finished, folders)):
         return
-    root = Path(config.dir)
-    launcher = [f"hydra/launcher={config.launcher}", f"hydra.sweep.dir={quoted(str(root))}"]
-    if config.launcher == "joblib":
-        launcher.append(f"hydra.launcher.n_jobs={config.jobs}")
-    program = [sys.executable, "-m", "ibrl_torchrl", command, "--multirun"]
-    log_path = root / "bench.log"
-    with open_in_place(log_path, "ab") as log:
-        begin = log_path.stat().st_size
-        process = subprocess.Popen(
-            [*program, *launcher, *overrides],
-            stdout=log,
-            stderr=log,
-            preexec_fn=partial(die_with_parent, os.getpid()),
-        )
-        unit = "frame" if command == "train" else "policy"
-        with progress_bar(total=total, desc=title, unit=unit) as bar:
-            try:
-                while process.poll() is None:
-                    time.sleep(0.5)
-                    done = sum(min(_frames(f), total // len(folders)) for f in folders)
-                    bar.update(done - bar.n if command == "train" else 0)
-            except KeyboardInterrupt:
-                process.wait()
-                raise
+    is_training = sweep.command == "train"
+    running = launcher.start(sweep, Path(config.dir) / _LOG)
+    with progress_bar(total=total, desc=title, unit="frame" if is_training else "policy") as bar:
+        try:
+            while not running.is_done():
+                time.sleep(0.5)
+                done = sum(min(_frames(f), total // len(folders)) for f in folders)
+                bar.update(done - bar.n if is_training else 0)
+        except KeyboardInterrupt:
+            running.interrupt()
+            raise
     finished = sum(map(is_finished, folders))
     echo(f"{title}: {finished} of {len(folders)} finished")
-    written = log_path.read_bytes()[begin:].decode(errors="replace")
-    if (reason := exit_reason(process.returncode, written.splitlines())) is not None:
-        yield reason
+    yield from running.failures()
 
 
 def _frames(folder: Path) -> int:
@@ -242,7 +240,7 @@ def _last_message(folder: Path) -> str:
     try:
         return (folder / LOG).read_text().strip().splitlines()[-1]
     except (OSError, IndexError):
-        return f"see {folder.parent.parent / 'bench.log'}"
+        return f"see {folder.parent.parent / _LOG}"
 
 
 def _is_for_launcher(setting: str) -> bool:

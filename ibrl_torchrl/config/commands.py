@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ibrl_torchrl.config.imitation import DaggerConfig, ImitationConfig, require_supported
+from ibrl_torchrl.config.ray import RayRunsConfig
 from ibrl_torchrl.config.setting import (
     MAX_FIRST_SEED,
     MAX_SEED,
@@ -273,11 +274,12 @@ class BenchConfig:
     )
     settings: list[str] = setting([], help="Settings of every run; shorter at the end, after --.")
     launcher: str = setting(
-        "joblib", help="Hydra's launcher: joblib, basic, submitit_slurm, ray, ..."
+        "joblib", help="Launcher: ray, or one of Hydra's: joblib, basic, submitit_slurm, ..."
     )
     jobs: int = setting(
         2, help="Runs at a time on this machine (joblib).", at_least=1, at_most=1024
     )
+    ray: RayRunsConfig = setting(RayRunsConfig, help="Ray cluster (launcher=ray).")
 
     def __post_init__(self) -> None:
         require(bool(self.tasks or self.experiments), "tasks", self.tasks, "a list of one or more")
@@ -430,6 +432,7 @@ _COMMANDS = (
                 "ibrl bench tasks=[] experiments=[small_lift] -- eval.episodes=10",
                 "settings of every run",
             ),
+            ("ibrl bench seeds=1-200 launcher=ray ray.cpus=2", "on a Ray cluster"),
         ),
         rest="settings",
     ),

@@ -145,6 +145,22 @@ def lock_folder(path: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(path: str | Path) -> bool:
+    """Whether a process holds the lock of a folder; False where its file system has no locks."""
+    file = Path(path) / LOCK
+    if not file.is_file():
+        return False
+    with file.open() as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released at once
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+    return False
+
+
 def _require_same(path: Path, original: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Refuse to resume with other settings.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import HYBRID
 from ibrl_torchrl.runs import fields
+from ibrl_torchrl.runs.folder import is_finished, is_locked
 from ibrl_torchrl.runs.manifest import require_no_links
 from ibrl_torchrl.runs.names import (
     CHECKPOINT,
     CONFIG,
     EVAL,
     EVALUATION,
-    LOCK,
     PROVENANCE,
     TIMING,
     TRAIN,
@@ -144,20 +143,8 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 
 def _state(path: Path) -> str:
-    if (path / EVALUATION).is_file():
+    if is_finished(path):
         return FINISHED
-    if _is_locked(path / LOCK):
+    if is_locked(path):
         return RUNNING
     return INTERRUPTED if (path / CHECKPOINT).is_file() else UNSAVED
-
-
-def _is_locked(file: Path) -> bool:
-    """Whether a process holds the lock of a run folder."""
-    if not file.is_file():
-        return False
-    with file.open() as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)  # released at once
-        except BlockingIOError:
-            return True
-    return False
