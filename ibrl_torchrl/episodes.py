@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -174,11 +175,7 @@ def intervened_segments(episode: TensorDictBase) -> list[TensorDictBase]:
     flags = intervention.reshape(len(episode))
     changes = (flags[1:] != flags[:-1]).nonzero().flatten() + 1
     bounds = [0, *changes.tolist(), len(episode)]
-    return [
-        _ended(episode[start:end])
-        for start, end in zip(bounds, bounds[1:], strict=False)
-        if flags[start]
-    ]
+    return [_ended(episode[start:end]) for start, end in pairwise(bounds) if flags[start]]
 
 
 def _ended(part: TensorDictBase) -> TensorDictBase:

@@ -16,9 +16,10 @@ class ChunkExecutor(TensorDictModuleBase):
 
     The policy writes h actions in a row, float [*, h A]. They are executed one a step; after
     ``replan`` of them, at the start of an episode, and after a step in which somebody else acted
-    (``intervention``), the policy decides anew. Between decisions it is not evaluated. Whatever else it wrote, such as ``proposal`` and ``proposal_values``, stays
-    until the next decision, so that each step of an episode names the proposal it came from;
-    TorchRL's ``MultiStepActorWrapper`` passes on the actions alone.
+    (``intervention``), the policy decides anew. Between decisions it is not evaluated. Whatever
+    else it wrote, such as ``proposal`` and ``proposal_values``, stays until the next decision, so
+    that each step of an episode names the proposal it came from; TorchRL's
+    ``MultiStepActorWrapper`` passes on the actions alone.
 
     The state between steps, ``action_chunk`` and ``chunk_step``, is carried in the TensorDict, as
     ``EnvBase.rollout`` and collectors do. An episode starts where ``chunk_step`` is missing or

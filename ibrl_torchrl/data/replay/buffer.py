@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 from torchrl.data import (
     LazyTensorStorage,
     RandomSampler,
@@ -18,6 +19,7 @@ from torchrl.envs.transforms import Transform
 from ibrl_torchrl import keys
 from ibrl_torchrl.data.replay.memmap import ReservedMemmapStorage
 from ibrl_torchrl.data.replay.prioritized import PortablePrioritizedSampler
+from ibrl_torchrl.episodes import executed_episode
 
 
 class EpisodeReplayBuffer(TensorDictReplayBuffer):
@@ -25,7 +27,8 @@ class EpisodeReplayBuffer(TensorDictReplayBuffer):
 
     ``extend`` takes one complete episode, a TensorDict [T] in TorchRL's layout whose last step is
     ``done``, and stores what the buffer's transform makes of it. TorchRL's collectors write such
-    episodes with ``trajs_per_batch=1, trajs_per_write=1``.
+    episodes with ``trajs_per_batch=1, trajs_per_write=1``. Of an environment that reports
+    interventions the executed actions are stored.
 
     A training run that logs its episodes needs no copy of the storage in its checkpoints: it
     extends a new buffer by the logged episodes and loads ``sampler_state_dict``.
@@ -38,6 +41,14 @@ class EpisodeReplayBuffer(TensorDictReplayBuffer):
         super().__init__(**kwargs)
         # MixedReplay samples parts of a batch, so another size than the default is no mistake.
         self._warned_batch_size_conflict = True
+
+    def extend(self, tensordicts: TensorDictBase, **kwargs: Any) -> Tensor:
+        """Add one complete episode [T], see :func:`~ibrl_torchrl.episodes.executed_episode`.
+
+        Returns:
+            Indices of its transitions, int64 [T].
+        """
+        return super().extend(executed_episode(tensordicts), **kwargs)
 
     def skip(self, transitions: int, successful: int = 0) -> None:
         """Advance the place of the next transition, as if as many had been written.

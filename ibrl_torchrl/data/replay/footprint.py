@@ -13,7 +13,12 @@ from ibrl_torchrl.errors import UsageError
 
 
 def image_replay_bytes(
-    capacity: int, images: Mapping[str, Sequence[int]], numbers: int, frame_stack: int = 1
+    capacity: int,
+    images: Mapping[str, Sequence[int]],
+    numbers: int,
+    frame_stack: int = 1,
+    *,
+    parts: bool = False,
 ) -> int:
     """Estimate the bytes of a full buffer with deduplicated images (``DeduplicateImages``).
 
@@ -24,6 +29,7 @@ def image_replay_bytes(
             and s'), the action and 23 for reward, flags, ``steps_to_next_obs`` and TorchRL's
             ``index``. Frame indices are added here.
         frame_stack: frames in an observation, default 1.
+        parts: episodes may be parts of longer ones. Default False.
 
     Example:
         >>> from ibrl_torchrl.data.replay.footprint import image_replay_bytes
@@ -31,7 +37,8 @@ def image_replay_bytes(
         3.04
     """
     frame = sum(math.prod(shape) for shape in images.values())
-    return pool_size(capacity, frame_stack) * frame + capacity * (numbers + INDEX_BYTES)
+    frames = pool_size(capacity, frame_stack, parts=parts)
+    return frames * frame + capacity * (numbers + INDEX_BYTES)
 
 
 def require_memory(needed: int, available: int, remedy: str) -> None:

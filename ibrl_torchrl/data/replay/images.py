@@ -26,21 +26,24 @@ _FRAME = "frame"  # index of the observation's newest frame, counted from the fi
 _EARLIER = "earlier_frames"  # number of frames of its episode before that one
 INDEX_BYTES = 4 * 8  # both columns of both observations of a transition, int64
 
-SHORTEST_TRUNCATED = 10  # minimum length of a truncated episode, in steps
+SHORTEST_TRUNCATED = 10  # minimum length of a truncated episode and of a part of one, in steps
 
 
-def pool_size(capacity: int, frame_stack: int = 1) -> int:
+def pool_size(capacity: int, frame_stack: int = 1, *, parts: bool = False) -> int:
     """Return the maximum number of frames of a camera that stored transitions refer to.
 
     Args:
         capacity: maximum number of transitions.
         frame_stack: frames in an observation, default 1.
+        parts: episodes may be parts of longer ones. Default False.
     """
     # Each transition has one frame, that of s, and a truncated episode has one more, its last
     # observation. Such episodes have at least 10 steps and only the oldest can have lost some of
     # its transitions, so at most 1 + (capacity - 1) // 10 of them end in the storage. The oldest
-    # transition's stack reaches frame_stack - 1 frames further back.
-    return capacity + 1 + (capacity - 1) // SHORTEST_TRUNCATED + frame_stack - 1
+    # transition's stack reaches frame_stack - 1 frames further back. A part of an episode, of as
+    # many steps, has the frame_stack - 1 frames before it, too.
+    extra = frame_stack if parts else 1
+    return capacity + extra * (1 + (capacity - 1) // SHORTEST_TRUNCATED) + frame_stack - 1
 
 
 class DeduplicateImages(Transform):
@@ -69,14 +72,18 @@ class DeduplicateImages(Transform):
         capacity: capacity of the buffer, in transitions.
         frame_stack: frames in an observation, default 1. At an episode's start the first frame is
             repeated, as by ``CatFrames(padding="same")``.
+        parts: episodes may be parts of longer ones
+            (:func:`~ibrl_torchrl.episodes.intervened_segments`), whose first stack holds frames
+            from before them. Default False.
         storage: ``"memory"`` or ``"memmap"`` (one file per camera under ``scratch_dir``, reserved
             when the first episode is written).
         scratch_dir: folder of the memory map, default a temporary one.
         device: device of the storage ``"memory"``, equal to the buffer's; None (default): the CPU.
 
     Raises:
-        ValueError: at ``extend``, when the data is not one complete episode, is truncated before
-            step 10, or has images that are not uint8 stacks of its frames; the pool is unchanged.
+        ValueError: at ``extend``, when the data is not one complete episode, is truncated, or a
+            part that starts in the midst of one, with fewer than 10 steps, or has images that are
+            not uint8 stacks of its frames; the pool is unchanged.
             At ``share``, when several processes are to write to the buffer.
         UsageError: at the first ``extend``, when the disk has no space for the pool.
     """
@@ -87,6 +94,7 @@ class DeduplicateImages(Transform):
         capacity: int,
         *,
         frame_stack: int = 1,
+        parts: bool = False,
         storage: Literal["memory", "memmap"] = "memory",
         scratch_dir: str | Path | None = None,
         device: torch.device | None = None,
@@ -94,7 +102,8 @@ class DeduplicateImages(Transform):
         super().__init__()
         self._image_keys = [*image_keys]
         self._frame_stack = frame_stack
-        self._size = pool_size(capacity, frame_stack)
+        self._size = pool_size(capacity, frame_stack, parts=parts)
+        self._parts = parts
         self._storage = storage
         self._scratch_dir = scratch_dir
         self._device = device
@@ -143,14 +152,19 @@ class DeduplicateImages(Transform):
                 "DeduplicateImages takes one complete episode at a time; pass trajs_per_batch=1 "
                 "and trajs_per_write=1 to the collector"
             )
+        for key in self._image_keys:
+            self._require_stacks(key, tensordict[key])
         truncated = not bool(tensordict[keys.NEXT, keys.TERMINATED][-1])
-        if truncated and length < SHORTEST_TRUNCATED:
+        num_before = self._num_before(tensordict)
+        if (truncated or num_before) and length < SHORTEST_TRUNCATED:
             raise ValueError(
                 f"an episode was truncated after {length} steps, DeduplicateImages needs at least "
                 f"{SHORTEST_TRUNCATED}; raise the horizon or leave DeduplicateImages out"
             )
 
-        frames_by_key = {key: self._frames(key, tensordict, truncated) for key in self._image_keys}
+        frames_by_key = {
+            key: self._frames(key, tensordict, truncated, num_before) for key in self._image_keys
+        }
         for key, frames in frames_by_key.items():
             self._write(key, frames)
         transitions = tensordict.exclude(*_columns(*self._image_keys))
@@ -158,28 +172,43 @@ class DeduplicateImages(Transform):
         positions = (start, end.clamp(max=length - 1 + truncated))
         columns = zip(_columns(_FRAME), _columns(_EARLIER), positions, strict=True)
         for frame, earlier, position in columns:
-            transitions.set(frame, self._num_written + position)
-            transitions.set(earlier, position)
-        self._num_written += length + truncated
+            transitions.set(frame, self._num_written + num_before + position)
+            transitions.set(earlier, num_before + position)
+        self._num_written += num_before + length + truncated
         return transitions
 
-    def _frames(self, key: str, tensordict: TensorDictBase, truncated: bool) -> Tensor:
-        """Frames of an episode, uint8 [T, C, H, W] or, if it was truncated, [T + 1, C, H, W]."""
-        images = tensordict[key]
+    def _require_stacks(self, key: str, images: Tensor) -> None:
+        """Refuse images that are no stacks of so many frames."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] % self._frame_stack:
             raise ValueError(
                 f"{key} must be uint8 [T, {self._frame_stack} * C, H, W], "
                 f"not {images.dtype} {[*images.shape]}"
             )
+
+    def _num_before(self, tensordict: TensorDictBase) -> int:
+        """Frames before the first observation's newest one: 0 at the start of an episode."""
+        if not self._parts:
+            return 0
+        first = [tensordict[key][0] for key in self._image_keys]
+        stacks = [images.unflatten(0, (self._frame_stack, -1)) for images in first]
+        is_start = all(bool((stack == stack[-1:]).all()) for stack in stacks)
+        return 0 if is_start else self._frame_stack - 1
+
+    def _frames(
+        self, key: str, tensordict: TensorDictBase, truncated: bool, num_before: int
+    ) -> Tensor:
+        """Frames of an episode: those before it, [T, C, H, W] of uint8, and one if truncated."""
+        images = tensordict[key]
         channels = images.shape[1] // self._frame_stack
-        frames = images[:, -channels:]
+        before = images[0].unflatten(0, (-1, channels))[:num_before]
+        frames = torch.cat([before, images[:, -channels:]])
         if key in self._pools and self._pools[key].shape[1:] != frames.shape[1:]:
             raise ValueError(
                 f"{key} has frames of shape {[*frames.shape[1:]]}, "
                 f"earlier episodes had {[*self._pools[key].shape[1:]]}; use one image size"
             )
         # Otherwise a stack in another order would silently be read back in this one.
-        position = torch.arange(len(frames), device=frames.device)[:, None]
+        position = torch.arange(num_before, len(frames), device=frames.device)[:, None]
         if self._frame_stack > 1 and not torch.equal(
             self._gather_stacks(frames, position, position), images
         ):

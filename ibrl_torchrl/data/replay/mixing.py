@@ -13,6 +13,7 @@ from torchrl.data.replay_buffers.storages import Storage
 
 from ibrl_torchrl import keys
 from ibrl_torchrl.data.replay.buffer import EpisodeReplayBuffer
+from ibrl_torchrl.episodes import executed_episode, intervened_segments
 
 ReplayT = TypeVar("ReplayT", bound="_CompositeReplay")
 
@@ -72,6 +73,10 @@ class MixedReplay(_CompositeReplay):
         batch_size: transitions in a sample by default; the number of demonstration transitions is
             rounded to the nearest.
         keep_successes: add successful online episodes to the demonstrations too. Default False.
+        keep_interventions: add the parts of online episodes in which somebody else acted
+            (``intervention``) to the demonstrations too, as HIL-SERL does (arXiv 2410.21845), each
+            once: an episode that ``keep_successes`` adds is not split. Default False.
+        shortest_intervention: number of steps of such a part, at least. Default 1.
         final_fraction: fraction to which ``offline_fraction`` is annealed linearly, in [0, 1); 0
             leaves the demonstrations out in the end. None (default): constant.
         anneal_frames: online transitions over which it is annealed, at least 1; those written
@@ -98,6 +103,8 @@ class MixedReplay(_CompositeReplay):
         offline_fraction: float,
         batch_size: int,
         keep_successes: bool = False,
+        keep_interventions: bool = False,
+        shortest_intervention: int = 1,
         final_fraction: float | None = None,
         anneal_frames: int = 1,
     ) -> None:
@@ -111,6 +118,8 @@ class MixedReplay(_CompositeReplay):
         self._anneal_frames = anneal_frames
         self._batch_size = batch_size
         self._keep_successes = keep_successes
+        self._keep_interventions = keep_interventions
+        self._shortest_intervention = shortest_intervention
         self._require_both(offline_fraction, batch_size)
         if self._final_fraction != 0:
             self._require_both(self._final_fraction, batch_size)
@@ -145,15 +154,27 @@ class MixedReplay(_CompositeReplay):
         Returns:
             Indices in the online buffer, int64 [T].
         """
+        episode = executed_episode(episode)
         index = self.online.extend(episode)
-        if self._keep_successes:
+        if self._keep_successes or self._keep_interventions:
             for part in _split_at_done(episode):
-                if bool(part[keys.NEXT, keys.TERMINATED].any()):
-                    self.demos.extend(part)
+                for kept in self._demonstrations(part):
+                    self.demos.extend(kept)
         return index
+
+    def _demonstrations(self, episode: TensorDictBase) -> list[TensorDictBase]:
+        """What of an online episode joins the demonstrations."""
+        if self._keep_successes and bool(episode[keys.NEXT, keys.TERMINATED].any()):
+            return [episode]
+        if not self._keep_interventions:
+            return []
+        segments = intervened_segments(episode)
+        return [each for each in segments if len(each) >= self._shortest_intervention]
 
     def skip(self, transitions: int, successful: int = 0) -> None:
         """Advance the place of the next online transition, as if as many had been written.
+
+        Transitions of interventions are not counted: they must not be skipped.
 
         Args:
             transitions: number of transitions.

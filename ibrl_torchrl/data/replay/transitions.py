@@ -21,7 +21,8 @@ class EpisodeToTransitions(Transform):
     sum_{j<k} gamma^j r_{t+j}, the done flags of its *last* step, and ``steps_to_next_obs`` = k,
     int64 [T, 1], the exponent of gamma in TorchRL's value estimators. So a window that reaches
     success does not bootstrap, and one that reaches the horizon bootstraps from the last
-    observation.
+    observation. So does a window that reaches the end of a part of an episode, whose last step is
+    ``done`` and neither ``terminated`` nor ``truncated``.
 
     A row of an episode that spans several environment steps, such as an action chunk, has their
     number c_t under ``steps_to_next_obs``, int64 [T, 1], and the discounted sum of their rewards as
@@ -118,9 +119,11 @@ class EpisodeToTransitions(Transform):
             rewards, steps = self._discount_by_steps(rewards, steps, num_rows)
             transitions.set((keys.NEXT, keys.REWARD), rewards)
             transitions.set(keys.STEPS_TO_NEXT_OBS, steps)
-        # Done follows the other flags: true where the window reached the end of the episode.
+        # Done follows the other flags: true where the window reached the end of the episode, and
+        # where it reached the end of a part of one.
         done = transitions[keys.NEXT, keys.TERMINATED] | transitions[keys.NEXT, keys.TRUNCATED]
-        transitions.set((keys.NEXT, keys.DONE), done)
+        rows = torch.arange(len(episode), device=num_rows.device)[:, None] + num_rows
+        transitions.set((keys.NEXT, keys.DONE), done | (rows == len(episode)))
         return transitions.select(*self._stored_keys, keys.STEPS_TO_NEXT_OBS)
 
     def _discount_by_steps(
