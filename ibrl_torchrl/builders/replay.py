@@ -69,6 +69,7 @@ def replay_bytes(
     *,
     frame_stack: int = 1,
     num_actions: int = 1,
+    interventions: bool = False,
 ) -> int:
     """Bytes of a full replay buffer.
 
@@ -78,6 +79,7 @@ def replay_bytes(
         keys: observation keys that it stores.
         frame_stack: images in an observation.
         num_actions: number of actions in a transition, see :func:`stored_actions`.
+        interventions: somebody else may act in online episodes. Default False.
     """
     spec = env.observation_spec
     images = [key for key in keys if spec[key].dtype == torch.uint8]
@@ -85,8 +87,11 @@ def replay_bytes(
     floats = 2 * sum(spec[key].shape.numel() for key in keys if key not in images)
     floats += env.action_spec.shape.numel() * num_actions
     other = 4 * floats + 23  # reward, flags, steps_to_next_obs and TorchRL's index
-    buffers = 2 if config.keep_successes else 1
-    return buffers * image_replay_bytes(config.capacity, frames, other, frame_stack)
+    joining = interventions and config.interventions_join_demos
+    needed = image_replay_bytes(config.capacity, frames, other, frame_stack)
+    if config.keep_successes or joining:
+        needed += image_replay_bytes(config.capacity, frames, other, frame_stack, parts=joining)
+    return needed
 
 
 def build_replay(
@@ -100,6 +105,7 @@ def build_replay(
     chunk_size: int = 1,
     frame_stack: int = 1,
     policies: Iterable[FrozenPolicy] = (),
+    interventions: bool = False,
     device: torch.device | None = None,
 ) -> Replay:
     """Replay that gives what a loss reads of a batch, and at first holds the demonstrations.
@@ -115,6 +121,8 @@ def build_replay(
         chunk_size: actions in the chunks that the loss reads.
         frame_stack: images in an observation.
         policies: imitation policies, whose actions are cached where the loss reads them.
+        interventions: somebody else may act in online episodes, so that parts of them may join the
+            demonstrations. Default False.
         device: device of ``storage="device"``; None (default): the CPU.
     """
     read = [key[1] for key in batch_keys if isinstance(key, tuple) and key[0] == NEXT]
@@ -124,12 +132,15 @@ def build_replay(
     where = device if config.storage == "device" else None
 
     num_demos = min(config.capacity, sum(map(len, demos)))
+    joining = interventions and config.interventions_join_demos
 
-    def buffer(name: str, reward: float | None, capacity: int) -> EpisodeReplayBuffer:
+    def buffer(
+        name: str, reward: float | None, capacity: int, *, parts: bool = False
+    ) -> EpisodeReplayBuffer:
         # Written from the last transform to the first, sampled from the first to the last.
         folder = scratch_dir / name
         transforms = _deduplication(
-            config, observations, demos[0], folder, frame_stack, capacity, where
+            config, observations, demos[0], folder, frame_stack, capacity, where, parts=parts
         )
         transforms.append(
             EpisodeToTransitions(
@@ -157,9 +168,9 @@ def build_replay(
         )
 
     def filled_buffer(
-        name: str, episodes: Iterable[TensorDictBase], capacity: int
+        name: str, episodes: Iterable[TensorDictBase], capacity: int, *, parts: bool = False
     ) -> EpisodeReplayBuffer:
-        filled = buffer(name, config.offline_reward, capacity)
+        filled = buffer(name, config.offline_reward, capacity, parts=parts)
         for episode in episodes:
             filled.extend(episode)
         return filled
@@ -168,8 +179,9 @@ def build_replay(
         return buffer("online", config.online_reward, config.capacity)
     # Critics learn from executed actions, behaviour cloning from the expert's. A buffer that is not
     # extended later takes no more disk or memory than the demonstrations.
-    is_extended = config.offline_fraction is None or config.keep_successes
-    filled = filled_buffer("demos", demos, config.capacity if is_extended else num_demos)
+    is_extended = config.offline_fraction is None or config.keep_successes or joining
+    capacity = config.capacity if is_extended else num_demos
+    filled = filled_buffer("demos", demos, capacity, parts=joining)
     replay: EpisodeReplayBuffer | MixedReplay = filled
     if config.offline_fraction is not None:
         replay = MixedReplay(
@@ -178,6 +190,8 @@ def build_replay(
             offline_fraction=config.offline_fraction,
             batch_size=config.batch_size,
             keep_successes=config.keep_successes,
+            keep_interventions=joining,
+            shortest_intervention=SHORTEST_TRUNCATED if _images(observations, demos[0]) else 1,
             final_fraction=config.offline_fraction_final,
             anneal_frames=config.offline_fraction_frames or 1,
         )
@@ -222,6 +236,11 @@ def build_imitation_buffer(
     return buffer
 
 
+def _images(keys: Iterable[str], episode: TensorDictBase) -> list[str]:
+    """Those keys of observations whose values are images."""
+    return [key for key in keys if episode[key].dtype == torch.uint8]
+
+
 def _deduplication(
     config: ReplayConfig,
     keys: Sequence[str],
@@ -230,9 +249,11 @@ def _deduplication(
     frame_stack: int,
     capacity: int,
     device: torch.device | None = None,
+    *,
+    parts: bool = False,
 ) -> list[Transform]:
     """Transform that stores each image once; none for observations without images."""
-    images = [key for key in keys if episode[key].dtype == torch.uint8]
+    images = _images(keys, episode)
     if not images:
         return []
     return [
@@ -240,6 +261,7 @@ def _deduplication(
             images,
             capacity,
             frame_stack=frame_stack,
+            parts=parts,
             storage=_storage(config),
             scratch_dir=scratch_dir,
             device=device,
@@ -281,6 +303,7 @@ def require_replay_fits(
     frame_stack: int = 1,
     num_actions: int = 1,
     beside: Iterable[tuple[Sequence[str], int]] = (),
+    interventions: bool = False,
     device: torch.device | None = None,
 ) -> None:
     """Print the size of the full replay and refuse one that does not fit, before allocation.
@@ -294,6 +317,7 @@ def require_replay_fits(
         num_actions: number of actions in a transition.
         beside: observation keys and number of actions of each buffer of the same capacity beside
             it. Default none.
+        interventions: somebody else may act in online episodes. Default False.
 
     Raises:
         UsageError: it does not fit, or episodes are too short for its images.
@@ -308,7 +332,14 @@ def require_replay_fits(
         raise UsageError(
             f"task.horizon={horizon} must be at least {SHORTEST_TRUNCATED} to learn from images"
         )
-    needed = replay_bytes(config, env, keys, frame_stack=frame_stack, num_actions=num_actions)
+    needed = replay_bytes(
+        config,
+        env,
+        keys,
+        frame_stack=frame_stack,
+        num_actions=num_actions,
+        interventions=interventions,
+    )
     single = replace(config, keep_successes=False)
     needed += sum(
         replay_bytes(single, env, each, frame_stack=frame_stack, num_actions=number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.builders.experts import any_state_expert
 from ibrl_torchrl.builders.imitation import policy_path
 from ibrl_torchrl.config.commands import DaggerRunConfig
 from ibrl_torchrl.config.compose import trial_number
@@ -13,7 +14,7 @@ from ibrl_torchrl.runs.folder import open_run_folder, run_job
 from ibrl_torchrl.runs.names import DEMOS, EVALUATION
 from ibrl_torchrl.runs.spaces import write_spaces
 from ibrl_torchrl.runtime import setup_process
-from ibrl_torchrl.training.dagger import dagger_rounds, labelling_expert
+from ibrl_torchrl.training.dagger import dagger_rounds
 from ibrl_torchrl.training.demonstrations import require_images_fit
 from ibrl_torchrl.training.imitation import evaluate_policies
 
@@ -33,7 +34,7 @@ def run(config: DaggerRunConfig) -> None:
 
 def _run(config: DaggerRunConfig) -> None:
     device = setup_process(config.seed, config.threads, config.device, trial_number())
-    labelling_expert(config.demos, config.task)
+    any_state_expert(config.demos, config.task, "DAgger")
     env = build_env(config.task, device)
     ((name, policy),) = config.imitation.items()
     require_images_fit(env, [policy.encoder])

@@ -55,6 +55,11 @@ class ReplayConfig:
     keep_successes: bool = setting(
         False, help="Add successful episodes to the demonstrations; needs offline_fraction."
     )
+    keep_interventions: bool = setting(
+        True,
+        help="Add what somebody else did in place of the policy to the demonstrations of "
+        "offline_fraction; HIL-SERL's rule.",
+    )
     offline_reward: float | None = setting(
         None, help="Reward of every demonstrated step; null: the recorded one; SQIL: 1."
     )
@@ -90,6 +95,11 @@ class ReplayConfig:
             self.offline_reward,
             "replay.online_reward unless replay.offline_fraction is set",
         )
+
+    @property
+    def interventions_join_demos(self) -> bool:
+        """Whether interventions, if there are any, are added to a buffer of demonstrations."""
+        return self.keep_interventions and self.offline_fraction is not None
 
     def _require_annealing(self) -> None:
         """Refuse annealing without a fraction, an end or a duration.

@@ -8,6 +8,7 @@ from typing import Any
 from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig
 from ibrl_torchrl.config.chunk import ChunkConfig
 from ibrl_torchrl.config.imitation import MLP, ImitationConfig, require_supported
+from ibrl_torchrl.config.interventions import InterventionsConfig
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.replay import ReplayConfig
 from ibrl_torchrl.config.setting import (
@@ -153,6 +154,9 @@ class TrainConfig(JobConfig):
         default_imitation, help="Imitation policies by name."
     )
     algo: AlgoConfig = setting(AlgoConfig, help="Algorithm.")
+    interventions: InterventionsConfig = setting(
+        InterventionsConfig, help="Scripted interventions."
+    )
     replay: ReplayConfig = setting(ReplayConfig, help="Replay buffer.")
     collector: CollectorConfig = setting(CollectorConfig, help="Collection of episodes.")
     eval: EvalConfig = setting(EvalConfig, help="Evaluation.")

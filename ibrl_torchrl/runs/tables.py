@@ -13,6 +13,7 @@ from ibrl_torchrl.files import flush_to_disk, full_disk_reported, open_in_place
 
 RECENT = 20  # training episodes in a moving average
 RECENT_SUCCESS = f"success_last_{RECENT}_episodes"
+INTERVENTION_SHARE = "intervention_share"  # of an episode's frames
 DIAGNOSIS_ROLLOUT_COLUMNS = ("policy", "source", "episode", "step", "success", "error")
 
 
@@ -42,7 +43,11 @@ def distance_column(proposal: str) -> str:
 
 
 def train_columns(
-    acting: Sequence[str], target: Sequence[str], metrics: Iterable[str]
+    acting: Sequence[str],
+    target: Sequence[str],
+    metrics: Iterable[str],
+    *,
+    interventions: bool = False,
 ) -> list[str]:
     """Columns of ``train.csv``.
 
@@ -50,11 +55,13 @@ def train_columns(
         acting: names of the proposals while acting.
         target: names of the proposals in the TD target.
         metrics: scalars that the loss reports, such as ``"loss_qvalue"``.
+        interventions: somebody else may act in training episodes. Default False.
     """
     return [
         *("frames", "episodes", "rounds", "wall_s", "episode_success", RECENT_SUCCESS),
         "episode_frames",
         *(share_column("acting", name) for name in acting),
+        *([INTERVENTION_SHARE] if interventions else []),
         *metrics,
         *(share_column("target", name) for name in target),
     ]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 from tensordict import TensorDictBase
-from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from ibrl_torchrl.builders.experts import any_state_expert
 from ibrl_torchrl.builders.imitation import execute, frozen_policies
 from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import observation_normalizers
@@ -20,12 +20,10 @@ from ibrl_torchrl.config.task import DemosConfig, TaskConfig
 from ibrl_torchrl.console import progress_bar
 from ibrl_torchrl.data.demos import append_demos, load_demos, record_episode
 from ibrl_torchrl.episodes import unstack_frames
-from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.experts import is_memoryless
 from ibrl_torchrl.imitation.dagger import MixturePolicy, expert_probability
 from ibrl_torchrl.rollouts.collector import episode_seed
 from ibrl_torchrl.runs.names import DEMOS
-from ibrl_torchrl.training.demonstrations import demo_expert, record_to
+from ibrl_torchrl.training.demonstrations import record_to
 from ibrl_torchrl.training.imitation import PolicyNetworks, imitation
 
 
@@ -46,22 +44,6 @@ class DaggerRound:
     episodes: int
     labels: int
     networks: PolicyNetworks
-
-
-def labelling_expert(demos: DemosConfig, task: TaskConfig) -> TensorDictModuleBase:
-    """Scripted expert that can label any state of a task.
-
-    Raises:
-        UsageError: there is none, or the expert's actions depend on previous states.
-    """
-    expert = demo_expert(demos, task)
-    if not is_memoryless(expert):
-        raise UsageError(
-            f"task={task.label}: its scripted expert follows a plan through its own episode, and "
-            "DAgger needs its action at states that others visit; choose a task of metaworld, or "
-            "set is_memoryless = True on an expert of yours"
-        )
-    return expert
 
 
 def dagger_rounds(
@@ -98,7 +80,7 @@ def dagger_rounds(
         UsageError: the task has no expert that can label any state.
     """
     (name,) = learner
-    expert, path = labelling_expert(demos, task), run_dir / DEMOS
+    expert, path = any_state_expert(demos, task, "DAgger"), run_dir / DEMOS
     keys = policy_keys(learner[name].encoder)
     networks: PolicyNetworks = {}
     for index in range(config.rounds):

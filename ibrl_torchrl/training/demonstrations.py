@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from tensordict.nn import TensorDictModuleBase
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.env import build_env
+from ibrl_torchrl.builders.experts import demo_expert
 from ibrl_torchrl.builders.networks import build_encoder, policy_keys
 from ibrl_torchrl.config.compose import task_option
 from ibrl_torchrl.config.networks import EncoderConfig
@@ -31,7 +31,6 @@ from ibrl_torchrl.data.demos.read import read_description
 from ibrl_torchrl.envs.env_args import suite_of
 from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.errors import UsageError, unknown_name
-from ibrl_torchrl.experts import EXPERTS, scripted_expert
 from ibrl_torchrl.keys import PROPRIO, STATE
 from ibrl_torchrl.runs.names import DEMOS
 
@@ -121,26 +120,6 @@ def _require_task(path: Path, env: EnvBase) -> None:
     option = task_option(suite_of(recorded), str(name))
     remedy = "record some of this task" if option is None else f"use task={option}"
     raise UsageError(f"{path}: is of the task {name}, the environment is {needed}; {remedy}")
-
-
-def demo_expert(config: DemosConfig, task: TaskConfig, noise: float = 0.0) -> TensorDictModuleBase:
-    """Scripted expert of a task.
-
-    Args:
-        config: settings of the demonstrations, which may name another expert.
-        task: settings of the task.
-        noise: standard deviation of the Gaussian noise added to each action, default 0.
-
-    Raises:
-        UsageError: there is none.
-    """
-    suite = config.expert or task.suite
-    if config.expert is None and task.suite not in EXPERTS.names():
-        raise UsageError(
-            f"task={task.label}: has no scripted expert; set demos.path=FILE or "
-            "demos.expert=MODULE:NAME"
-        )
-    return scripted_expert(suite, task.name, noise, seed=config.seed)
 
 
 def recorded_demos(

@@ -18,7 +18,13 @@ from ibrl_torchrl.reports.figures import run_figure, save_png
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.names import BEST, CURVE, EVAL, EVALUATION, SUMMARY, TIMING, TRAIN
 from ibrl_torchrl.runs.reader import read_run
-from ibrl_torchrl.runs.tables import CsvTable, eval_columns, share_column, train_columns
+from ibrl_torchrl.runs.tables import (
+    INTERVENTION_SHARE,
+    CsvTable,
+    eval_columns,
+    share_column,
+    train_columns,
+)
 from ibrl_torchrl.runs.trackers import make_trackers
 from ibrl_torchrl.training.forecast import Forecast
 from ibrl_torchrl.training.state import LoggerState, TrainingState
@@ -44,6 +50,7 @@ class RunLogger:
         proposals: names of the proposals, in the order of the index ``proposal``.
         target_proposals: names of the TD target's proposals.
         metrics: names of the loss's metrics.
+        interventions: somebody else may act in training episodes. Default False.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class RunLogger:
         proposals: Sequence[str],
         target_proposals: Sequence[str],
         metrics: Sequence[str],
+        interventions: bool = False,
     ) -> None:
         self._config = config
         self._state = state
@@ -70,7 +78,7 @@ class RunLogger:
         self._pending: _PendingEvaluation | None = None
         self._train = CsvTable(
             self._run_dir / TRAIN,
-            train_columns(proposals, target_proposals, metrics),
+            train_columns(proposals, target_proposals, metrics, interventions=interventions),
             size=logger_state.train_size,
         )
         self._eval = CsvTable(
@@ -219,7 +227,8 @@ class RunLogger:
         }
         self._train.write(row)
         self._track("train", metrics, counters.frames)
-        imitation = 1 - metrics.get(share_column("acting", RL), 0.0)
+        others = (share_column("acting", RL), INTERVENTION_SHARE)
+        imitation = 1 - sum(metrics.get(column, 0.0) for column in others)
         self._bar.set_postfix(
             success=f"{counters.recent_success:.2f}",
             q=f"{metrics.get('pred_value', metrics.get('next_value', 0.0)):.2f}",

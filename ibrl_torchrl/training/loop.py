@@ -14,9 +14,10 @@ from tensordict import TensorDictBase
 from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
-from ibrl_torchrl.keys import NEXT, PROPOSAL, SUCCESS
+from ibrl_torchrl.keys import INTERVENTION, NEXT, PROPOSAL, SUCCESS
 from ibrl_torchrl.rollouts.collector import CollectedEpisode
 from ibrl_torchrl.runs.tables import (
+    INTERVENTION_SHARE,
     RECENT,
     RECENT_SUCCESS,
     imitation_loss_column,
@@ -29,7 +30,8 @@ from ibrl_torchrl.training.learner import Learner
 class Counters:
     """Progress of a run; frames are environment steps after action repeat.
 
-    ``warmup_frames`` are those without updates.
+    ``warmup_frames`` are those without updates, ``successes`` whether the policy solved an episode,
+    without an intervention.
     """
 
     frames: int = 0
@@ -97,7 +99,7 @@ def train(
         replay.extend(episode)
         counters.frames += len(episode)
         counters.episodes += 1
-        counters.successes.append(bool(episode[NEXT, SUCCESS].any()))
+        counters.successes.append(_is_solved_alone(episode))
         if is_warmup and not warmup_updates:
             counters.warmup_frames = counters.frames
         metrics = _episode_metrics(episode, counters, proposals)
@@ -133,6 +135,13 @@ class _Clock:
         self._last = now
 
 
+def _is_solved_alone(episode: TensorDictBase) -> bool:
+    """Whether an episode is a success without an intervention."""
+    intervention = episode.get(INTERVENTION, None)
+    is_alone = intervention is None or not bool(intervention.any())
+    return is_alone and bool(episode[NEXT, SUCCESS].any())
+
+
 def _episode_metrics(
     episode: TensorDictBase, counters: Counters, proposals: Sequence[str]
 ) -> dict[str, float]:
@@ -140,6 +149,8 @@ def _episode_metrics(
         share_column("acting", name): (episode[PROPOSAL] == index).float().mean().item()
         for index, name in enumerate(proposals)
     }
+    if (intervention := episode.get(INTERVENTION, None)) is not None:
+        shares[INTERVENTION_SHARE] = intervention.float().mean().item()
     return {
         "episode_success": float(episode[NEXT, SUCCESS].any()),
         RECENT_SUCCESS: counters.recent_success,

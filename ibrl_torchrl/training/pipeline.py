@@ -8,6 +8,7 @@ import torch
 
 from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.builders.imitation import load_policies
+from ibrl_torchrl.builders.interventions import has_interventions, scripted_intervention
 from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import observation_normalizers
 from ibrl_torchrl.builders.replay import (
@@ -50,6 +51,7 @@ def run_pipeline(config: TrainConfig) -> None:
     env = build_env(config.task, device)
     policies = config.imitation
     require_images_fit(env, config.encoders)
+    intervention = scripted_intervention(config.interventions, config.demos, config.task, env)
     require_replay_fits(
         config.replay,
         env,
@@ -62,6 +64,7 @@ def run_pipeline(config: TrainConfig) -> None:
             for policy in policies.values()
             if policy.self_imitation.every is not None
         ],
+        interventions=has_interventions(env, intervention),
         device=device,
     )
     keys = policy_keys(*config.encoders)
@@ -83,4 +86,14 @@ def run_pipeline(config: TrainConfig) -> None:
                 policies, networks, config.task, demos.episodes, normalizers, env, device, run_dir
             )
         write_inputs(run_dir, input_fingerprints(demos.episodes, networks))
-        reinforce(config, demos.episodes, networks, normalizers, env, device, run_dir, checkpoint)
+        reinforce(
+            config,
+            demos.episodes,
+            networks,
+            normalizers,
+            env,
+            device,
+            run_dir,
+            checkpoint,
+            intervention=intervention,
+        )

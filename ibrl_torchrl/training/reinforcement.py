@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torchrl.envs import EnvBase
 
 from ibrl_torchrl.builders.agent import Agent, build_agent
 from ibrl_torchrl.builders.imitation import frozen_policies
+from ibrl_torchrl.builders.interventions import has_interventions
 from ibrl_torchrl.builders.networks import policy_keys
 from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.replay import build_replay
@@ -24,6 +26,7 @@ from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
+from ibrl_torchrl.modules import InterventionPolicy, TakeOver
 from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
@@ -47,6 +50,8 @@ def reinforce(
     device: torch.device,
     run_dir: Path,
     checkpoint: Checkpoint | None,
+    *,
+    intervention: TakeOver | None = None,
 ) -> None:
     """Train an agent, from the start or from a checkpoint, and log it to the run folder.
 
@@ -59,6 +64,7 @@ def reinforce(
         device: device of networks and batches.
         run_dir: run folder.
         checkpoint: checkpoint to resume from; None for a new run.
+        intervention: scripted intervention while collecting; None (default): none.
     """
     policies = frozen_policies(networks, config.imitation)
     agent = build_agent(
@@ -70,6 +76,9 @@ def reinforce(
         chunks=config.imitation_chunks,
         cached_proposals=config.replay.cache_proposals,
     )
+    if intervention is not None:
+        agent = replace(agent, explore=InterventionPolicy(agent.explore, intervention))
+    interventions = has_interventions(env, intervention)
     learner = build_learner(agent, config.algo.update, config.compile)
     replay = build_replay(
         config.replay,
@@ -81,6 +90,7 @@ def reinforce(
         chunk_size=config.algo.chunk.size,
         frame_stack=config.task.frame_stack,
         policies=policies.values(),
+        interventions=interventions,
         device=device,
     )
     self_imitation = build_self_imitation(
@@ -96,7 +106,10 @@ def reinforce(
         policy_keys(*config.encoders),
         frame_stack=config.task.frame_stack,
         state_stack=config.task.state_stack,
-        capacity=config.replay.capacity,
+        # Of interventions the demonstrations may keep more than the newest transitions.
+        capacity=None
+        if interventions and config.replay.interventions_join_demos
+        else config.replay.capacity,
         keep_successes=config.replay.keep_successes or bool(self_imitation),
     )
     workers = config.collector.workers or 0
@@ -120,6 +133,7 @@ def reinforce(
             device,
             checkpoint,
             example=episodes[0],
+            interventions=interventions,
         )
 
 
@@ -136,6 +150,7 @@ def _train(
     checkpoint: Checkpoint | None,
     *,
     example: TensorDict,
+    interventions: bool,
 ) -> None:
     counters = Counters() if checkpoint is None else checkpoint.counters
     collector = EpisodeCollector(
@@ -169,6 +184,7 @@ def _train(
         proposals=agent.proposals,
         target_proposals=agent.target_proposals,
         metrics=[*agent.metrics, *map(imitation_loss_column, self_imitation)],
+        interventions=interventions,
     )
     with closing(logger), InterruptHandler() as interrupt:
         if checkpoint is None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from ibrl_torchrl.builders.experts import any_state_expert
 from ibrl_torchrl.builders.replay import build_replay, require_demonstrated
 from ibrl_torchrl.config.commands import DaggerRunConfig
 from ibrl_torchrl.config.compose import composed
@@ -22,7 +23,6 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.experts import scripted_expert
 from ibrl_torchrl.runs.checkpoint import load_checkpoint
 from ibrl_torchrl.runs.tables import read_rows
-from ibrl_torchrl.training.dagger import labelling_expert
 
 # A stack of states, which files hold once; a network too small to solve the task.
 SETTINGS = [
@@ -212,7 +212,7 @@ def test_experts_with_a_plan_are_refused():
     pytest.importorskip("robosuite")
     task = parse(DaggerRunConfig, composed("dagger", ["task=robosuite/lift"])).task
     with pytest.raises(UsageError, match=r"^task=robosuite/Lift: its scripted expert follows a"):
-        labelling_expert(DemosConfig(), task)
+        any_state_expert(DemosConfig(), task, "DAgger")
 
 
 @pytest.mark.parametrize(

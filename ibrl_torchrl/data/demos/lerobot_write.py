@@ -30,6 +30,7 @@ from ibrl_torchrl.keys import (
     ACTION,
     DONE,
     EXPERT_ACTION,
+    INTERVENTION,
     MODEL_XML,
     NEXT,
     PROPOSAL,
@@ -235,13 +236,18 @@ class _Writer:
         return columns
 
     def _policies(self, episode: TensorDictBase) -> np.ndarray:
-        """Name of the policy that acted at each step."""
+        """Name of the policy that acted at each step, or ``intervention``."""
         indices = episode.get(PROPOSAL, None)
         if indices is None:
             name = MIXTURE if EXPERT_ACTION in episode else DEMONSTRATOR
-            return np.full(len(episode), name)
-        known = dict(enumerate(self._proposals))
-        return np.array([known.get(int(index), str(int(index))) for index in indices.flatten()])
+            policies = np.full(len(episode), name)
+        else:
+            known = dict(enumerate(self._proposals))
+            names = [known.get(int(index), str(int(index))) for index in indices.flatten()]
+            policies = np.array(names)
+        if (intervention := episode.get(INTERVENTION, None)) is None:
+            return policies
+        return np.where(intervention.reshape(-1).numpy(), INTERVENTION, policies)
 
     def _describe(
         self, columns: Mapping[str, np.ndarray], images: Mapping[str, np.ndarray]
