@@ -300,6 +300,10 @@ def require_packed_episode(packed: object, where: object) -> None:
     length = len(done) if done.ndim == 2 and done.dtype == torch.bool else 0
     if length == 0 or not bool(done[-1].all()) or bool(done[:-1].any()):
         raise _unfit(where, "next/done", f"{done.dtype} {[*done.shape]}", "true at the end alone")
+    flags = packed.get("root/intervention", done)
+    if flags.dtype != torch.bool or flags.shape != (length, 1):
+        found = f"{flags.dtype} {[*flags.shape]}"
+        raise _unfit(where, "root/intervention", found, f"bool {[length, 1]}")
     for name, values in packed.items():
         prefix, _, key = str(name).partition("/")
         if prefix not in ("observation", "root", "next") or not key:
