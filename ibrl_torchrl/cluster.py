@@ -106,3 +106,14 @@ def _require_size(ray: ModuleType, address: str, cpus: int, gpus: float, setting
     if address == _LOCAL:
         raise UsageError(f"{message}; ask for less")
     echo(f"warning: {message}; waiting for one to join")
+
+
+def reason(error: Exception) -> str:
+    """Last line of an error of Ray's, whose message starts with the traceback of another process.
+
+    Example:
+        >>> reason(RuntimeError("ray::run()\\n  File ...\\nValueError: a defect"))
+        'ValueError: a defect'
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return brief(lines[-1].strip(), 300)

@@ -10,6 +10,7 @@ from ibrl_torchrl.config.chunk import ChunkConfig
 from ibrl_torchrl.config.imitation import MLP, ImitationConfig, require_supported
 from ibrl_torchrl.config.interventions import InterventionsConfig
 from ibrl_torchrl.config.networks import EncoderConfig
+from ibrl_torchrl.config.ray import RayConfig
 from ibrl_torchrl.config.replay import ReplayConfig
 from ibrl_torchrl.config.setting import (
     MAX_FIRST_SEED,
@@ -104,9 +105,14 @@ class LogConfig:
 class CollectorConfig:
     """Collection of episodes."""
 
+    backend: str = setting(
+        "processes",
+        help="Where episodes run: in processes here, or in actors on a Ray cluster.",
+        choices=("processes", "ray"),
+    )
     workers: int | None = setting(
         1,
-        help="Rollout processes; 0: this process; null: a core each but one, 8 at most.",
+        help="Rollout processes or actors; 0: this process; null: a core each but one, 8 at most.",
         at_least=0,
         at_most=MOST_WORKERS,
     )
@@ -117,8 +123,15 @@ class CollectorConfig:
         at_least=1,
         unit="seconds",
     )
+    ray: RayConfig = setting(RayConfig, help="Ray cluster (backend=ray).")
 
     def __post_init__(self) -> None:
+        require(
+            self.backend != "ray" or self.workers != 0,
+            "collector.workers",
+            self.workers,
+            "at least 1 with collector.backend=ray",
+        )
         # A number from here on, which the run folder keeps: results depend on it.
         self.workers = num_workers(self.workers, reserved=1)
 

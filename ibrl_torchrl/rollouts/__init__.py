@@ -1,1 +1,1 @@
-"""Rollouts of policies, in this process or in worker processes."""
+"""Rollouts of policies: in this process, in worker processes, or on a Ray cluster."""

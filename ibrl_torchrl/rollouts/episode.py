@@ -2,7 +2,8 @@
 
 An episode is a function of the policy's weights and of a seed, which determines the initial state
 and the policy's random draws. It therefore does not depend on the process that runs it:
-``rollouts/processes.py`` runs the same episodes in worker processes.
+``rollouts/processes.py`` runs the same episodes in worker processes, ``rollouts/ray.py`` on a
+cluster.
 """
 
 from __future__ import annotations

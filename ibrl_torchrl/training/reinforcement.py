@@ -119,6 +119,7 @@ def reinforce(
         env,
         agent.rollout_policies,
         episode_timeout=config.collector.episode_timeout,
+        ray=config.collector.ray if config.collector.backend == "ray" else None,
     )
     with closing(rollouts):
         _train(

@@ -1,7 +1,6 @@
 """RolloutWorkers: the same episodes as in this process, deaths, errors, priorities."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,54 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.parts import Constant, Countdown, executing
-from tensordict.nn import TensorDictModule, TensorDictSequential
-from torchrl.modules import AdditiveGaussianModule
+from support.faulty_env import LENGTHS, FaultyEnv, assert_equal, noisy
+from support.parts import executing
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.evaluation.evaluate import EvaluationJob
-from ibrl_torchrl.modules import ExecuteProposal
-from ibrl_torchrl.rollouts import processes
+from ibrl_torchrl.rollouts import pool
 from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.rollouts.processes import RolloutWorkers
-
-LENGTHS = (3, 1, 4, 1, 5, 9)
-
-
-class FaultyEnv(Countdown):
-    """Countdown that fails at seeds above 100; a step lasts ``seconds``."""
-
-    def __init__(self, marker, seconds=0.0):
-        super().__init__(*LENGTHS)
-        self.marker, self.seconds = marker, seconds
-
-    def _step(self, tensordict):
-        time.sleep(self.seconds)
-        if self.number == 101 and not self.marker.exists():  # once
-            self.marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.number == 102:
-            os._exit(3)
-        if self.number == 103:
-            raise ValueError("a defect")
-        if self.number == 104:
-            raise UsageError("no such camera")
-        if self.number == 105 and not self.marker.with_name("raised").exists():  # once
-            self.marker.with_name("raised").touch()
-            raise ValueError("a rare defect")
-        if self.number == 106 and not self.marker.with_name("hung").exists():  # once
-            self.marker.with_name("hung").touch()
-            os.kill(os.getpid(), signal.SIGSTOP)
-        if self.number == 107:
-            os.kill(os.getpid(), signal.SIGSTOP)
-        return super()._step(tensordict)
-
-
-def noisy(value):
-    """Exploring policy whose network's weight is the first of its tensors."""
-    noise = AdditiveGaussianModule(Countdown(1).action_spec, sigma_init=0.3, action_key="rl_action")
-    network = TensorDictModule(Constant(value), ["state"], ["rl_action"])
-    return TensorDictSequential(network, noise, ExecuteProposal("rl_action", 0))
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +34,6 @@ def workers(marker, policies):
     workers = RolloutWorkers(partial(FaultyEnv, marker), policies, 2)
     yield workers
     workers.close()
-
-
-def assert_equal(episode, expected):
-    assert episode.batch_size == expected.batch_size
-    assert {*episode.keys(True, True)} == {*expected.keys(True, True)}
-    for key, value in expected.items(True, True):
-        assert torch.equal(episode[key], value), key
 
 
 def test_workers_run_the_same_episodes_as_local_rollouts(workers, policies, marker):
@@ -182,7 +134,7 @@ def test_hung_worker_is_replaced_and_its_episode_repeated(policies, marker, caps
 
 
 def test_episode_that_always_hangs_raises(policies, marker, monkeypatch):
-    monkeypatch.setattr(processes, "MAX_FAILURES", 1)
+    monkeypatch.setattr(pool, "MAX_FAILURES", 1)
     workers = RolloutWorkers(partial(FaultyEnv, marker), policies, 1, episode_timeout=2.0)
     try:
         with pytest.raises(UsageError, match="in 2 s, 1 times, the episode of seed 107"):
@@ -205,7 +157,8 @@ PARENT = """
 import time
 from functools import partial
 from pathlib import Path
-from test_processes import FaultyEnv, executing
+from support.faulty_env import FaultyEnv
+from support.parts import executing
 from ibrl_torchrl.rollouts.processes import RolloutWorkers
 if __name__ == "__main__":
     workers = RolloutWorkers(partial(FaultyEnv, Path("nowhere")), {"bc": executing(1.0, 1)}, 1)
@@ -219,8 +172,7 @@ if __name__ == "__main__":
 def test_workers_die_with_their_parent_even_if_they_hang(tmp_path):
     program = tmp_path / "parent.py"
     program.write_text(PARENT)
-    tests = Path(__file__).parent
-    paths = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     parent = subprocess.Popen(
         [sys.executable, program],
         stdout=subprocess.PIPE,

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 from ibrl_torchrl.cli.launchers.base import Sweep
 from ibrl_torchrl.cli.sweep import exit_reason
+from ibrl_torchrl.cluster import reason
 from ibrl_torchrl.config.ray import RayRunsConfig
 from ibrl_torchrl.console import echo
-from ibrl_torchrl.errors import brief
 from ibrl_torchrl.files import open_in_place
 from ibrl_torchrl.runs.folder import is_finished, is_locked
 from ibrl_torchrl.runtime import die_with_parent
@@ -127,15 +127,15 @@ class RaySweep:
         except errors.TaskCancelledError:
             return
         except errors.RayTaskError as error:  # the node lacks the program, or one of its parts
-            outcome = Outcome(f"Ray: {_last_line(error)}", str(error))
+            outcome = Outcome(f"Ray: {reason(error)}", str(error))
         except errors.RayError as error:
             self._losses[folder] += 1
             if self._losses[folder] <= self._retries:
                 echo(f"warning: {folder}: lost with its node; it resumes from its last checkpoint")
                 self._submit(folder)
                 return
-            reason = f"lost with its node more than ray.retries={self._retries} times"
-            outcome = Outcome(f"{reason}, {_last_line(error)}", str(error))
+            failure = f"lost with its node more than ray.retries={self._retries} times"
+            outcome = Outcome(f"{failure} ({reason(error)})", str(error))
         if outcome.failure is not None:
             self._failures.append(outcome.failure)
         if outcome.output:
@@ -181,9 +181,3 @@ def run_program(arguments: Sequence[str], cwd: Path, log: Path, folder: Path) ->
         output.seek(max(0, output.seek(0, os.SEEK_END) - _MAX_OUTPUT))
         written = output.read().decode(errors="replace")
     return Outcome(exit_reason(process.returncode, written.splitlines()), written)
-
-
-def _last_line(error: Exception) -> str:
-    """Last line of a message of Ray's, which starts with a traceback."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return brief(lines[-1], 300)
