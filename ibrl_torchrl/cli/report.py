@@ -28,7 +28,10 @@ def run(config: ReportConfig) -> None:
         formats=tuple(figures.formats),
     )
     runs = find_runs(map(Path, config.runs))
-    for comparison in write_report(runs, Path(config.out), config.title, style):
+    comparisons = write_report(
+        runs, Path(config.out), config.title, style, interactive=config.interactive
+    )
+    for comparison in comparisons:
         echo(f"{comparison.task}, {comparison.frames} frames")
         for row in final_table(comparison):
             echo(

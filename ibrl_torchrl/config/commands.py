@@ -318,6 +318,9 @@ class ReportConfig:
     out: str = setting("report", help="Folder of the page; an earlier report is replaced.")
     title: str = setting("Learning from demonstrations, compared", help="Title of the page.")
     figures: FigureConfig = setting(FigureConfig, help="Figure files, for a paper.")
+    interactive: bool = setting(
+        True, help="Interactive learning curves in the page, 1.3 MB, with the extra report."
+    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 "use strict";
 // Sorts tables by a click on a heading; names values of a figure under the pointer; shows one
-// method alone while its row or its entry in a legend is pointed at. Nothing is loaded.
+// method alone while its row or its entry in a legend is pointed at; has Bokeh draw interactive
+// curves. Nothing is loaded.
 
 const textOf = (row, column) => row.cells[column].textContent.trim();
 const keyOf = (row, column) => row.cells[column].dataset.sort ?? textOf(row, column);
@@ -107,6 +108,9 @@ function makeReadable(figure) {
 document.querySelectorAll("table").forEach(makeSortable);
 document.querySelectorAll("section").forEach(makeHighlighting);
 document.querySelectorAll("figure:has(> script)").forEach(makeReadable);
+for (const data of document.querySelectorAll(".interactive > script")) {
+  Bokeh.embed.embed_item(JSON.parse(data.textContent));
+}
 
 // Browsers without ::details-content print closed parts closed.
 let opened = [];

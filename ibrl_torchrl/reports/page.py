@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2.utils import htmlsafe_json_dumps
 
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import atomic_path, write_table
@@ -18,6 +19,7 @@ from ibrl_torchrl.reports import layout
 from ibrl_torchrl.reports.comparison import Comparison, compare
 from ibrl_torchrl.reports.drawing import draw
 from ibrl_torchrl.reports.figures import save_figure
+from ibrl_torchrl.reports.interactive import HEADING, library, require_library
 from ibrl_torchrl.reports.sections import section
 from ibrl_torchrl.reports.statistics import RESAMPLES
 from ibrl_torchrl.reports.style import FigureStyle
@@ -25,7 +27,12 @@ from ibrl_torchrl.runs.reader import Run
 
 
 def write_report(
-    runs: Sequence[Run], out: Path, title: str, style: FigureStyle | None = None
+    runs: Sequence[Run],
+    out: Path,
+    title: str,
+    style: FigureStyle | None = None,
+    *,
+    interactive: bool = True,
 ) -> list[Comparison]:
     """Write ``index.html`` and, for each comparison, its tables and figures.
 
@@ -34,6 +41,8 @@ def write_report(
         out: folder to create or to write into.
         title: title of the page.
         style: size, font and formats of the figures' files; default :class:`FigureStyle`.
+        interactive: whether to add interactive learning curves and Bokeh's script, 1.3 MB; where
+            Bokeh is not installed the page says what to install instead.
 
     Returns:
         The comparisons of the page.
@@ -46,10 +55,12 @@ def write_report(
     except OSError as error:
         raise UsageError(f"out={out}: cannot create this folder ({error.strerror})") from error
     comparisons = compare(runs)
+    missing = _missing_library() if interactive else None
+    is_interactive = interactive and missing is None
     sections = []
     for number, comparison in enumerate(comparisons, 1):
         prefix = f"{number}-{re.sub('[^A-Za-z0-9]+', '-', comparison.task)}"
-        sections.append(section(comparison, number, prefix, out))
+        sections.append(section(comparison, number, prefix, out, is_interactive=is_interactive))
         _write_files(sections[-1], out, style or FigureStyle())
     page = _render(
         title=title,
@@ -57,16 +68,32 @@ def write_report(
         compared=sum(len(comparison.runs) for comparison in comparisons),
         resamples=RESAMPLES,
         sections=sections,
+        scripts=[library()] if any(content.get("interactive") for content in sections) else [],
+        missing=missing,
+        interactive_heading=HEADING,
     )
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(page)
     return comparisons
 
 
-def _render(**values: Any) -> str:
-    """HTML of the page, whose style sheet and script are inside of it.
+def _missing_library() -> str | None:
+    """What to install for interactive curves; None where it is installed."""
+    try:
+        require_library()
+    except UsageError as error:
+        return str(error)
+    return None
 
-    The page allows its own script alone, named by its hash, and loads nothing but videos.
+
+def _render(*, scripts: Sequence[str], **values: Any) -> str:
+    """HTML of the page, whose style sheet and scripts are inside of it.
+
+    The page allows these scripts alone, named by their hashes, and loads nothing but videos.
+
+    Args:
+        scripts: scripts that the page's own one uses.
+        values: variables of the template.
     """
     environment = Environment(
         loader=PackageLoader("ibrl_torchrl.reports", "."), autoescape=select_autoescape()
@@ -75,16 +102,21 @@ def _render(**values: Any) -> str:
         "best": layout.best_texts,
         "cell": layout.format_cell,
         "is_best": layout.is_best,
+        "ordered_json": htmlsafe_json_dumps,  # tojson sorts keys, which Bokeh cannot read
         "sort_key": layout.sort_key,
         "stroke_dashes": lambda dashes: " ".join(f"{2 * length:g}" for length in dashes),
     }
     files = resources.files("ibrl_torchrl.reports")
-    script = (files / "page.js").read_text()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     style = (files / "page.css").read_text()
+    all_scripts = [*scripts, (files / "page.js").read_text()]
     return environment.get_template("page.html").render(
-        style=style, script=script, script_hash=digest, **values
+        style=style, scripts=all_scripts, hashes=[*map(_script_hash, all_scripts)], **values
     )
+
+
+def _script_hash(script: str) -> str:
+    """Source expression that allows a script in a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _write_files(content: Mapping[str, Any], out: Path, style: FigureStyle) -> None:

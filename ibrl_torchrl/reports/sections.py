@@ -18,6 +18,7 @@ from ibrl_torchrl.reports.diagnosis_tables import (
 )
 from ibrl_torchrl.reports.embedding import embed
 from ibrl_torchrl.reports.heat_maps import HeatMap, improvement_maps
+from ibrl_torchrl.reports.interactive import HEADING, interactive_curves
 from ibrl_torchrl.reports.layout import TEXT, Column, columns
 from ibrl_torchrl.reports.links import run_links
 from ibrl_torchrl.reports.palette import method_style
@@ -27,7 +28,9 @@ from ibrl_torchrl.reports.videos import linked_videos
 LONG = 60  # runs; tables of more are not printed
 
 
-def section(comparison: Comparison, number: int, prefix: str, page_folder: Path) -> dict[str, Any]:
+def section(
+    comparison: Comparison, number: int, prefix: str, page_folder: Path, *, is_interactive: bool
+) -> dict[str, Any]:
     """Content of a comparison's section.
 
     Args:
@@ -35,6 +38,7 @@ def section(comparison: Comparison, number: int, prefix: str, page_folder: Path)
         number: number of the section, from 1.
         prefix: begins the names of its files.
         page_folder: folder of the page, from which links lead to the run folders.
+        is_interactive: whether to add learning curves drawn by Bokeh, which must be installed.
 
     Returns:
         Values by the names that the template uses. ``csv`` has the rows of each CSV file, and
@@ -63,10 +67,8 @@ def section(comparison: Comparison, number: int, prefix: str, page_folder: Path)
         "diagnosis": diagnosis_table(diagnoses, comparison.imitation),
         "settings": tables.settings_table(comparison),
     }
-    charts: list[Chart | HeatMap] = [
-        *comparison_charts(comparison),
-        *improvement_maps(csv["improvement"]),
-    ]
+    curves, *others = comparison_charts(comparison)
+    charts: list[Chart | HeatMap] = [curves, *others, *improvement_maps(csv["improvement"])]
     diagnosis = diagnosis_charts(comparison, diagnoses)
     methods = [*comparison.methods]
     content |= {
@@ -78,6 +80,9 @@ def section(comparison: Comparison, number: int, prefix: str, page_folder: Path)
         "method_rows": csv["final"],
         "videos": linked_videos(comparison, page_folder),
         "figures": [embed(chart, content["id"]) for chart in charts],
+        "interactive": interactive_curves(comparison, curves, f"{content['id']}-interactive")
+        if is_interactive
+        else None,
         "diagnosis_figures": [embed(chart, content["id"]) for chart in diagnosis],
         "diagnosis_rows": mean_diagnosis_table(csv["diagnosis"]),
         "diagnosis": csv["diagnosis"],
@@ -137,6 +142,8 @@ def _contents(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"{number}-videos", "Videos"
     for figure in content["figures"]:
         yield figure["id"], figure["heading"]
+    if content["interactive"]:
+        yield f"{number}-interactive", HEADING
     yield f"{number}-policies", "Policies"
     if content["diagnosis_rows"]:
         yield f"{number}-diagnosis", "Diagnosis"

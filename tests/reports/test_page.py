@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import defaultdict
 from html.parser import HTMLParser
 from urllib.parse import unquote_to_bytes
@@ -96,15 +97,32 @@ def test_links_lead_to_folders_of_any_name(tmp_path):
         assert os.path.exists(path) and os.fsencode(run) in os.path.realpath(path)
 
 
-def test_page_runs_its_own_script_alone(report):
+def test_page_runs_its_own_scripts_alone(report):
     page = (report / "index.html").read_text()
     scripts = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL)
-    (script,) = (text for attributes, text in scripts if not attributes)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
+    own = [text for attributes, text in scripts if not attributes]
+    digests = (hashlib.sha256(script.encode()).digest() for script in own)
+    sources = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src {sources};" in page
     for attributes, text in scripts:
         if attributes:
-            assert attributes == ' type="application/json"' and json.loads(text)["lines"]
+            assert attributes == ' type="application/json"' and json.loads(text)
+
+
+def test_page_says_what_interactive_curves_need(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    runs = find_runs([write_run(tmp_path / "a")])
+    pages = []
+    for interactive in (True, False):
+        out = tmp_path / str(interactive)
+        write_report(runs, out, "", FigureStyle(formats=()), interactive=interactive)
+        pages.append((out / "index.html").read_text().splitlines())
+    (line,) = {*pages[0]} - {*pages[1]}
+    assert line == (
+        '<p class="interactive quiet">Learning curves, interactive: bokeh is not installed; '
+        "install it with: pip install &#39;ibrl_torchrl[report]&#39;</p>"
+    )
+    assert {*pages[1]} <= {*pages[0]}
 
 
 def test_video_that_is_a_link_is_refused(tmp_path):
