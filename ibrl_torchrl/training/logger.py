@@ -204,10 +204,8 @@ class RunLogger:
         results = pending.job.results()
         self._logger_state.evaluating += time.perf_counter() - start
         for name, result in results.items():
-            row = result.row()
-            self._eval.write(
-                {"frames": pending.frames, "wall_s": self._wall, "policy": name, **row}
-            )
+            row = {"wall_s": self._wall, **result.row()}
+            self._eval.write({"frames": pending.frames, "policy": name, **row})
             self._track(f"eval/{name}", row, pending.frames)
             if is_printed:
                 echo(f"frame {pending.frames:>7}  {name:6}  {_summary(result)}")
@@ -219,14 +217,13 @@ class RunLogger:
     def _log_training(self, metrics: Mapping[str, float]) -> None:
         counters = self._counters
         row = {
-            "frames": counters.frames,
             "episodes": counters.episodes,
             "rounds": counters.rounds,
             "wall_s": self._wall,
             **metrics,
         }
-        self._train.write(row)
-        self._track("train", metrics, counters.frames)
+        self._train.write({"frames": counters.frames, **row})
+        self._track("train", row, counters.frames)
         others = (share_column("acting", RL), INTERVENTION_SHARE)
         imitation = 1 - sum(metrics.get(column, 0.0) for column in others)
         self._bar.set_postfix(
@@ -245,6 +242,7 @@ class RunLogger:
             echo(f"expected: {expected / 60:.0f} minutes in all, {left / 60:.0f} from now")
 
     def _track(self, prefix: str, row: Mapping[str, float], frames: int) -> None:
+        """Send a row to the trackers, by the names of the table's columns behind a prefix."""
         for tracker in self._trackers:
             for key, value in row.items():
                 tracker.log_scalar(f"{prefix}/{key}", value, step=frames)
