@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ _TOOLTIPS = [
     ("success", "@success{0.00} (@low{0.00} to @high{0.00})"),
 ]
 _MOST_TOOLTIPS = 4  # points under the pointer that are named
-_LEGEND_COLUMNS = 3
+_LEGEND_WIDTH = 36  # letters, on a phone
+_MOST_LEGEND_COLUMNS = 3
 
 Columns = dict[str, list[Any]]
 
@@ -67,31 +69,39 @@ def interactive_curves(comparison: Comparison, chart: Chart, prefix: str) -> dic
         Values as for JSON, the same for the same numbers.
     """
     from bokeh.embed import json_item
-    from bokeh.models import HoverTool, Legend
+    from bokeh.models import HoverTool, Legend, NumeralTickFormatter
     from bokeh.plotting import figure
 
+    labels = [row_label(part.label) for part in (*chart.references, *chart.lines)]
+    legend_columns = _LEGEND_WIDTH // max(map(len, labels))
+    legend_columns = max(1, min(legend_columns, _MOST_LEGEND_COLUMNS))
     plot = figure(
-        height=440,
+        height=360 + 28 * math.ceil(len(labels) / legend_columns),
         sizing_mode="stretch_width",
         x_axis_label=chart.x_label,
         y_axis_label=chart.y_label,
         y_range=(-0.02, 1.02),
         tools="pan,box_zoom,wheel_zoom,reset",
+        active_drag=None,  # a finger on the figure scrolls the page
     )
     plot.toolbar.logo = None
-    plot.xaxis.formatter.use_scientific = False
+    plot.xaxis.formatter = NumeralTickFormatter(format="0,0")
     plot.grid.grid_line_alpha = 0.4
     methods = [*comparison.methods.values()]
-    entries, points = [], []
-    for reference in chart.references:
-        entries.append(_entry(reference.label, [_reference(plot, reference, comparison.frames)]))
+    renderers = [[_reference(plot, each, comparison.frames)] for each in chart.references]
+    points = []
     for line in chart.lines:
-        renderers, named = _method(plot, line, methods[line.method])
-        entries.append(_entry(line.label, renderers))
+        drawn, named = _method(plot, line, methods[line.method])
+        renderers.append(drawn)
         points += named
     plot.add_tools(HoverTool(renderers=points, tooltips=_TOOLTIPS, limit=_MOST_TOOLTIPS))
     legend = Legend(
-        items=entries, click_policy="hide", ncols=_LEGEND_COLUMNS, border_line_color=None
+        items=[*map(_entry, labels, renderers)],
+        click_policy="hide",
+        ncols=legend_columns,
+        spacing=8,
+        location="left",
+        border_line_color=None,
     )
     plot.add_layout(legend, "below")
     return _renumbered(json_item(plot, f"{prefix}-plot"), prefix)
@@ -157,7 +167,7 @@ def _entry(label: str, renderers: Sequence[Any]) -> Any:
     from bokeh.core.properties import value
     from bokeh.models import LegendItem
 
-    return LegendItem(label=value(row_label(label)), renderers=[*renderers])
+    return LegendItem(label=value(label), renderers=[*renderers])
 
 
 def _renumbered(item: Mapping[str, Any], prefix: str) -> dict[str, Any]:
