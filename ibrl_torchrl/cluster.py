@@ -57,7 +57,7 @@ def _connect(ray: ModuleType, address: str, setting: str) -> None:
     """Connect this process to a cluster.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the local one does not start.
     """
     options: dict[str, object] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == _LOCAL:
@@ -67,10 +67,14 @@ def _connect(ray: ModuleType, address: str, setting: str) -> None:
     try:
         _require_reachable(host)
         ray.init(address=host, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray has no class for it: a node that is too slow raises this one
+        if address == _LOCAL:
+            failure, remedy = "Ray did not start", "free processors and memory, or try again"
+        else:
+            failure = "no Ray cluster there"
+            remedy = f"start one with: ray start --head, or use {setting}.address=local"
         raise UsageError(
-            f"{setting}.address={address}: no Ray cluster there ({brief(error, 200)}); start one "
-            f"with: ray start --head, or use {setting}.address=local"
+            f"{setting}.address={address}: {failure} ({brief(error, 200)}); {remedy}"
         ) from error
 
 

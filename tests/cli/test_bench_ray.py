@@ -169,6 +169,16 @@ def test_mistakes_are_answered_before_anything_runs(ibrl, tmp_path, monkeypatch,
     assert not (tmp_path / "grid").exists()
 
 
+def test_a_local_cluster_that_does_not_start_costs_one_line(ibrl, tmp_path, monkeypatch):
+    def init(**options):
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr("ray.init", init)
+    code, _, errors = ibrl(*grid(tmp_path / "grid", "ray.address=local"))
+    assert code == 2 and errors.count("\n") == 1
+    assert "ray.address=local: Ray did not start (The current node timed out" in errors
+
+
 def test_ray_that_is_not_installed_is_an_extra(ibrl, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     code, _, errors = ibrl(*grid(tmp_path / "grid"))
