@@ -30,7 +30,7 @@ EXPERT_ACTION = "expert_action"
 # Somebody else acted instead of the policy: reported by environments under NEXT, in episodes at the
 # root, bool [*, 1]
 INTERVENTION = "intervention"
-EXECUTED_ACTION = "executed_action"  # reported with it under NEXT, whoever acted, float32 [*, A]
+EXECUTED_ACTION = "executed_action"  # at every step, reported with it under NEXT, float32 [*, A]
 STEPS_TO_INTERVENTION = "steps_to_intervention"  # state of a scripted one, int64 [*, 1]
 IS_INIT = "is_init"  # first step of an episode, written by InitTracker, bool [*, 1]
 SIMULATOR_STATE = "simulator_state"  # before the action, in demonstrations, float64 [*, n]

@@ -20,7 +20,7 @@ def run_blocks(text, name):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", ["proposals.md"])
+@pytest.mark.parametrize("page", ["proposals.md", "interventions.md"])
 def test_blocks_of_a_page_run(page):
     assert run_blocks((DOCS / page).read_text(), page) > 0
 

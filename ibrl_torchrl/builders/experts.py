@@ -30,7 +30,7 @@ def demo_expert(config: DemosConfig, task: TaskConfig, noise: float = 0.0) -> Te
 
 
 def any_state_expert(config: DemosConfig, task: TaskConfig, use: str) -> TensorDictModuleBase:
-    """Scripted expert that can act in any state of a task, whoever led there.
+    """Scripted expert that can act in any state of a task, also one that another policy led to.
 
     Args:
         config: settings of the demonstrations, which may name another expert.
