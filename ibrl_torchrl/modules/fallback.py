@@ -76,8 +76,8 @@ class FallbackPolicy(TensorDictModuleBase):
 
     Args:
         policy: learning policy, such as the critics' choice among proposals.
-        fallback: policy whose success rate is known, such as an imitation policy. It writes what
-            readers of ``policy`` need: ``action``, and ``proposal``.
+        fallback: policy whose success rate is known, such as an imitation policy. What both write
+            are the outputs, such as ``action`` and ``proposal``.
         test: test of the learning policy, updated by its owner.
 
     Example:
@@ -103,7 +103,7 @@ class FallbackPolicy(TensorDictModuleBase):
         self.fallback = fallback
         self.test = test
         self.in_keys = [*dict.fromkeys([*policy.in_keys, *fallback.in_keys])]
-        self.out_keys = [*policy.out_keys]
+        self.out_keys = [key for key in policy.out_keys if key in fallback.out_keys]
 
     @property
     def active(self) -> TensorDictModuleBase:

@@ -242,11 +242,11 @@ def test_an_interrupted_run_resumes_to_the_same_result(ibrl, run_dir, tmp_path, 
     rounds = []
     original = Learner.round
 
-    def interrupted(self, *arguments):
+    def interrupted(self, *arguments, **options):
         rounds.append(1)
         if len(rounds) == 4:  # Ctrl-C, in the middle of an episode's rounds
             os.kill(os.getpid(), signal.SIGINT)
-        return original(self, *arguments)
+        return original(self, *arguments, **options)
 
     monkeypatch.setattr(Learner, "round", interrupted)
     run = tmp_path / "run"

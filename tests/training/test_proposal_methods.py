@@ -70,7 +70,7 @@ def learner_of(agent, settings):
 @pytest.mark.parametrize("method", METHODS)
 def test_agent_has_the_loss_and_acts_with_the_updated_networks(method):
     torch.manual_seed(0)
-    settings = config(f"algo={method}")
+    settings = config(f"algo={method}", "algo.fallback.policy=null")
     agent = build(settings)
     assert isinstance(agent.loss, METHODS[method])
     states = transitions(64).select("state")
