@@ -72,7 +72,8 @@ def interactive_curves(comparison: Comparison, chart: Chart, prefix: str) -> dic
     from bokeh.models import HoverTool, Legend, NumeralTickFormatter
     from bokeh.plotting import figure
 
-    labels = [row_label(part.label) for part in (*chart.references, *chart.lines)]
+    labels = [row_label(reference.label) for reference in chart.references]
+    labels += [row_label(line.label) for line in chart.lines]
     legend_columns = _LEGEND_WIDTH // max(map(len, labels))
     legend_columns = max(1, min(legend_columns, _MOST_LEGEND_COLUMNS))
     plot = figure(
