@@ -54,3 +54,26 @@ def ibrl(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def ibrl_until(ibrl, monkeypatch):
+    """Run ``ibrl train`` and interrupt it after the episode by which a file of its run folder is
+    there; returns what ``ibrl`` does.
+    """
+
+    def run(file, *arguments):
+        from ibrl_torchrl.training.logger import RunLogger
+
+        original = RunLogger.after_episode
+
+        def stop(self, metrics):
+            original(self, metrics)
+            if (self._run_dir / file).exists():
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunLogger, "after_episode", stop)
+            return ibrl("train", *arguments)
+
+    return run

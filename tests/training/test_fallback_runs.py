@@ -1,12 +1,13 @@
 """Runs whose evaluations fall back to the imitation policy."""
 
-import csv
 from pathlib import Path
 
 import pytest
+from support.tables import timeless
 
 from ibrl_torchrl import load_policy
 from ibrl_torchrl.runs.checkpoint import load_checkpoint
+from ibrl_torchrl.runs.tables import read_rows
 
 pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
@@ -24,14 +25,9 @@ def metaworld():
     pytest.importorskip("metaworld")
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "wall_s"} for row in csv.DictReader(file)]
-
-
 def shares_of_imitation(run: Path) -> list[float]:
     """Share of the imitation policy's actions in the hybrid's evaluations, in order."""
-    hybrid = [row for row in rows(run / "eval.csv") if row["policy"] == "hybrid"]
+    hybrid = [row for row in read_rows(run / "eval.csv") if row["policy"] == "hybrid"]
     return [float(row["proposal_share/acting/bc"]) for row in hybrid]
 
 
@@ -50,29 +46,18 @@ def test_the_imitation_policy_acts_until_enough_episodes_succeed(ibrl, tmp_path)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_run_decides_alike(ibrl, tmp_path, monkeypatch, workers):
-    from ibrl_torchrl.training.logger import RunLogger
-
+def test_a_resumed_run_decides_alike(ibrl, ibrl_until, tmp_path, workers):
     # The untrained policies solve this task now and then; one episode is enough to be trusted.
     run, stopped = tmp_path / "run", tmp_path / "stopped"
     arguments = [*TINY, "algo.fallback.episodes=1", f"collector.workers={workers}"]
     code, _, error = ibrl("train", f"run_dir={run}", *arguments)
     assert code == 0, error
     assert min(shares_of_imitation(run)) < 1
-    original = RunLogger.after_episode
-
-    def stop_after_checkpoint(self, metrics):
-        original(self, metrics)
-        if (self._run_dir / "checkpoint.pt").exists():
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunLogger, "after_episode", stop_after_checkpoint)
-        assert ibrl("train", f"run_dir={stopped}", *arguments)[0] != 0
+    assert ibrl_until("checkpoint.pt", f"run_dir={stopped}", *arguments)[0] != 0
     code, output, error = ibrl("train", f"resume={stopped}")
     assert code == 0 and "resuming from frame" in output, error
     for name in ("train.csv", "eval.csv", "evaluation.csv"):
-        assert rows(stopped / name) == rows(run / name)
+        assert timeless(stopped / name) == timeless(run / name)
     states = [load_checkpoint(each / "checkpoint.pt", "ibrl", {})[1] for each in (run, stopped)]
     assert states[0]["fallback"] == states[1]["fallback"]
 

@@ -88,20 +88,9 @@ def test_eval_command_lists_and_repeats_every_policy(ibrl, run_dir, tmp_path):
     assert rows(out) == rows(run_dir / "evaluation.csv")
 
 
-def test_stopped_run_resumes_to_the_same_numbers(ibrl, run_dir, tmp_path, monkeypatch):
-    from ibrl_torchrl.training.logger import RunLogger
-
-    original = RunLogger.after_episode
-
-    def stop_after_checkpoint(self, metrics):
-        original(self, metrics)
-        if (self._run_dir / "checkpoint.pt").exists():
-            raise KeyboardInterrupt
-
+def test_stopped_run_resumes_to_the_same_numbers(ibrl, ibrl_until, run_dir, tmp_path):
     run = tmp_path / "stopped"
-    with monkeypatch.context() as patch:
-        patch.setattr(RunLogger, "after_episode", stop_after_checkpoint)
-        assert ibrl("train", f"run_dir={run}", *SETTINGS)[0] != 0
+    assert ibrl_until("checkpoint.pt", f"run_dir={run}", *SETTINGS)[0] != 0
     assert not (run / "evaluation.csv").exists()
     policies = {path: path.read_bytes() for path in (run / "imitation").iterdir()}
     code, output, error = ibrl("train", f"resume={run}")

@@ -220,10 +220,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 @pytest.mark.simulator
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_run_trains_resumes_evaluates_and_is_diagnosed(ibrl, tmp_path, monkeypatch, method):
+def test_run_trains_resumes_evaluates_and_is_diagnosed(ibrl, ibrl_until, tmp_path, method):
     pytest.importorskip("metaworld")
-    from ibrl_torchrl.training.logger import RunLogger
-
     run, stopped = tmp_path / "run", tmp_path / "stopped"
     arguments = [f"algo={method}", *TINY]
     code, _, error = ibrl("train", f"run_dir={run}", *arguments)
@@ -236,16 +234,7 @@ def test_run_trains_resumes_evaluates_and_is_diagnosed(ibrl, tmp_path, monkeypat
             shares = [float(row[f"proposal_share/{use}/{name}"]) for name in ("rl", "bc")]
             assert sum(shares) == pytest.approx(1, abs=1e-5)
 
-    original = RunLogger.after_episode
-
-    def stop_after_checkpoint(self, metrics):
-        original(self, metrics)
-        if (self._run_dir / "checkpoint.pt").exists():
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunLogger, "after_episode", stop_after_checkpoint)
-        assert ibrl("train", f"run_dir={stopped}", *arguments)[0] != 0
+    assert ibrl_until("checkpoint.pt", f"run_dir={stopped}", *arguments)[0] != 0
     assert not (stopped / "evaluation.csv").exists()
     code, output, error = ibrl("train", f"resume={stopped}")
     assert code == 0 and "resuming from frame" in output, error

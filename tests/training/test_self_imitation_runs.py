@@ -110,20 +110,10 @@ def refuse_damaged_states(ibrl, run, tmp_path):
 
 
 @pytest.mark.simulator
-def test_a_stopped_run_resumes_to_the_same_numbers(ibrl, run_dir, tmp_path, monkeypatch):
-    from ibrl_torchrl.training.logger import RunLogger
-
-    original = RunLogger.after_episode
-
-    def stop_after_checkpoint(self, metrics):
-        original(self, metrics)
-        if (self._run_dir / "checkpoint-previous.pt").exists():  # after the second one
-            raise KeyboardInterrupt
-
+def test_a_stopped_run_resumes_to_the_same_numbers(ibrl, ibrl_until, run_dir, tmp_path):
     run = tmp_path / "stopped"
-    with monkeypatch.context() as patch:
-        patch.setattr(RunLogger, "after_episode", stop_after_checkpoint)
-        assert ibrl("train", f"run_dir={run}", *SETTINGS)[0] != 0
+    # Which is there after the second checkpoint.
+    assert ibrl_until("checkpoint-previous.pt", f"run_dir={run}", *SETTINGS)[0] != 0
     stopped_at = weights(run / "checkpoint.pt", "self_imitation", "bc")["rounds"]
     assert 0 < stopped_at < weights(run_dir / "checkpoint.pt", "self_imitation", "bc")["rounds"]
     refuse_damaged_states(ibrl, run, tmp_path)
