@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -37,9 +38,7 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
         env = make_env(task.suite, task.name, device=device, **settings)
     except ValueError as error:
         raise UsageError(f"task: {error}") from error
-    for name in task.state_parts or ():
-        if name not in (parts := getattr(env, "state_parts", {})):
-            raise unknown_name(f"part of the state of {task.name}", name, parts)
+    _require_parts(task, getattr(env, "state_parts", {}))
     observed = env.observation_spec.keys()
     stacks: list[Transform] = [
         CatFrames(
@@ -48,6 +47,19 @@ def build_env(task: TaskConfig, device: torch.device | None = None) -> EnvBase:
         for stack in observation_stacks(task)
     ]
     return TransformedEnv(env, Compose(*stacks), auto_unwrap=True) if stacks else env
+
+
+def _require_parts(task: TaskConfig, parts: Mapping[str, int]) -> None:
+    """Refuse unknown parts of a state, and positions of different sizes."""
+    positions = task.relative_positions
+    for name in (*(task.state_parts or ()), *positions):
+        if name not in parts:
+            raise unknown_name(f"part of the state of {task.name}", name, parts)
+    if len({parts[name] for name in positions}) > 1:
+        sizes = {name: parts[name] for name in positions}
+        raise UsageError(
+            f"task.relative_positions={positions} must be parts of one size, not of {sizes}"
+        )
 
 
 class ObservationStack(NamedTuple):

@@ -138,8 +138,11 @@ def policy_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
             f"{task.frame_stack} x {task.image_size} px, quality {task.render_quality}, "
             f"of {', '.join(config.encoder.cameras)}"
         )
-    elif task.state_parts is not None:
+        return meta
+    if task.state_parts is not None:
         meta["state_parts"] = ", ".join(task.state_parts)
+    if task.relative_positions:
+        meta["relative_positions"] = ", ".join(task.relative_positions)
     return meta
 
 

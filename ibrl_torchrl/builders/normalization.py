@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import torch
 from tensordict import TensorDictBase
@@ -42,6 +43,8 @@ def observation_normalizers(
             torch.cat([episode[key] for episode in episodes]),
             spread[key].clamp_min(task.min_std),
             _entries(key, task, env),
+            _differences(key, task, env),
+            task.min_std_relative,
         )
         for key in keys
     }
@@ -51,7 +54,9 @@ def identity_normalizers(task: TaskConfig, env: EnvBase | Spaces) -> Normalizers
     """Normalisation of the right shapes, to be overwritten by a checkpoint."""
     spec = env.observation_spec
     return {
-        key: Normalize.identity(spec[key].shape[-1], _entries(key, task, env))
+        key: Normalize.identity(
+            spec[key].shape[-1], _entries(key, task, env), _differences(key, task, env)
+        )
         for key in _KEYS
         if key in spec
     }
@@ -59,13 +64,19 @@ def identity_normalizers(task: TaskConfig, env: EnvBase | Spaces) -> Normalizers
 
 def with_action(normalize: Normalize, observation_size: int, action_size: int) -> Normalize:
     """Normalisation of a state followed by an action, which stays as it is."""
-    entries = normalize.entries
+    entries, differences = normalize.entries, normalize.differences
     if entries is not None:
         entries = torch.cat([entries, torch.arange(action_size) + observation_size])
+    pairs = 0 if differences is None else len(differences)
+    kept = normalize.size - pairs  # differences follow the action
+    (mean, relative_mean), (std, relative_std) = (
+        values.split([kept, pairs]) for values in (normalize.mean, normalize.std)
+    )
     return Normalize(
-        torch.cat([normalize.mean, torch.zeros(action_size)]),
-        torch.cat([normalize.std, torch.ones(action_size)]),
+        torch.cat([mean, torch.zeros(action_size), relative_mean]),
+        torch.cat([std, torch.ones(action_size), relative_std]),
         entries,
+        differences,
     )
 
 
@@ -73,11 +84,27 @@ def _entries(key: str, task: TaskConfig, env: EnvBase | Spaces) -> Tensor | None
     """Indices of the entries of a (stacked) observation that networks read; None for all."""
     if key != STATE or task.state_parts is None:
         return None
+    return _indices(task.state_parts, task, env).flatten()
+
+
+def _differences(key: str, task: TaskConfig, env: EnvBase | Spaces) -> Tensor | None:
+    """Pairs of entries of a (stacked) state whose differences networks read; None for none."""
+    if key != STATE or not task.relative_positions:
+        return None
+    pairs = [
+        _indices(pair, task, env).unflatten(-1, (2, -1)).mT.flatten(0, 1)
+        for pair in combinations(task.relative_positions, 2)
+    ]
+    return torch.cat(pairs)
+
+
+def _indices(parts: Sequence[str], task: TaskConfig, env: EnvBase | Spaces) -> Tensor:
+    """Indices of the entries of parts of a state, one after the other, int64 [state_stack, n]."""
     size = sum(env.state_parts.values())
     indices = torch.arange(size).split([*env.state_parts.values()])
     indices_of = dict(zip(env.state_parts, indices, strict=True))
-    entries = torch.cat([indices_of[name] for name in task.state_parts])
-    return torch.cat([entries + frame * size for frame in range(task.state_stack)])
+    entries = torch.cat([indices_of[name] for name in parts])
+    return entries + size * torch.arange(task.state_stack)[:, None]
 
 
 def _initial_spread(task: TaskConfig, env: EnvBase, keys: Sequence[str]) -> dict[str, Tensor]:

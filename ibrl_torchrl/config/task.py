@@ -53,8 +53,16 @@ class TaskConfig:
     state_parts: list[str] | None = setting(
         None, help="Names of the parts of a state that networks read; null: all.", at_least=1
     )
+    relative_positions: list[str] = setting(
+        [],
+        help="Names of parts that are positions in one frame of reference: networks of states read "
+        "their differences, too.",
+    )
     min_std: float = setting(
         help="Lower bound of the standard deviations that normalise observations.", above=0
+    )
+    min_std_relative: float = setting(
+        0.03, help="Lower bound of those of task.relative_positions.", above=0
     )
     num_init_states: int = setting(
         help="Initial states whose standard deviation is another lower bound.",

@@ -7,7 +7,11 @@ import torch
 from tensordict import TensorDict
 
 from ibrl_torchrl.builders.env import build_env
-from ibrl_torchrl.builders.normalization import identity_normalizers, observation_normalizers
+from ibrl_torchrl.builders.normalization import (
+    identity_normalizers,
+    observation_normalizers,
+    with_action,
+)
 from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.errors import UsageError
 
@@ -71,7 +75,53 @@ def test_initial_states_bound_standard_deviations_from_below():
     assert (observation_normalizers(task, env, [still])["state"].std == 0.05).all()
 
 
-def test_unknown_state_part_is_refused():
+def test_relative_positions_follow_the_entries_of_each_stacked_state():
     pytest.importorskip("metaworld")
-    with pytest.raises(UsageError, match="part of the state of box-close 'goal'; did you mean"):
-        build_env(replace(METAWORLD, state_parts=["goal"]))
+    task = replace(
+        METAWORLD,
+        state_parts=["gripper_opening"],
+        relative_positions=["hand_pos", "object1_pos", "goal_pos"],
+        state_stack=2,
+    )
+    env = build_env(task)
+    demo = episode(2 * 39)
+    normalize = observation_normalizers(task, env, [demo])["state"]
+    state = demo["state"]
+    hand, object1, goal = (
+        torch.stack([state[:, i : i + 3], state[:, 39 + i : 39 + i + 3]], 1) for i in (0, 4, 36)
+    )
+    relative = [(hand - object1), (hand - goal), (object1 - goal)]
+    expected = torch.cat([state[:, [3, 39 + 3]], *(pair.flatten(1) for pair in relative)], -1)
+    assert torch.equal(identity_normalizers(task, env)["state"](state), expected)
+    assert torch.allclose(normalize.mean, expected.mean(0), atol=1e-6)
+    assert torch.allclose(normalize(state).std(0, correction=0), torch.ones(2 + 18), atol=1e-6)
+
+    joint = with_action(normalize, 2 * 39, 2)(torch.cat([state, torch.full((4, 2), 0.7)], -1))
+    entries, action, differences = joint.split([2, 2, 18], -1)
+    assert torch.equal(torch.cat([entries, differences], -1), normalize(state))
+    assert (action == 0.7).all()
+
+
+def test_relative_positions_have_a_lower_bound_of_their_own():
+    pytest.importorskip("metaworld")
+    task = replace(METAWORLD, relative_positions=["hand_pos", "goal_pos"], min_std_relative=0.02)
+    still = TensorDict({"state": torch.zeros(3, 39)}, batch_size=[3])
+    std = observation_normalizers(task, build_env(task), [still])["state"].std
+    assert torch.equal(std, torch.tensor([0.1] * 39 + [0.02] * 3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"state_parts": ["goal"]}, "part of the state of box-close 'goal'; did you mean"),
+        ({"relative_positions": ["hand"]}, "part of the state of box-close 'hand'; did you mean"),
+        (
+            {"relative_positions": ["hand_pos", "object1_quat"]},
+            r"parts of one size, not of {'hand_pos': 3, 'object1_quat': 4}",
+        ),
+    ],
+)
+def test_unknown_or_unfit_state_parts_are_refused(settings, message):
+    pytest.importorskip("metaworld")
+    with pytest.raises(UsageError, match=message):
+        build_env(replace(METAWORLD, **settings))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from support.untrained_runs import write_untrained_run
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl import load_policy
 from ibrl_torchrl.builders.env import build_env
@@ -92,7 +93,7 @@ def test_a_decision_names_the_proposal_and_the_values(tmp_path):
     policy = load_policy(run)
     assert policy.decision is None
     action = policy.act(arrays(step))
-    with torch.no_grad():
+    with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         expected = loaded.agent.scored(step.clone())[PROPOSAL_VALUES].tolist()
     decision = policy.decision
     assert decision.values == dict(zip(("rl", "bc"), expected, strict=True))

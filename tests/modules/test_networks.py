@@ -43,6 +43,30 @@ def test_normalize_selected_entries_with_minimum_std_per_entry():
     assert scale.size == 2 and set(scale.state_dict()) == {"mean", "std", "entries"}
 
 
+def test_normalize_differences_of_entries():
+    data = torch.tensor([[0.0, 1.0, 5.0], [4.0, 1.1, 5.0]])
+    entries, pairs = torch.tensor([1]), torch.tensor([[0, 2], [2, 0]])
+    scale = Normalize.from_data(data, 0.1, entries, pairs, min_std_difference=4.0)
+    # Entry 1: mean 1.05, standard deviation 0.1. Entry 0 - entry 2: -5 and -1, mean -3, standard
+    # deviation 2 -> 4; the other pair is the opposite.
+    normalized = scale(torch.tensor([6.0, 1.15, 5.0]))
+    assert torch.allclose(normalized, torch.tensor([1.0, 1.0, -1.0]))
+    assert scale.size == 3
+    assert scale(torch.zeros(2, 3, device="meta")).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("entries", "pairs", "message"),
+    [
+        (torch.tensor([0]), torch.tensor([[0, 1]]), r"entries must be \[2\], got \[1\]"),
+        (None, torch.tensor([0, 1]), r"differences must be \[d, 2\], got \[2\]"),
+    ],
+)
+def test_wrong_indices_of_a_normalisation_raise(entries, pairs, message):
+    with pytest.raises(ValueError, match=message):
+        Normalize(torch.zeros(3), torch.ones(3), entries, pairs)
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [(torch.zeros(2), torch.ones(3), "must be"), (torch.zeros(2), torch.zeros(2), "positive")],
