@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from ibrl_torchrl.modules.dropout import FastDropout
+
 
 def relu_mlp(
     in_features: int,
@@ -32,6 +34,6 @@ def relu_mlp(
     for size, width in pairwise(sizes):
         layers.append(nn.Linear(size, width))
         layers += [nn.LayerNorm(width)] if layer_norm else []
-        layers += [nn.Dropout(dropout)] if dropout else []
+        layers += [FastDropout(dropout)] if dropout else []
         layers.append(nn.ReLU())
     return nn.Sequential(*layers, nn.Linear(sizes[-1], out_features))
