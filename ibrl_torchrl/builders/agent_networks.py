@@ -23,7 +23,7 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.config.algo import AlgoConfig
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.keys import ACTION, FEATURES, RL_ACTION, image_key, proposal_key
-from ibrl_torchrl.modules import CriticEnsemble, FastTensorDictModule
+from ibrl_torchrl.modules import CriticEnsemble, FastTensorDictModule, ResidualAndActor
 
 
 def build_agent_networks(
@@ -64,6 +64,9 @@ def _state_networks(
     else:
         scale = algo.residual.scale
         actor = build_residual_actor(algo.actor, normalizers, spec, action_size, scale)
+        if algo.residual.own_action:
+            own = build_state_actor(algo.actor, normalizers, action_size)
+            actor = ResidualAndActor(actor, own)
         actor_keys = [*obs_keys, proposal_key(algo.residual.base)]
     critics = build_state_critics(algo.critic, normalizers, action_size)
     return Networks(

@@ -11,12 +11,20 @@ from torch import nn
 from torchrl.modules import ProbabilisticActor
 
 from ibrl_torchrl.builders.losses import Networks
-from ibrl_torchrl.modules import CVAEPolicy, PixelPolicy, StateActor, StateFeatures
+from ibrl_torchrl.modules import (
+    CVAEPolicy,
+    PixelPolicy,
+    ResidualAndActor,
+    StateActor,
+    StateFeatures,
+)
 
 
 @torch.no_grad()
 def initialize_actor(networks: Networks, pretrained: nn.Module, std: float) -> None:
     """Copy an imitation policy's weights to the actor and, from pixels, to the encoder.
+
+    Beside an edit it is the actor's own action that is initialised.
 
     The actor's action, of a stochastic actor its mode, is then the imitation policy's; of a
     conditional variational autoencoder that of z = 0, whose weights are left out.
@@ -49,7 +57,8 @@ def initialize_actor(networks: Networks, pretrained: nn.Module, std: float) -> N
 def _network(actor: TensorDictModuleBase) -> nn.Module:
     if isinstance(actor, ProbabilisticActor):
         return cast(nn.Module, actor.module[0].module)
-    return cast(nn.Module, actor.module)
+    network = cast(nn.Module, actor.module)
+    return network.actor if isinstance(network, ResidualAndActor) else network
 
 
 def _layers(network: nn.Module) -> tuple[nn.Module, nn.Module]:

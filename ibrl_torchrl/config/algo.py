@@ -139,6 +139,9 @@ class ResidualConfig:
 
     base: str = setting("bc", help="Imitation policy whose actions are edited.")
     scale: float = setting(0.2, help="Bound of the edit.", above=0, unit="action units")
+    own_action: bool = setting(
+        False, help="Also propose an action of its own; algo.actor_init initialises that actor."
+    )
 
 
 @dataclass(kw_only=True)
@@ -310,7 +313,13 @@ def _require_supported(algo: AlgoConfig) -> None:
     )
     if algo.residual is not None:
         require(algo.encoder is None, "algo.residual", "a base", "null with algo.encoder")
-        require(algo.actor_init is None, "algo.actor_init", algo.actor_init, "null with a residual")
+        require(not loss.q_filter, "algo.loss.q_filter", loss.q_filter, "false with a residual")
+        require(
+            algo.actor_init is None or algo.residual.own_action,
+            "algo.actor_init",
+            algo.actor_init,
+            "null with a residual, or set algo.residual.own_action",
+        )
         for use in ("acting", "bootstrap"):
             names = getattr(proposals, use).policies
             require(

@@ -35,7 +35,7 @@ from ibrl_torchrl.modules.interventions import InterventionPolicy, TakeOver
 from ibrl_torchrl.modules.newest_state import NewestState
 from ibrl_torchrl.modules.normalize import Normalize
 from ibrl_torchrl.modules.proposers import ActorProposal, SampledProposals
-from ibrl_torchrl.modules.residual import ResidualActor
+from ibrl_torchrl.modules.residual import ResidualActor, ResidualAndActor
 from ibrl_torchrl.modules.scoring import ScoreProposals
 from ibrl_torchrl.modules.selector import ExecuteProposal, IBRLSelector
 
@@ -82,6 +82,7 @@ __all__ = [
     "ResNet18",
     "ResNet96",
     "ResidualActor",
+    "ResidualAndActor",
     "SampledProposals",
     "ScalarOutput",
     "ScoreProposals",

@@ -1,9 +1,10 @@
-"""Residual (edit) actor: a base proposal plus a bounded, trained change."""
+"""Residual (edit) actors: a base proposal plus a bounded, trained change."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ibrl_torchrl.modules.bounds import Bounds, clip_straight_through
@@ -68,6 +69,47 @@ class ResidualActor(nn.Module):
         *observations, base = inputs
         joint = _broadcast(observations, base)
         return clip_straight_through(base + self.scale * self.network(*joint, base), self.bounds)
+
+
+class ResidualAndActor(nn.Module):
+    """Two trained actors as one set of candidates: edited base actions, and an action of its own.
+
+    The edit is good from the first episode on and stays near the base policy; the other actor is
+    bound to nothing. Critics choose between them, the base action, and other proposals.
+
+    Args:
+        residual: edits the base actions.
+        actor: maps observations to an action float [*, A], such as
+            :class:`~ibrl_torchrl.modules.StateActor`; best initialised as the base policy.
+
+    Example:
+        >>> import torch
+        >>> from ibrl_torchrl.modules import Normalize, StateActor
+        >>> residual = ResidualActor(StateActor(Normalize.identity(5), 2, hidden=[8]))
+        >>> actors = ResidualAndActor(residual, StateActor(Normalize.identity(3), 2, hidden=[8]))
+        >>> actors(torch.zeros(7, 3), torch.zeros(7, 2)).shape  # the edit first
+        torch.Size([7, 2, 2])
+    """
+
+    def __init__(self, residual: ResidualActor, actor: nn.Module) -> None:
+        super().__init__()
+        self.residual = residual
+        self.actor = actor
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Propose candidates.
+
+        Args:
+            inputs: observations float [*, S], then base actions float [*, A], or [*, n, A] for n
+                candidates.
+
+        Returns:
+            Edits and the other action, float [*, 2, A] or [*, n + 1, A].
+        """
+        *observations, base = inputs
+        own = self.actor(*observations).unsqueeze(-2)
+        edits = self.residual(*inputs)
+        return torch.cat([edits if base.ndim == own.ndim else edits.unsqueeze(-2), own], -2)
 
 
 def _broadcast(observations: Sequence[Tensor], base: Tensor) -> list[Tensor]:

@@ -89,7 +89,10 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
     def _squared_error(self, demos: TensorDictBase) -> Tensor:
         """Mean squared distance E ||a - pi(s)||^2 to the demonstrations' actions."""
         action = self._actor_actions(self.actor_network, self._encode(demos))[0]
-        return (action - demos.get(self.tensor_keys.action)).pow(2).sum(-1).mean()
+        demonstrated = demos.get(self.tensor_keys.action)
+        if action.ndim > demonstrated.ndim:  # candidates [B, n, A]
+            demonstrated = demonstrated.unsqueeze(-2)
+        return (action - demonstrated).pow(2).sum(-1).mean()
 
     @torch.no_grad()
     def _q_filter_rate(self, tensordict: TensorDictBase) -> Tensor:

@@ -10,10 +10,10 @@ from ibrl_torchrl.builders.agent_networks import build_agent_networks
 from ibrl_torchrl.builders.chunks import chunk_spec
 from ibrl_torchrl.builders.initialization import initialize_actor
 from ibrl_torchrl.builders.policies import build_imitation_policy
-from ibrl_torchrl.config.algo import AlgoConfig, LossConfig
+from ibrl_torchrl.config.algo import AlgoConfig, LossConfig, ResidualConfig
 from ibrl_torchrl.config.imitation import ImitationConfig
 from ibrl_torchrl.config.networks import CriticConfig, NetworkConfig
-from ibrl_torchrl.keys import ACTION, RL_ACTION, STATE
+from ibrl_torchrl.keys import ACTION, BC_ACTION, RL_ACTION, STATE
 from ibrl_torchrl.modules import Normalize
 
 SPEC = Composite(state=Unbounded(4))
@@ -48,6 +48,21 @@ def test_the_actor_starts_with_the_policys_actions(policy, algorithm):
     torch.testing.assert_close(td[RL_ACTION if algorithm == "td3" else ACTION], expected)
     if algorithm != "td3":
         torch.testing.assert_close(td["scale"], torch.full((7, 6), 0.2))
+
+
+def test_an_action_beside_an_edit_starts_as_the_policys():
+    torch.manual_seed(0)
+    network = NetworkConfig(hidden=[8, 16], dropout=0.0)
+    config = ImitationConfig(network=network)
+    imitation = build_imitation_policy(config, {STATE: STATISTICS}, SPEC, 6).eval()
+    algo = AlgoConfig(actor=network, residual=ResidualConfig(own_action=True))
+    identity = {STATE: Normalize.identity(4)}
+    built = build_agent_networks(algo, identity, SPEC, ACTIONS, torch.device("cpu"))
+    initialize_actor(built, imitation, std=0.2)
+    td = TensorDict({STATE: torch.randn(7, 4) * 5, BC_ACTION: torch.rand(7, 6)}, batch_size=[7])
+    edit, own = built.actor.eval()(td)[RL_ACTION].unbind(-2)
+    torch.testing.assert_close(own, imitation(td[STATE]))
+    assert torch.equal(edit, td[BC_ACTION])
 
 
 def test_the_policy_is_copied_not_shared():

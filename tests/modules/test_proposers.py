@@ -15,6 +15,7 @@ from ibrl_torchrl.modules import (
     IBRLSelector,
     Normalize,
     ResidualActor,
+    ResidualAndActor,
     SampledProposals,
     SeparateCritics,
     StackedCritics,
@@ -156,6 +157,17 @@ def test_each_candidate_is_edited_by_itself():
     edited = actor(state, base)
     for i in range(6):
         assert torch.allclose(edited[:, i], actor(state, base[:, i]), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (6, 2)])
+def test_an_action_of_its_own_follows_the_edits(shape):
+    own = StateActor(Normalize.identity(3), 2, hidden=[16], dropout=0.0)
+    edit = residual(zero_init=False)
+    state, base = torch.randn(4, 3), torch.rand(4, *shape)
+    candidates = ResidualAndActor(edit, own)(state, base)
+    edits = edit(state, base)
+    assert torch.equal(candidates[:, :-1], edits if base.ndim == 3 else edits.unsqueeze(1))
+    assert torch.equal(candidates[:, -1], own(state))
 
 
 def test_gradient_passes_the_action_bounds():

@@ -180,6 +180,18 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
             ["algo=sqil", "algo.critic.output=hl_gauss"],
             "v_max=1.1 must be at least 100 with replay.offline_reward=1 and algo.loss.gamma=0.99",
         ),
+        (
+            ["algo=residual", "algo.actor_init=bc"],
+            "algo.actor_init=bc must be null with a residual, or set algo.residual.own_action",
+        ),
+        (
+            [
+                "algo=rft_dynamic",
+                "algo.residual={own_action: true}",
+                "algo.proposals.acting.policies=[rl,bc]",
+            ],
+            "algo.loss.q_filter=True must be false with a residual",
+        ),
         (["algo.residual={base: nobody}"], "must be names that include algo.residual.base=nobody"),
         (
             ["algo=residual", "algo.proposals.acting.policies=[rl]"],
