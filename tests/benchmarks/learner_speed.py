@@ -3,9 +3,10 @@
     python tests/benchmarks/learner_speed.py [--csv FILE] [--seconds 20] [--settings NAME ...]
 
 Measures per setting, alternating in one process with one thread: rounds of the learner (fixed
-batch, no replay), for states also rounds of the original code's arithmetic, and peak throughput,
-the fastest of products of square float32 matrices of 512 to 2048 rows. PyTorch's FLOP counter
-counts matrix products and convolutions, two FLOPs per multiplication.
+batch, no replay), rounds of the original code's arithmetic, and peak throughput, the fastest of
+products of square float32 matrices of 512 to 2048 rows. From pixels the original runs the imitation
+policy on every batch, whose actions this library's replay buffer has; a further column is without.
+PyTorch's FLOP counter counts matrix products and convolutions, two FLOPs per multiplication.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from pixel_parts import UPDATES, pixel_batch, pixel_learner, pixel_setting
+from pixel_parts import UPDATES, pixel_batch, pixel_setting
 from plain_ibrl import OriginalArithmetic
+from plain_pixels import OriginalPixels
 from sizes import (
     ACTION,
     SIZES,
@@ -31,38 +33,53 @@ from sizes import (
     make_parts,
 )
 from torch.utils.flop_counter import FlopCounterMode
+from untrained import untrained_agent
+
+from ibrl_torchrl.training.learner import build_learner
 
 CPU = torch.device("cpu")
 COLUMNS = [
     *("setting", "seconds_per_round", "gflop_per_round", "gflop_per_s", "peak_gflop_per_s"),
     *("share_of_peak", "original_seconds_per_round", "times_as_fast"),
+    "times_as_fast_without_imitation",
 ]
 
 
 def state_rounds(name):
-    """Functions that run a round of the learner and one of the original arithmetic."""
+    """Rounds of the learner and of the original arithmetic, as functions."""
     size = SIZES[name]
     learner, batch = make_learner(make_parts(size), size), make_batch(size["batch"])
     original = OriginalArithmetic(STATE, ACTION, hidden=size["hidden"], number=size["num_critics"])
-    tensors = as_tensors(batch)
-
-    def original_round():
-        for _ in range(size["critic_updates"]):
-            original.critic_update(tensors)
-        original.actor_update(tensors)
-
-    return lambda: learner.round(OneBatch(batch), CPU), original_round
+    return {
+        "learner": lambda: learner.round(OneBatch(batch), CPU),
+        "original": plain_round(original, as_tensors(batch), size["critic_updates"]),
+    }
 
 
 def pixel_rounds(name):
-    """Function that runs a round of the learner, and None."""
+    """Rounds of the learner and of the original arithmetic, with and without imitation policy."""
     setting = pixel_setting(name)
-    learner, batch = pixel_learner(setting), pixel_batch(setting)
+    agent = untrained_agent(setting, cached_proposals=True)
+    learner, batch = build_learner(agent, setting.algo.update, None), pixel_batch(setting)
+    updates, proprio = setting.algo.update.critic_updates, setting.algo.encoder.proprio
+    original = OriginalPixels(agent.loss, agent.policies["bc"], proprio=proprio)
+    without = OriginalPixels(agent.loss, proprio=proprio)
+    return {
+        "learner": lambda: learner.round(OneBatch(batch.exclude("features")), CPU),
+        "original": plain_round(original, batch, updates),
+        "without_imitation": plain_round(without, batch, updates),
+    }
 
-    def round_():
-        learner.round(OneBatch(batch.exclude("features")), CPU)
 
-    return round_, None
+def plain_round(updates, batch, critic_updates):
+    """Function that runs a round of updates of a baseline."""
+
+    def run():
+        for _ in range(critic_updates):
+            updates.critic_update(batch)
+        updates.actor_update(batch)
+
+    return run
 
 
 ROUNDS = {name: state_rounds for name in SIZES} | {name: pixel_rounds for name in UPDATES}
@@ -82,26 +99,24 @@ def timed(function):
 
 def measure(name, seconds):
     torch.manual_seed(0)
-    learner, original = ROUNDS[name](name)
+    rounds = ROUNDS[name](name)
     with FlopCounterMode(display=False) as counter:
-        learner()
+        rounds["learner"]()
     gflop_per_round = counter.get_total_flops() / 1e9
     products = [product(size) for size in (512, 1024, 2048)]
     times, peak = defaultdict(list), 0.0
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times["learner"]) < 5:
-        times["learner"].append(timed(learner))
-        if original is not None:
-            times["original"].append(timed(original))
+        for kind, function in rounds.items():
+            times[kind].append(timed(function))
         peak = max(peak, *(gflop / timed(multiply) for multiply, gflop in products))
     seconds_per_round = median(times["learner"])
     row = [
         *(name, seconds_per_round, gflop_per_round, gflop_per_round / seconds_per_round, peak),
         gflop_per_round / seconds_per_round / peak,
     ]
-    if original is not None:
-        original_seconds = median(times["original"])
-        row += [original_seconds, original_seconds / seconds_per_round]
+    row.append(median(times["original"]))
+    row += [median(times[kind]) / seconds_per_round for kind in rounds if kind != "learner"]
     return [row[0], *(f"{value:.4g}" for value in row[1:])]
 
 

@@ -91,3 +91,62 @@ class PlainPixels:
     @torch.no_grad()
     def _soft_update(self, target: nn.Module, online: nn.Module) -> None:
         torch._foreach_lerp_([*target.parameters()], [*online.parameters()], self.tau)
+
+
+class OriginalPixels(PlainPixels):
+    """The same numbers by the arithmetic of the original code.
+
+    All critics evaluate every action, and the sampled ones are selected from their values; the
+    selected action is evaluated again for the target; the actor update also computes gradients of
+    the critics, which are not used. Optimisers and target updates loop over tensors. The imitation
+    policy acts on every batch, unless its action is left in it.
+
+    Args:
+        loss: see :class:`PlainPixels`.
+        imitation: writes ``bc_action``; None (default): it is in the batch.
+        **settings: see :class:`PlainPixels`.
+    """
+
+    def __init__(self, loss: Any, imitation: nn.Module | None = None, **settings: Any) -> None:
+        super().__init__(loss, **settings)
+        self.imitation = imitation
+        for name in ("critic_optimizer", "actor_optimizer"):
+            group = getattr(self, name).param_groups[0]
+            optimizer = torch.optim.Adam(group["params"], group["lr"], foreach=False, fused=False)
+            setattr(self, name, optimizer)
+
+    def actor_update(self, batch: TensorDictBase) -> Tensor:
+        """Update the actor and its target; reuses the features of the critic update."""
+        extras = self._extras(batch)
+        action = self.actor(self._features, *extras)
+        loss = -self.critics(self._features, *extras, action).amin(-1).mean()
+        self._step(self.actor_optimizer, loss)
+        self._soft_update(self.target_actor, self.actor)
+        return loss.detach()
+
+    @torch.no_grad()
+    def _target(self, batch: TensorDictBase) -> Tensor:
+        after = batch["next"]
+        if self.imitation is not None:
+            after = self.imitation(after.exclude("bc_action"))
+        features, extras = self.encoder(after[IMAGE]), self._extras(after)
+        action = self.target_actor(features, *extras)
+        noise = (torch.randn_like(action) * self.noise).clamp(-self.clip, self.clip)
+        proposals = [(action + noise).clamp(-1, 1), after["bc_action"]]
+        number = self.critics.num_critics
+        members = torch.randperm(number)[: self.num_min] if self.num_min < number else slice(None)
+        values = torch.stack(
+            [
+                self.target_critics(features, *extras, each)[:, members].amin(-1)
+                for each in proposals
+            ]
+        )
+        chosen = torch.stack(proposals)[values.argmax(0), torch.arange(len(action))]
+        best = self.target_critics(features, *extras, chosen)[:, members].amin(-1, keepdim=True)
+        discount = self.gamma ** batch["steps_to_next_obs"]
+        return after["reward"] + discount * best * ~after["terminated"]
+
+    @torch.no_grad()
+    def _soft_update(self, target: nn.Module, online: nn.Module) -> None:
+        for old, new in zip(target.parameters(), online.parameters(), strict=True):
+            old.copy_((1 - self.tau) * old + self.tau * new)

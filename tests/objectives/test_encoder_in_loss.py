@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from benchmarks import plain_pixels
+from benchmarks.plain_pixels import OriginalPixels, PlainPixels
 from support.parts import actor, critics, transitions
 from tensordict.nn import TensorDictModule
 
@@ -423,3 +425,24 @@ def test_resumed_learner_equals_an_uninterrupted_one(tmp_path):
         results.append(tensors(learner.loss))
     for name in results[0]:
         assert all(map(torch.equal, results[0][name], results[1][name])), name
+
+
+@pytest.mark.parametrize("kind", [PlainPixels, OriginalPixels])
+def test_losses_equal_those_in_plain_pytorch(kind, monkeypatch):
+    monkeypatch.setattr(plain_pixels, "IMAGE", IMAGE)
+    bc = imitation_policy()
+    loss = eval_mode(make_loss(proposals=[bc]))
+    batch = make_batch()
+    batch["next", "reward"].uniform_()
+    batch["steps_to_next_obs"] = torch.randint(1, 4, (len(batch), 1))
+    settings = {"imitation": bc} if kind is OriginalPixels else {}
+    plain = kind(loss, **settings, proprio=False, gamma=0.9)
+    with_action = batch.copy().set("next", bc(batch["next"].copy()))
+    torch.manual_seed(3)
+    value, _ = loss.qvalue_loss(batch)
+    torch.manual_seed(3)
+    assert value.item() == pytest.approx(plain.critic_update(with_action).item(), rel=1e-5)
+    plain = kind(loss, proprio=False)
+    plain._features = batch["features"]
+    expected = plain.actor_update(with_action).item()
+    assert loss.actor_loss(batch)[0].item() == pytest.approx(expected, rel=1e-5)
