@@ -27,7 +27,7 @@ def main():
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    run_round, _ = ROUNDS[options.setting](options.setting)
+    run_round = ROUNDS[options.setting](options.setting)["learner"]
     for _ in range(5):
         run_round()
     round_ms = 1e3 * median(timed(run_round) for _ in range(options.rounds))
