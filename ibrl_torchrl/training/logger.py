@@ -14,7 +14,6 @@ from ibrl_torchrl.evaluation.evaluate import Evaluation, EvaluationJob
 from ibrl_torchrl.evaluation.table import format_table, write_evaluation
 from ibrl_torchrl.files import write_json
 from ibrl_torchrl.keys import HYBRID, RL
-from ibrl_torchrl.reports.figures import run_figure, save_png
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.names import BEST, CURVE, EVAL, EVALUATION, SUMMARY, TIMING, TRAIN
 from ibrl_torchrl.runs.reader import read_run
@@ -148,6 +147,9 @@ class RunLogger:
         }
         write_json(self._run_dir / TIMING, timing)
         run = read_run(self._run_dir)
+        # Half a second of imports, which only the end of a run needs.
+        from ibrl_torchrl.reports.figures import run_figure, save_png
+
         save_png(run_figure(run), self._run_dir / CURVE)
         write_json(
             self._run_dir / SUMMARY, run_summary(run, results, self._counters, seconds=self._wall)
