@@ -9,12 +9,12 @@ from typing import cast
 import torch
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential, WrapModule
 from torchrl.envs import EnvBase
-from torchrl.modules import AdditiveGaussianModule
 from torchrl.modules.tensordict_module import RandomPolicy
 from torchrl.objectives import LossModule
 
 from ibrl_torchrl.builders.agent_networks import build_agent_networks
 from ibrl_torchrl.builders.chunks import chunk_spec, execute_chunks, first_actions
+from ibrl_torchrl.builders.exploration import build_noise
 from ibrl_torchrl.builders.imitation import execute
 from ibrl_torchrl.builders.initialization import initialize_actor
 from ibrl_torchrl.builders.losses import build_gate, build_objective
@@ -132,12 +132,7 @@ def build_agent(
     base = [] if algo.residual is None else [candidates[algo.residual.base]]
     actor = [*encoder, *base, _acting_actor(networks.actor)]
     critic = adapter_of(loss).acting_critics(target=choice.acting_critic == "target")
-    noise = AdditiveGaussianModule(
-        spec=action_spec.to(device),
-        sigma_init=algo.exploration_noise,
-        sigma_end=algo.exploration_noise,
-        action_key=RL_ACTION,
-    ).to(device)
+    noise = build_noise(algo.exploration_noise, algo.exploration_correlation, action_spec, device)
     execute_rl = ExecuteProposal(RL_ACTION, 0)
     rl = TensorDictSequential(*actor, execute_rl)
     acting = [candidates[name] for name in choice.acting.policies[1:]]

@@ -224,6 +224,12 @@ class AlgoConfig:
         at_least=0,
         unit="action units",
     )
+    exploration_correlation: float = setting(
+        0.0,
+        help="Correlation of that noise with the frame before (Ornstein-Uhlenbeck); 0: white.",
+        at_least=0,
+        below=1,
+    )
     loss: LossConfig = setting(LossConfig, help="Loss.")
     proposals: ProposalsConfig = setting(ProposalsConfig, help="Action proposals.")
     update: UpdateConfig = setting(UpdateConfig, help="Optimisation.")
@@ -310,6 +316,13 @@ def _require_supported(algo: AlgoConfig) -> None:
         "algo.proposals.num_min",
         proposals.num_min,
         f"below algo.critic.num_critics={algo.critic.num_critics} with redq_sac",
+    )
+    correlation = algo.exploration_correlation
+    require(
+        correlation == 0 or algo.chunk.size == 1,
+        "algo.exploration_correlation",
+        correlation,
+        f"0 with algo.chunk.size={algo.chunk.size}",
     )
     if algo.residual is not None:
         require(algo.encoder is None, "algo.residual", "a base", "null with algo.encoder")

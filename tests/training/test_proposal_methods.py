@@ -192,6 +192,10 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
             ],
             "algo.loss.q_filter=True must be false with a residual",
         ),
+        (
+            ["algo.exploration_correlation=0.5", "algo.chunk.size=2", "replay.n_steps=1"],
+            "algo.exploration_correlation=0.5 must be 0 with algo.chunk.size=2",
+        ),
         (["algo.residual={base: nobody}"], "must be names that include algo.residual.base=nobody"),
         (
             ["algo=residual", "algo.proposals.acting.policies=[rl]"],
