@@ -10,7 +10,6 @@ thread; medians in milliseconds.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
 from statistics import median
@@ -18,6 +17,7 @@ from statistics import median
 import torch
 from plain_ibrl import PlainIBRL
 from sizes import STATE
+from tables import report
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from untrained import untrained_agent
@@ -113,12 +113,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=1000)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(options.calls)
-    for row in [COLUMNS, *rows]:
-        print(*row, sep="\t")
-    if options.csv is not None:
-        with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+    report(COLUMNS, measure(options.calls), options.csv)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from pixel_parts import IMAGE, UPDATES, images, pixel_batch, pixel_learner, pixel_setting
+from pixel_parts import (
+    IMAGE,
+    UPDATES,
+    images,
+    pixel_agent,
+    pixel_batch,
+    pixel_learner,
+    pixel_setting,
+)
 from tensordict import TensorDict
 from torchrl.envs import Compose
 
@@ -47,7 +55,7 @@ def setting(request):
 
 @pytest.fixture
 def learner(setting):
-    return pixel_learner(setting)
+    return pixel_learner(setting, pixel_agent(setting))
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ included. The last two columns are ratios to as many processes of ``package`` an
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import os
 import signal
@@ -33,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import write_table
 from torchrl.collectors import Collector
 from torchrl.envs import ParallelEnv
 from untrained import untrained_agent
@@ -219,9 +219,7 @@ def main():
             print(*row, sep="\t", flush=True)
             rows.append(row)
     header = "task", "processes", "kind", "frames_per_s", "of_package", "of_simulator"
-    if options.csv is not None:
-        with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([header, *rows])
+    write_table(header, rows, options.csv)
 
 
 def measure(config, count, kinds, turns):

@@ -10,7 +10,6 @@ an installation also writes Python's bytecode; repeat it.
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+
+from tables import report
 
 COLUMNS = ["event", "seconds"]
 IMPORTS = ["torch", "torchrl", "ibrl_torchrl.training.pipeline"]
@@ -74,11 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows += map(list, training_events(options.settings, Path(folder) / "run"))
     rows = [[name, f"{seconds:.1f}"] for name, seconds in rows]
-    for row in rows:
-        print(*row, sep="\t")
-    if options.csv is not None:
-        with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+    report(COLUMNS, rows, options.csv)
 
 
 if __name__ == "__main__":

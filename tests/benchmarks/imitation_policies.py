@@ -51,12 +51,12 @@ COLUMNS = [*KEY, "success", "low", "high", "episodes", "training_s", "mode_ms", 
 
 
 @cache
-def demonstrations(task: str, episodes: int, seed: int | None = None) -> tuple[TensorDict, ...]:
-    """Scripted demonstrations of the task, fewer are the first of more; None: the default seed."""
+def demonstrations(task: str, episodes: int) -> tuple[TensorDict, ...]:
+    """Scripted demonstrations of the task; fewer are the first of more."""
     config = parse(BCRunConfig, composed("bc", [f"task=metaworld/{task}"]))
     env = build_env(config.task, torch.device("cpu"))
     expert = scripted_expert(config.task.suite, config.task.name)
-    return tuple(record_demos(env, expert, episodes, seed=seed or config.demos.seed))
+    return tuple(record_demos(env, expert, episodes, seed=config.demos.seed))
 
 
 def rows(
@@ -66,10 +66,9 @@ def rows(
     seed: int,
     steps: Sequence[int],
     episodes: int,
-    overrides: Sequence[str] = (),
 ) -> Iterator[list[object]]:
     """Train one policy; a row after each number of ``steps``."""
-    settings = [f"task=metaworld/{task}", f"imitation.bc.policy={kind}", *overrides]
+    settings = [f"task=metaworld/{task}", f"imitation.bc.policy={kind}"]
     config = parse(BCRunConfig, composed("bc", settings))
     device = setup_process(seed, 1, "cpu")
     env = build_env(config.task, device)

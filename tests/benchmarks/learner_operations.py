@@ -10,12 +10,12 @@ to an operation; the difference from the sum of operations is time in Python.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from statistics import median
 
 import torch
 from learner_speed import ROUNDS, timed
+from tables import report
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -41,11 +41,7 @@ def main():
         calls = operation.count // options.rounds
         rows.append([operation.key, calls, f"{ms:.3f}", f"{ms / round_ms:.3f}"])
     header = ["operation", "calls", "ms", "share_of_round"]
-    for row in [header, *rows]:
-        print(*row, sep="\t")
-    if options.csv is not None:
-        with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([header, *rows])
+    report(header, rows, options.csv)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ PyTorch's FLOP counter counts matrix products and convolutions, two FLOPs per mu
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
 import torch
-from pixel_parts import UPDATES, pixel_batch, pixel_setting
+from pixel_parts import UPDATES, pixel_agent, pixel_batch, pixel_learner, pixel_setting
 from plain_ibrl import OriginalArithmetic
 from plain_pixels import OriginalPixels
 from sizes import (
@@ -32,10 +31,8 @@ from sizes import (
     make_learner,
     make_parts,
 )
+from tables import write_table
 from torch.utils.flop_counter import FlopCounterMode
-from untrained import untrained_agent
-
-from ibrl_torchrl.training.learner import build_learner
 
 CPU = torch.device("cpu")
 COLUMNS = [
@@ -59,8 +56,8 @@ def state_rounds(name):
 def pixel_rounds(name):
     """Rounds of the learner and of the original arithmetic, with and without imitation policy."""
     setting = pixel_setting(name)
-    agent = untrained_agent(setting, cached_proposals=True)
-    learner, batch = build_learner(agent, setting.algo.update, None), pixel_batch(setting)
+    agent, batch = pixel_agent(setting), pixel_batch(setting)
+    learner = pixel_learner(setting, agent)
     updates, proprio = setting.algo.update.critic_updates, setting.algo.encoder.proprio
     original = OriginalPixels(agent.loss, agent.policies["bc"], proprio=proprio)
     without = OriginalPixels(agent.loss, proprio=proprio)
@@ -132,9 +129,7 @@ def main():
     for name in options.settings:
         rows.append(measure(name, options.seconds))
         print("\t".join(rows[-1]), flush=True)
-    if options.csv is not None:
-        with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+    write_table(COLUMNS, rows, options.csv)
 
 
 if __name__ == "__main__":

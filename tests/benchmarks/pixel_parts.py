@@ -26,8 +26,12 @@ def pixel_setting(name):
     return parse(TrainConfig, composed("train", ["run_dir=none", *UPDATES[name]]))
 
 
-def pixel_learner(setting):
-    agent = untrained_agent(setting, cached_proposals=True)
+def pixel_agent(setting):
+    """Agent whose batches hold the imitation policy's actions."""
+    return untrained_agent(setting, cached_proposals=True)
+
+
+def pixel_learner(setting, agent):
     return build_learner(agent, setting.algo.update, None)
 
 

@@ -13,13 +13,13 @@ with N candidates, half of them noisy copies of the imitation action and half an
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
 import torch
+from tables import write_table
 from tensordict import TensorDict
 from tensordict.nn import NormalParamExtractor, TensorDictModule, TensorDictSequential
 from torch import nn
@@ -198,9 +198,7 @@ def main():
         for row in measure(name, options.seconds):
             rows.append(row)
             print("\t".join(row), flush=True)
-    if options.csv is not None:
-        with options.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+    write_table(COLUMNS, rows, options.csv)
 
 
 if __name__ == "__main__":
