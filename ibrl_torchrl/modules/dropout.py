@@ -10,12 +10,11 @@ _LEVELS = 2**16  # of the 16 random bits of a unit
 
 
 class FastDropout(nn.Dropout):
-    """Drop-in replacement of ``torch.nn.Dropout``, five times as fast on a CPU.
+    """Drop-in replacement of ``torch.nn.Dropout``, faster on a CPU.
 
-    PyTorch draws one number of its generator for each unit, which takes three times as long as the
-    matrix product of a layer of 256. Here a 64-bit number gives the masks of four units: the
-    probability of zeroing is ``p`` rounded to 1/65536, and exact for 0.5. On other devices it is
-    PyTorch's.
+    PyTorch draws one number of its generator for each unit, which takes longer than the matrix
+    product of a small layer. Here a 64-bit number gives the masks of four units: the probability of
+    zeroing is ``p`` rounded to 1/65536, and exact for 0.5. On other devices it is PyTorch's.
 
     Args:
         p: probability of zeroing a unit in train mode, default 0.5.

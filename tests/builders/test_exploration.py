@@ -55,6 +55,16 @@ def test_collectors_zero_its_state_where_an_episode_ends():
     assert (td[RL_ACTION].abs() < 0.5).all(-1).tolist() == [False, False, True, False, False]
 
 
+def test_an_episode_starts_where_the_environment_says_so():
+    noise = build_noise(0.1, 0.85, Bounded(-1.0, 1.0, (2,)), CPU)
+    is_init = torch.tensor([[False], [True], [False]])
+    with set_exploration_type(ExplorationType.RANDOM):
+        td = noise(TensorDict({RL_ACTION: torch.zeros(3, 2)}, batch_size=[3]))
+        td = noise(td.update({RL_ACTION: torch.zeros(3, 2), IS_INIT: is_init}))
+    assert td["_ou_steps"].tolist() == [2, 1, 2]
+    assert torch.equal(td[IS_INIT], is_init)  # the environment's own is left there
+
+
 @pytest.mark.simulator
 def test_a_rollout_carries_the_process_through_an_episode():
     pytest.importorskip("metaworld")
