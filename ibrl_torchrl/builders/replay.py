@@ -91,6 +91,8 @@ def replay_bytes(
     needed = image_replay_bytes(config.capacity, frames, other, frame_stack)
     if config.keep_successes or joining:
         needed += image_replay_bytes(config.capacity, frames, other, frame_stack, parts=joining)
+    if config.imitate_successes:
+        needed += image_replay_bytes(config.capacity, frames, other, frame_stack)
     return needed
 
 
@@ -197,9 +199,9 @@ def build_replay(
         )
     if not with_demos:
         return replay
-    return ReplayWithDemos(
-        replay, filled_buffer("beside", map(imitation_episode, demos), num_demos)
-    )
+    capacity = config.capacity if config.imitate_successes else num_demos
+    imitated = filled_buffer("beside", map(imitation_episode, demos), capacity)
+    return ReplayWithDemos(replay, imitated, keep_successes=config.imitate_successes)
 
 
 def build_imitation_buffer(
@@ -340,7 +342,7 @@ def require_replay_fits(
         num_actions=num_actions,
         interventions=interventions,
     )
-    single = replace(config, keep_successes=False)
+    single = replace(config, keep_successes=False, imitate_successes=False)
     needed += sum(
         replay_bytes(single, env, each, frame_stack=frame_stack, num_actions=number)
         for each, number in beside

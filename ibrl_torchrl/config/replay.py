@@ -55,6 +55,11 @@ class ReplayConfig:
     keep_successes: bool = setting(
         False, help="Add successful episodes to the demonstrations; needs offline_fraction."
     )
+    imitate_successes: bool = setting(
+        False,
+        help="Add successful episodes to those that behaviour cloning in the actor loss imitates, "
+        "too; needs algo.loss.bc_weight.",
+    )
     keep_interventions: bool = setting(
         True,
         help="Add what somebody else did in place of the policy to the demonstrations of "
@@ -95,6 +100,11 @@ class ReplayConfig:
             self.offline_reward,
             "replay.online_reward unless replay.offline_fraction is set",
         )
+
+    @property
+    def retains_successes(self) -> bool:
+        """Whether successful episodes stay when the newest transitions have replaced them."""
+        return self.keep_successes or self.imitate_successes
 
     @property
     def interventions_join_demos(self) -> bool:

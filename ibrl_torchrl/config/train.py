@@ -184,6 +184,12 @@ class TrainConfig(JobConfig):
                     raise unknown_name(f"imitation policy in {name}", policy, self.imitation)
         _require_chunks_reach(self.imitation, self.algo)
         _require_replay_has_data(self)
+        require(
+            self.algo.loss.bc_weight > 0 or not self.replay.imitate_successes,
+            "replay.imitate_successes",
+            self.replay.imitate_successes,
+            "false unless algo.loss.bc_weight is set",
+        )
         _require_values_in_support(self)
         for name, policy_config in self.imitation.items():
             _require_self_imitation_fits(name, policy_config, self.algo, self.replay)

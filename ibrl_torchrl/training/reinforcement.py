@@ -110,7 +110,7 @@ def reinforce(
         capacity=None
         if interventions and config.replay.interventions_join_demos
         else config.replay.capacity,
-        keep_successes=config.replay.keep_successes or bool(self_imitation),
+        keep_successes=config.replay.retains_successes or bool(self_imitation),
     )
     workers = config.collector.workers or 0
     rollouts = build_rollouts(

@@ -152,6 +152,7 @@ def test_parts_of_states_that_experiments_name_exist(experiment):
         ("replay.offline_fraction_final=0", r"fraction_final=0.0 must be null unless replay.off"),
         ("replay.offline_fraction_frames=9", r"fraction_frames=9 must be null without replay.off"),
         ("replay.keep_successes=true", r"keep_successes=True must be false unless"),
+        ("replay.imitate_successes=true", r"imitate_successes=True must be false unless algo.loss"),
         ("task.state_parts=[]", r"task.state_parts=\[\] must be a list of one or more"),
         ("task.min_std=0", r"task.min_std=0.0 must be above 0"),
         ("task.num_init_states=-1", r"task.num_init_states=-1 must be at least 0"),

@@ -164,7 +164,7 @@ class MixedReplay(_CompositeReplay):
 
     def _demonstrations(self, episode: TensorDictBase) -> list[TensorDictBase]:
         """What of an online episode joins the demonstrations."""
-        if self._keep_successes and bool(episode[keys.NEXT, keys.TERMINATED].any()):
+        if self._keep_successes and _succeeds(episode):
             return [episode]
         if not self._keep_interventions:
             return []
@@ -241,15 +241,22 @@ class ReplayWithDemos(_CompositeReplay):
 
     Args:
         replay: buffer of the transitions at the root of a batch; it is extended.
-        demos: buffer of the demonstrations; it is not extended.
+        demos: buffer of the demonstrations.
+        keep_successes: add successful online episodes to ``demos``, so that the actor imitates them
+            too, as with the success buffer of OGPO (arXiv 2605.03065). Default False.
     """
 
     def __init__(
-        self, replay: EpisodeReplayBuffer | MixedReplay, demos: EpisodeReplayBuffer
+        self,
+        replay: EpisodeReplayBuffer | MixedReplay,
+        demos: EpisodeReplayBuffer,
+        *,
+        keep_successes: bool = False,
     ) -> None:
         super().__init__(replay=replay, demos=demos)
         self.replay = replay
         self.demos = demos
+        self._keep_successes = keep_successes
 
     @property
     def batch_size(self) -> int | None:
@@ -270,6 +277,9 @@ class ReplayWithDemos(_CompositeReplay):
         Returns:
             Indices in the buffer, int64 [T].
         """
+        if self._keep_successes:
+            for part in filter(_succeeds, _split_at_done(executed_episode(episode))):
+                self.demos.extend(part)
         return self.replay.extend(episode)
 
     def skip(self, transitions: int, successful: int = 0) -> None:
@@ -280,6 +290,8 @@ class ReplayWithDemos(_CompositeReplay):
             successful: those of successful episodes among them.
         """
         self.replay.skip(transitions, successful)
+        if self._keep_successes:
+            self.demos.skip(successful)
 
     def sample(self, batch_size: int | None = None) -> TensorDictBase:
         """Draw a batch [B] and, under ``"demo"``, demonstration transitions [B].
@@ -298,6 +310,11 @@ class ReplayWithDemos(_CompositeReplay):
     def _storage(self) -> Storage:
         # As in MixedReplay.
         return self.replay._storage
+
+
+def _succeeds(episode: TensorDictBase) -> bool:
+    """Whether an episode [T] ends in a terminal state, which is success."""
+    return bool(episode[keys.NEXT, keys.TERMINATED].any())
 
 
 def _split_at_done(episodes: TensorDictBase) -> tuple[TensorDictBase, ...]:

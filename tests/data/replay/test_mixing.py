@@ -222,10 +222,10 @@ def test_mixed_priorities_of_uniform_buffers_are_ignored():
 # ReplayWithDemos
 
 
-def with_demos(**settings):
+def with_demos(keep_successes=False, **settings):
     demos, online = buffer(), buffer(**settings)
     demos.extend(episode(3, success=True))
-    replay = ReplayWithDemos(online, demos)
+    replay = ReplayWithDemos(online, demos, keep_successes=keep_successes)
     td = episode(5, success=False)
     replay.extend(td.set("state", td["state"] + 10))
     return replay
@@ -246,6 +246,15 @@ def test_replay_with_demos_extends_the_online_buffer_only():
     assert (len(replay.replay), len(replay.demos)) == (9, 3)
 
 
+def test_replay_with_demos_keeps_each_success_of_a_concatenation():
+    replay = with_demos(keep_successes=True)
+    episodes = [(4, False), (5, True), (6, True)]
+    replay.extend(torch.cat([episode(length, success=each) for length, each in episodes]))
+    assert (len(replay.replay), len(replay.demos)) == (5 + 15, 3 + 11)
+    replay.skip(7, successful=2)
+    assert replay.demos.extend(episode(2, success=True)).tolist() == [16, 17]
+
+
 def test_replay_with_demos_writes_priorities_to_the_replay():
     replay = with_demos(prioritized=True)
     batch = replay.sample()
@@ -261,7 +270,8 @@ def nested():
     """The deepest composition: mixed batches, prioritized, with demonstrations under "demo"."""
     demos = buffer(batch=8)
     demos.extend(marked(DEMO, length=7))
-    return ReplayWithDemos(mixed(prioritized=True, keep_successes=True), demos)
+    replay = mixed(prioritized=True, keep_successes=True)
+    return ReplayWithDemos(replay, demos, keep_successes=True)
 
 
 def prioritize(replay):
