@@ -67,7 +67,7 @@ class CorrelatedNoise(OrnsteinUhlenbeckProcessModule):
         )
         self.spread = spread
         if spread > 0:
-            self.out_keys = [*self.out_keys, _SCALE]
+            self.out_keys = [action_key, *self.ou.out_keys, _SCALE]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Add noise to the action."""
