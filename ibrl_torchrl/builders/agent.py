@@ -167,7 +167,7 @@ def build_agent(
     }
     fallback = None
     if algo.fallback.policy is not None:
-        test = SuccessTest(algo.fallback.episodes).to(device)
+        test = SuccessTest(algo.fallback.episodes, margin=algo.fallback.margin).to(device)
         fallback = FallbackPolicy(acting_hybrid, policies[algo.fallback.policy], test)
         policies[HYBRID] = fallback
     warmup = algo.warmup.policy

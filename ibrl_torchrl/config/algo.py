@@ -192,6 +192,12 @@ class FallbackConfig:
     episodes: int = setting(
         20, help="Recent training episodes, after the warm-up, whose success counts.", at_least=1
     )
+    margin: float = setting(
+        0.0,
+        help="Success rate below the imitation policy's at which it acts again.",
+        at_least=0,
+        at_most=1,
+    )
 
 
 @dataclass(kw_only=True)

@@ -19,13 +19,15 @@ class SuccessTest(nn.Module):
 
     Args:
         episodes: number of recent episodes whose success rate counts, at least 1. Default 20.
+        margin: a test that has been passed is failed only this far below the reference, as a few
+            episodes that explore underestimate the policy; at least 0. Default 0.
 
     Attributes:
         reference: success rate to reach, float32 []; out of reach until :meth:`require` sets it.
         is_passed: result, bool []; at first False.
 
     Raises:
-        ValueError: ``episodes`` is less than 1.
+        ValueError: ``episodes`` is less than 1, or ``margin`` is negative.
 
     Example:
         >>> test = SuccessTest(episodes=3)
@@ -41,11 +43,14 @@ class SuccessTest(nn.Module):
     reference: Tensor
     is_passed: Tensor
 
-    def __init__(self, episodes: int = 20) -> None:
+    def __init__(self, episodes: int = 20, *, margin: float = 0.0) -> None:
         super().__init__()
         if episodes < 1:
             raise ValueError(f"episodes must be at least 1, got {episodes}")
+        if margin < 0:
+            raise ValueError(f"margin must be at least 0, got {margin}")
         self.episodes = episodes
+        self.margin = margin
         self.register_buffer("reference", torch.tensor(2.0))
         self.register_buffer("is_passed", torch.tensor(False))
 
@@ -62,7 +67,8 @@ class SuccessTest(nn.Module):
         recent = successes[-self.episodes :]
         # Compared in float32: a rate equal to the reference passes.
         rate = torch.tensor(sum(recent) / self.episodes)
-        self.is_passed.fill_(len(recent) == self.episodes and bool(rate >= self.reference.cpu()))
+        required = self.reference.cpu() - self.margin * float(self.is_passed)
+        self.is_passed.fill_(len(recent) == self.episodes and bool(rate >= required))
 
 
 class FallbackPolicy(TensorDictModuleBase):

@@ -35,9 +35,20 @@ def test_nothing_passes_before_the_reference_is_known():
     assert not test.is_passed
 
 
-def test_no_episodes_are_refused():
+def test_a_margin_below_the_reference_is_failed_after_passing_alone():
+    test = SuccessTest(episodes=4, margin=0.25)
+    test.require(0.5)
+    outcomes = [(1, False), (2, True), (1, True), (0, False), (1, False), (2, True)]
+    for successes, passed in outcomes:
+        test.update([True] * successes + [False] * (4 - successes))
+        assert bool(test.is_passed) is passed
+
+
+def test_no_episodes_and_a_negative_margin_are_refused():
     with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
         SuccessTest(0)
+    with pytest.raises(ValueError, match=r"margin must be at least 0, got -0\.1"):
+        SuccessTest(margin=-0.1)
 
 
 @pytest.fixture
