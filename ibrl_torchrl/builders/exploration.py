@@ -12,12 +12,7 @@ from ibrl_torchrl.modules import CorrelatedNoise
 
 
 def build_noise(
-    std: float,
-    correlation: float,
-    action_spec: TensorSpec,
-    device: torch.device,
-    *,
-    spread: float = 0.0,
+    std: float, correlation: float, action_spec: TensorSpec, device: torch.device
 ) -> TensorDictModuleBase:
     """Gaussian noise on the RL action, which is then projected onto the action space.
 
@@ -26,13 +21,9 @@ def build_noise(
         correlation: correlation with the noise of the frame before; 0: white noise.
         action_spec: action space.
         device: device of the policy.
-        spread: differences of that deviation between episodes, see :class:`CorrelatedNoise`.
-            Default 0: none.
     """
     spec = action_spec.to(device)
-    if correlation > 0 or spread > 0:
-        return CorrelatedNoise(
-            spec, std, correlation, spread=spread, action_key=RL_ACTION, device=device
-        )
+    if correlation > 0:
+        return CorrelatedNoise(spec, std, correlation, action_key=RL_ACTION, device=device)
     white = AdditiveGaussianModule(spec=spec, sigma_init=std, sigma_end=std, action_key=RL_ACTION)
     return white.to(device)

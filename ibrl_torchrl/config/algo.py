@@ -236,10 +236,10 @@ class AlgoConfig:
         at_least=0,
         below=1,
     )
-    exploration_spread: float = setting(
-        0.0,
-        help="Spread of its deviation: each episode's noise is scaled by a factor from 1 - spread "
-        "to 1 + spread; 0: all alike.",
+    exploration_share: float = setting(
+        1.0,
+        help="Share of training episodes that explore; the others act as in evaluations, and tell "
+        "a fallback how often the hybrid succeeds.",
         at_least=0,
         at_most=1,
     )
@@ -330,12 +330,13 @@ def _require_supported(algo: AlgoConfig) -> None:
         proposals.num_min,
         f"below algo.critic.num_critics={algo.critic.num_critics} with redq_sac",
     )
-    for name in ("exploration_correlation", "exploration_spread"):
-        value = getattr(algo, name)
-        single = algo.chunk.size == 1
-        require(
-            value == 0 or single, f"algo.{name}", value, f"0 with algo.chunk.size={algo.chunk.size}"
-        )
+    correlation = algo.exploration_correlation
+    require(
+        correlation == 0 or algo.chunk.size == 1,
+        "algo.exploration_correlation",
+        correlation,
+        f"0 with algo.chunk.size={algo.chunk.size}",
+    )
     if algo.residual is not None:
         require(algo.encoder is None, "algo.residual", "a base", "null with algo.encoder")
         require(not loss.q_filter, "algo.loss.q_filter", loss.q_filter, "false with a residual")

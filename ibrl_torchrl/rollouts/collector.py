@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -26,6 +27,20 @@ class CollectedEpisode(NamedTuple):
     is_warmup: bool
 
 
+def explores(index: int, share: float) -> bool:
+    """Whether a training episode explores, so that a share of them does, evenly spread.
+
+    Args:
+        index: number of the episode after the warm-up, from 0.
+        share: share of episodes, in [0, 1].
+
+    Example:
+        >>> [explores(index, 0.5) for index in range(4)]
+        [False, True, False, True]
+    """
+    return math.floor((index + 1) * share) > math.floor(index * share)
+
+
 class EpisodeCollector(Iterator[CollectedEpisode]):
     """Infinite iterator of training episodes, in the order of their indices.
 
@@ -40,6 +55,8 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         rollouts: backend with the policies ``"warmup"`` and ``"explore"``.
         seed: seed of the run.
         warmup_episodes: number of episodes of ``"warmup"``; all later ones are of ``"explore"``.
+        exploration_share: share of those later ones that explore (:func:`explores`), in [0, 1];
+            the others act as in evaluations. Default 1.
         overlap: collect while the learner updates. Default False.
         num_completed: number of episodes that the interrupted run had returned. Default 0.
         in_flight: episodes that it had submitted and not returned. Default none.
@@ -51,6 +68,7 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         *,
         seed: int,
         warmup_episodes: int,
+        exploration_share: float = 1.0,
         overlap: bool = False,
         num_completed: int = 0,
         in_flight: Iterable[TensorDict] = (),
@@ -58,6 +76,7 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         self._rollouts = rollouts
         self._seed = seed
         self._warmup_episodes = warmup_episodes
+        self._exploration_share = exploration_share
         self._overlap = overlap
         self._num_parallel = rollouts.num_workers + (rollouts.num_workers // 2 if overlap else 0)
         self._num_completed = num_completed
@@ -81,9 +100,12 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
     def _submit(self, count: int) -> None:
         first = self._num_completed + len(self._futures)
         for index in range(first, first + count):
-            policy = WARMUP if index < self._warmup_episodes else EXPLORE
+            learned = index - self._warmup_episodes
+            policy = WARMUP if learned < 0 else EXPLORE
+            explore = learned < 0 or explores(learned, self._exploration_share)
             seed = episode_seed(self._seed, index)
-            self._futures.append(self._rollouts.submit(policy, seed, explore=True))
+            future = self._rollouts.submit(policy, seed, explore=explore, urgent=True)
+            self._futures.append(future)
 
 
 def episode_seed(seed: int, index: int) -> int:

@@ -83,14 +83,22 @@ class Rollouts(Protocol):
         ...
 
     def submit(
-        self, policy: str, seed: int, *, explore: bool = False, weights: list[Tensor] | None = None
+        self,
+        policy: str,
+        seed: int,
+        *,
+        explore: bool = False,
+        urgent: bool = False,
+        weights: list[Tensor] | None = None,
     ) -> Future[TensorDict]:
         """Request an episode, as :func:`rollout_episode` runs it.
 
         Args:
             policy: name of the policy.
             seed: seed of the episode.
-            explore: act with exploration; such requests have priority. Default False.
+            explore: act with exploration. Default False.
+            urgent: somebody waits for it, so that it comes before those that are not. Default
+                False.
             weights: result of :meth:`snapshot`; None (default) for the current weights.
 
         Returns:
@@ -121,10 +129,16 @@ class LocalRollouts:
         return []
 
     def submit(
-        self, policy: str, seed: int, *, explore: bool = False, weights: list[Tensor] | None = None
+        self,
+        policy: str,
+        seed: int,
+        *,
+        explore: bool = False,
+        urgent: bool = False,
+        weights: list[Tensor] | None = None,
     ) -> Future[TensorDict]:
         """Run an episode, see :class:`Rollouts`; repeat it if the simulator raises an exception."""
-        del weights
+        del urgent, weights
         future: Future[TensorDict] = Future()
         run = partial(rollout_episode, self._env, self.policies[policy], seed, explore=explore)
         try:

@@ -46,7 +46,8 @@ class RolloutRequest:
     Attributes:
         policy: name of the policy.
         seed: seed of the episode.
-        explore: act with exploration; such requests have priority.
+        explore: act with exploration.
+        urgent: comes before requests that are not.
         weights: parameters and buffers of all policies.
         future: future of the episode.
         failures: attempts in which a worker died, hung, or its simulator raised an exception.
@@ -55,6 +56,7 @@ class RolloutRequest:
     policy: str
     seed: int
     explore: bool
+    urgent: bool
     weights: list[Tensor]
     future: Future[TensorDict] = field(default_factory=Future)
     failures: int = 0
@@ -136,7 +138,7 @@ class RolloutWorker(ABC):
 class RolloutPool:
     """Rollout backend of workers, each with a separate environment.
 
-    A dispatcher thread sends requests to idle workers, first in, first out, exploring ones first.
+    A dispatcher thread sends requests to idle workers, first in, first out, urgent ones first.
     An episode is a function of its request
     (:func:`~ibrl_torchrl.rollouts.episode.rollout_episode`), whichever worker runs it. A worker
     that dies or does not finish an episode in time is replaced, an environment that raises an
@@ -159,7 +161,7 @@ class RolloutPool:
         self.policies = policies
         self.num_workers = len(workers)
         self._tensors = module_tensors(nn.ModuleDict(dict(policies)))
-        # Requests that explore, and all others.
+        # Urgent requests, and all others.
         self._queues: tuple[deque[RolloutRequest], deque[RolloutRequest]] = deque(), deque()
         self._lock = threading.Lock()
         self._wakeup_receiver, self._wakeup_sender = mp.Pipe(duplex=False)
@@ -176,7 +178,13 @@ class RolloutPool:
         return [tensor.detach().clone() for tensor in self._tensors]
 
     def submit(
-        self, policy: str, seed: int, *, explore: bool = False, weights: list[Tensor] | None = None
+        self,
+        policy: str,
+        seed: int,
+        *,
+        explore: bool = False,
+        urgent: bool = False,
+        weights: list[Tensor] | None = None,
     ) -> Future[TensorDict]:
         """Request an episode, see :class:`~ibrl_torchrl.rollouts.episode.Rollouts`.
 
@@ -185,10 +193,10 @@ class RolloutPool:
         another exception as often.
         """
         request = RolloutRequest(
-            policy, seed, explore, self.snapshot() if weights is None else weights
+            policy, seed, explore, urgent, self.snapshot() if weights is None else weights
         )
         with self._lock:
-            self._queues[not explore].append(request)
+            self._queues[not urgent].append(request)
         self._wakeup_sender.send(None)
         return request.future
 
@@ -305,7 +313,7 @@ class RolloutPool:
         if request.failures < MAX_FAILURES:
             echo(f"warning: {brief(reason, 300)}; its episode is repeated")
             with self._lock:
-                self._queues[not request.explore].appendleft(request)
+                self._queues[not request.urgent].appendleft(request)
         else:
             request.future.set_exception(error)
 

@@ -99,12 +99,18 @@ class RayRollouts(RolloutPool):
         return _Weights(self._ray, super().snapshot())
 
     def submit(
-        self, policy: str, seed: int, *, explore: bool = False, weights: list[Tensor] | None = None
+        self,
+        policy: str,
+        seed: int,
+        *,
+        explore: bool = False,
+        urgent: bool = False,
+        weights: list[Tensor] | None = None,
     ) -> Future[TensorDict]:
         """Request an episode, see :meth:`~ibrl_torchrl.rollouts.pool.RolloutPool.submit`."""
         if weights is not None and not isinstance(weights, _Weights):
             weights = _Weights(self._ray, weights)
-        return super().submit(policy, seed, explore=explore, weights=weights)
+        return super().submit(policy, seed, explore=explore, urgent=urgent, weights=weights)
 
     def _check_workers(self) -> None:
         """Warn once of a cluster that has no room for any actor."""

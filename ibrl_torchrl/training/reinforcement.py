@@ -19,6 +19,7 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.builders.rollouts import build_rollouts
 from ibrl_torchrl.builders.self_imitation import build_self_imitation
+from ibrl_torchrl.config.algo import AlgoConfig
 from ibrl_torchrl.config.plan import budget, warmup_warning
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
@@ -27,7 +28,7 @@ from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.modules import InterventionPolicy, TakeOver
-from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector
+from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector, explores
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
 from ibrl_torchrl.runs.names import EPISODES, FAILED, REPLAY
@@ -158,6 +159,7 @@ def _train(
         rollouts,
         seed=config.seed,
         warmup_episodes=config.algo.warmup.episodes,
+        exploration_share=config.algo.exploration_share,
         overlap=config.collector.overlap and config.collector.workers != 0,
         num_completed=counters.episodes,
         in_flight=() if checkpoint is None else checkpoint.in_flight,
@@ -200,7 +202,7 @@ def _train(
 
         def on_episode(metrics: dict[str, float]) -> None:
             if agent.fallback is not None:
-                agent.fallback.test.update(counters.successes[config.algo.warmup.episodes :])
+                agent.fallback.test.update(tested_episodes(counters.successes, config.algo))
             logger.after_episode(metrics)
             interrupt.check()
 
@@ -229,6 +231,19 @@ def _train(
             echo(f"or evaluate it with: ibrl eval {run_dir}")
             raise
         logger.finish()
+
+
+def tested_episodes(successes: Sequence[bool], algo: AlgoConfig) -> Sequence[bool]:
+    """Outcomes that tell what the hybrid does: of episodes without exploration, if there are any.
+
+    Args:
+        successes: outcomes of all training episodes.
+        algo: settings of the algorithm.
+    """
+    learned, share = successes[algo.warmup.episodes :], algo.exploration_share
+    if share == 1:
+        return learned
+    return [each for index, each in enumerate(learned) if not explores(index, share)]
 
 
 def _warmup_lines(config: TrainConfig, results: Mapping[str, Evaluation]) -> Iterator[str]:

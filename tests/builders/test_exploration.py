@@ -15,10 +15,10 @@ from ibrl_torchrl.modules import ExecuteProposal
 CPU = torch.device("cpu")
 
 
-def series(correlation, std=0.1, steps=4000, candidates=(), spread=0.0):
+def series(correlation, std=0.1, steps=4000, candidates=()):
     """Noise of one episode, float [steps, *candidates, 2]."""
     torch.manual_seed(0)
-    noise = build_noise(std, correlation, Bounded(-1.0, 1.0, (2,)), CPU, spread=spread)
+    noise = build_noise(std, correlation, Bounded(-1.0, 1.0, (2,)), CPU)
     td, found = TensorDict(batch_size=[]), []
     with set_exploration_type(ExplorationType.RANDOM):
         for _ in range(steps):
@@ -65,36 +65,6 @@ def test_an_episode_starts_where_the_environment_says_so():
     assert torch.equal(td[IS_INIT], is_init)  # the environment's own is left there
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.85])
-@pytest.mark.parametrize("candidates", [(), (3,)])
-def test_the_noise_of_an_episode_has_one_scale(correlation, candidates):
-    plain = series(correlation, steps=1, candidates=candidates)
-    scaled = series(correlation, steps=1, candidates=candidates, spread=0.5)
-    if correlation > 0:  # white noise without a spread is another module
-        ratio = (scaled / plain).flatten()
-        assert ratio == pytest.approx(ratio[0].item()) and 0.5 <= ratio[0] <= 1.5
-    std = series(correlation, candidates=candidates, spread=0.5).flatten(0, -2).std(0)
-    torch.manual_seed(0)
-    torch.randn(*candidates, 2)
-    expected = 0.1 * (0.5 + torch.rand(()))
-    assert std == pytest.approx([expected.item()] * 2, rel=0.12)
-
-
-def test_each_episode_draws_a_scale():
-    torch.manual_seed(0)
-    noise = build_noise(0.1, 0.85, Bounded(-1.0, 1.0, (2,)), CPU, spread=1.0)
-    td = TensorDict({RL_ACTION: torch.zeros(1000, 2)}, batch_size=[1000])
-    with set_exploration_type(ExplorationType.RANDOM):
-        scale = noise(td)["_noise_scale"]
-        assert scale.min() < 0.05 and scale.max() > 1.95
-        assert scale.mean() == pytest.approx(1, abs=0.06)
-        kept = scale.clone()
-        td["_ou_steps"][:3] = 0
-        scale = noise(td.set(RL_ACTION, torch.zeros(1000, 2)))["_noise_scale"]
-    assert torch.equal(scale[3:], kept[3:]) and not (scale[:3] == kept[:3]).any()
-    assert "_noise_scale" in noise.out_keys
-
-
 @pytest.mark.simulator
 def test_a_rollout_carries_the_process_through_an_episode():
     pytest.importorskip("metaworld")
@@ -116,9 +86,9 @@ def test_candidates_have_noise_of_their_own():
     assert not torch.equal(values[:, 0], values[:, 1])
 
 
-@pytest.mark.parametrize(("correlation", "spread"), [(0.0, 0.0), (0.85, 0.0), (0.85, 0.5)])
-def test_actions_stay_in_bounds_and_evaluations_have_no_noise(correlation, spread):
-    noise = build_noise(5.0, correlation, Bounded(-1.0, 1.0, (2,)), CPU, spread=spread)
+@pytest.mark.parametrize("correlation", [0.0, 0.85])
+def test_actions_stay_in_bounds_and_evaluations_have_no_noise(correlation):
+    noise = build_noise(5.0, correlation, Bounded(-1.0, 1.0, (2,)), CPU)
     td = TensorDict({RL_ACTION: torch.zeros(2)}, batch_size=[])
     with set_exploration_type(ExplorationType.RANDOM):
         assert noise(td.copy())[RL_ACTION].abs().max() <= 1

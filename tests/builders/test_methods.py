@@ -54,6 +54,7 @@ class Terms(NamedTuple):
     offline_fraction: float | None = None
     rewards: tuple[float, float] = (1.0, 1.0)  # of a demonstration and of an online episode
     keep_successes: bool = False
+    imitate_successes: bool = False
 
 
 WITHOUT_PROPOSALS = {"executed": RL, "target": GAMMA * RL}
@@ -74,6 +75,13 @@ TERMS = {
     "rft": Terms(**WITHOUT_PROPOSALS, actor_loss=-RL + BC_TERM, actor_init=True),
     "rft_dynamic": Terms(**WITHOUT_PROPOSALS, actor_loss=-RL + BC_TERM, actor_init=True),
     "sqil": Terms(**WITHOUT_PROPOSALS, **HALF, rewards=(3.0, 0.0)),
+    "ibrl_plus": Terms(
+        actor_loss=-RL + 5 * BC_TERM,
+        actor_init=True,
+        offline_fraction=0.5,
+        keep_successes=True,
+        imitate_successes=True,
+    ),
 }
 
 
@@ -154,7 +162,8 @@ def test_terms_of_an_update(algo, tmp_path):
     batch = filled.sample()
     assert isinstance(filled, ReplayWithDemos) == (settings.algo.loss.bc_weight > 0)
     if isinstance(filled, ReplayWithDemos):
-        assert (batch["demo", "state"] < 10).all() and (batch["state"] >= 10).any()
+        imitates_online = bool((batch["demo", "state"] >= 10).any())
+        assert imitates_online == expected.imitate_successes and (batch["state"] >= 10).any()
         filled = filled.replay
     if expected.offline_fraction is None:
         assert sum_of_rewards(filled) == sum(expected.rewards) and len(filled) == 6

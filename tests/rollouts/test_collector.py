@@ -17,7 +17,7 @@ class ManualRollouts:
         self.immediate = immediate
         self.requests = []
 
-    def submit(self, policy, seed, *, explore=False, weights=None):
+    def submit(self, policy, seed, *, explore=False, urgent=False, weights=None):
         assert explore and weights is None
         future = Future()
         self.requests.append((policy, seed, future))

@@ -211,7 +211,7 @@ def test_exploring_requests_run_first_and_close_cancels_the_others(policies, mar
 
     for number in range(3):
         watch(number, workers.submit("bc", 5))
-    collected = workers.submit("explore", 1, explore=True)
+    collected = workers.submit("explore", 1, urgent=True)
     watch("collected", collected)
     collected.result()
     workers.close()
