@@ -6,7 +6,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from ibrl_torchrl.rollouts.collector import EpisodeCollector, episode_seed
+from ibrl_torchrl.rollouts.collector import EpisodeCollector, episode_seed, explores
 
 
 class ManualRollouts:
@@ -16,9 +16,11 @@ class ManualRollouts:
         self.num_workers = num_workers
         self.immediate = immediate
         self.requests = []
+        self.explore = []
 
     def submit(self, policy, seed, *, explore=False, urgent=False, weights=None):
-        assert explore and weights is None
+        assert urgent and weights is None
+        self.explore.append(explore)
         future = Future()
         self.requests.append((policy, seed, future))
         if self.immediate:
@@ -90,6 +92,25 @@ def test_resumed_collector_returns_the_episodes_in_flight_first(num_workers, ove
     resumed = EpisodeCollector(resumed_rollouts, **settings, num_completed=4, in_flight=in_flight)
     assert next_seeds(resumed, 9) == next_seeds(collector, 9) == seeds(*range(4, 13))
     assert resumed_rollouts.seeds == rollouts.seeds[4 + len(in_flight) :]
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (1.0, [True] * 6),
+        (0.5, [False, True] * 3),
+        (2 / 3, [False, True, True] * 2),
+        (0.25, [False, False, False, True, False, False]),
+        (0.0, [False] * 6),
+    ],
+)
+def test_a_share_of_the_episodes_after_the_warm_up_explores(share, expected):
+    rollouts = ManualRollouts(2, immediate=True)
+    collector = EpisodeCollector(rollouts, seed=7, warmup_episodes=2, exploration_share=share)
+    next_seeds(collector, 8)
+    assert rollouts.explore == [True, True, *expected]
+    assert [explores(index, share) for index in range(6)] == expected
+    assert sum(explores(index, share) for index in range(1200)) == round(1200 * share)
 
 
 def test_episode_seeds_of_runs_and_indices_differ():

@@ -4,10 +4,12 @@ import pytest
 import torch
 from support.parts import Countdown, executing
 
+from ibrl_torchrl.config.algo import AlgoConfig, WarmupConfig
 from ibrl_torchrl.keys import EXPLORE, WARMUP
 from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.rollouts.episode import LocalRollouts
 from ibrl_torchrl.training.loop import Counters, NotFinite, train
+from ibrl_torchrl.training.reinforcement import tested_episodes
 
 POLICIES = {WARMUP: executing(-0.5, 1), EXPLORE: executing(0.5, 0)}
 
@@ -186,3 +188,9 @@ def test_recent_success_is_the_mean_of_the_last_twenty_episodes():
     assert Counters(successes=[True] * 5 + [False] * 15 + [True] * 5).recent_success == 0.25
     assert Counters(successes=[True, False]).recent_success == 0.5
     assert Counters().recent_success == 0
+
+
+@pytest.mark.parametrize(("share", "tested"), [(1.0, [0, 1, 1, 0, 1]), (0.5, [0, 1, 1])])
+def test_episodes_without_exploration_tell_where_there_are_any(share, tested):
+    algo = AlgoConfig(exploration_share=share, warmup=WarmupConfig(episodes=2))
+    assert tested_episodes([1, 0, 0, 1, 1, 0, 1], algo) == tested
