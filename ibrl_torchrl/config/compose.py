@@ -26,6 +26,8 @@ from ibrl_torchrl.config.renamed import renamed_setting
 from ibrl_torchrl.errors import UsageError, brief, unknown_name
 
 DEFAULT_TASK = "metaworld/box-close"
+DEFAULT_METHOD = "ibrl_plus"
+PAPER_METHOD = "ibrl"  # of experiments
 _HYDRA = {
     "run": {"dir": "."},
     "sweep": {"dir": "runs/sweeps", "subdir": "."},
@@ -47,6 +49,7 @@ def register_configs() -> None:
     Defaults are registered as plain values, not as structured configs: an experiment may then hold
     settings that a command does not take, which :func:`~ibrl_torchrl.config.parse.parse` drops.
     """
+    OmegaConf.register_new_resolver("method_of", method_of, replace=True)
     store = ConfigStore.instance()
     for command in COMMANDS.values():
         defaults = [{"schema": command.config_name}, *_groups(command), "_self_"]
@@ -73,11 +76,20 @@ def _groups(command: Command) -> list[dict[str, str]]:
 def _experiments(command: Command) -> list[dict[str, str | None]]:
     """Experiment, then method, so that a method applies to every experiment."""
     experiment: list[dict[str, str | None]] = [{"experiment": None}]
-    method: list[dict[str, str | None]] = [{"algo": "ibrl"}]
+    method: list[dict[str, str | None]] = [{"algo": "${method_of:${experiment}}"}]
     return [
         *(experiment if "experiment" in command.groups else []),
         *(method if "algo" in command.groups else []),
     ]
+
+
+def method_of(experiment: str | None) -> str:
+    """Method where ``algo=`` names none: experiments are of the paper's.
+
+    Args:
+        experiment: name of an experiment; None without one.
+    """
+    return DEFAULT_METHOD if experiment is None else PAPER_METHOD
 
 
 def _plain(schema: type[Any]) -> Any:

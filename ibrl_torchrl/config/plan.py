@@ -32,7 +32,7 @@ def budget(config: TrainConfig, episode_frames: float) -> Budget:
     Example:
         >>> from ibrl_torchrl.config.compose import composed
         >>> from ibrl_torchrl.config.parse import parse
-        >>> config = parse(TrainConfig, composed("train", ["total_frames=5000", "run_dir=x"]))
+        >>> config = parse(TrainConfig, composed("train", ["algo=ibrl", "total_frames=5000"]))
         >>> budget(config, episode_frames=100)
         Budget(warmup_frames=4000, rounds=500, updates=1000)
     """

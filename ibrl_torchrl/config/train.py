@@ -242,7 +242,7 @@ def _require_replay_has_data(config: TrainConfig) -> None:
     Raises:
         UsageError: names the first such setting.
     """
-    reason = "while demos.in_replay=false"
+    reason = "while demos.in_replay=false, as with algo=ibrl_residual"
     if config.demos.in_replay:
         return
     require(
@@ -352,7 +352,7 @@ def _require_self_imitation_fits(
 def _require_same_network(policy: ImitationConfig, algo: AlgoConfig, name: str) -> None:
     """Refuse an actor that cannot be initialised by the imitation policy's weights."""
     fields = ["hidden"] if algo.encoder is None else ["hidden", "head", "head_size"]
-    reason = f"for algo.actor_init={algo.actor_init} initialises the actor"
+    reason = f"for algo.actor_init={algo.actor_init} initialises the actor (algo=ibrl: null)"
     kinds = (MLP, "cvae") if algo.encoder is None else (MLP,)
     require(
         policy.policy in kinds, f"{name}.policy", policy.policy, f"{' or '.join(kinds)}, {reason}"

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/acting_latency.py [--csv FILE] [--calls 1000]
 
 Actor, imitation policy, two drawn of three critics (evaluation: all) and the choice, in the size
-and with the normalisation of ``ibrl train``'s defaults. Calls alternate in one process with one
+and with the normalisation of ``algo=ibrl``. Calls alternate in one process with one
 thread; medians in milliseconds.
 """
 
@@ -75,7 +75,7 @@ class PlainActing:
 
 def measure(calls: int) -> list[list[object]]:
     """A row each for exploration and evaluation."""
-    config = parse(TrainConfig, composed("train", []))
+    config = parse(TrainConfig, composed("train", ["algo=ibrl"]))
     agent, plain = untrained_agent(config), PlainActing(config.algo.exploration_noise)
     state = torch.randn(STATE)
     observation = TensorDict(state=state)

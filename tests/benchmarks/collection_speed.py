@@ -210,7 +210,7 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
     parser.add_argument("settings", nargs="*")
     options = parser.parse_args()
-    config = parse(TrainConfig, composed("train", [*options.settings, "run_dir=none"]))
+    config = parse(TrainConfig, composed("train", ["run_dir=none", "algo=ibrl", *options.settings]))
     rows = []
     for count in options.processes:
         speeds = measure(config, count, options.kinds, round(options.seconds / TURN))

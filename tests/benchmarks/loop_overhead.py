@@ -57,7 +57,7 @@ def main(frames: int) -> None:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    config = parse(TrainConfig, composed("train", ["run_dir=none"]))
+    config = parse(TrainConfig, composed("train", ["run_dir=none", "algo=ibrl"]))
     env = build_env(config.task)
     env.set_seed(0)
     demos = [*record_demos(env, scripted_expert("metaworld", config.task.name), 3, seed=100)]

@@ -38,6 +38,7 @@ def config(acting="rl,bc,other", bootstrap="rl,bc,other", *overrides):
         composed(
             "train",
             [
+                "algo=ibrl",
                 "+imitation.other={network: {hidden: [1]}}",
                 *("imitation.bc.network.hidden=[1]", "algo.actor.hidden=[1]"),
                 *("algo.critic.hidden=[1]", "algo.critic.layer_norm=false"),

@@ -24,7 +24,7 @@ TINY = [
     *("algo.warmup.episodes=1", "algo.update.frames_per_round=10", "imitation.bc.steps=5"),
     *("algo.actor.hidden=[8]", "algo.critic.hidden=[8]", "imitation.bc.network.hidden=[8]"),
     *("log.every=1", "eval.every=60", "eval.episodes=1", "eval.final_episodes=1"),
-    *("collector.workers=0", "replay.capacity=200", "replay.prioritized=true"),
+    *("algo=ibrl", "collector.workers=0", "replay.capacity=200", "replay.prioritized=true"),
     "replay.batch_size=8",
 ]
 

@@ -51,8 +51,11 @@ def test_no_setting_takes_what_nothing_can_use(value, expected):
         ("replay.offline_fraction=0.001", "offline_fraction=0.001 must be a fraction of which"),
         ("replay.capacity=999999999999", "at most 1000000000"),
         ("replay.batch_size=100000000000", "at most 1048576"),
-        ("algo.actor.hidden=[99999999]", "must be at least 1 and at most 65536"),
-        ("algo.actor.hidden=[60000,60000]", "must be layers of at most 268435456 weights"),
+        ("imitation.bc.network.hidden=[99999999]", "must be at least 1 and at most 65536"),
+        (
+            "imitation.bc.network.hidden=[60000,60000]",
+            "must be layers of at most 268435456 weights",
+        ),
         ("task.image_size=100000", "task.image_size=100000 must be at least 1 and at most 4096"),
         ("task.action_repeat=1000000000", "must be at least 1 and at most 1000"),
         ("total_frames=1000000000000000000000000", "must be a number of at most 64 bits"),

@@ -40,8 +40,23 @@ def test_a_task_keeps_the_defaults_of_its_suite():
     )
 
 
-def test_defaults_are_those_of_the_dataclasses():
-    config = composed()
+@pytest.mark.parametrize(
+    ("overrides", "method"),
+    [
+        ([], "ibrl_plus"),
+        (["task=metaworld/assembly"], "ibrl_plus"),
+        (["experiment=small_lift"], "ibrl"),
+        (["experiment=paper_can"], "ibrl"),
+        (["experiment=small_lift", "algo=ibrl_plus"], "ibrl_plus"),
+        (["algo=td3", "experiment=small_lift"], "td3"),
+    ],
+)
+def test_experiments_are_of_the_paper_and_other_runs_of_the_default(overrides, method):
+    assert composed(*overrides).algo.name == method
+
+
+def test_defaults_of_the_papers_method_are_those_of_the_dataclasses():
+    config = composed("algo=ibrl")
     default = TrainConfig(run_dir="x", task=config.task)
     inherited = {"select": "greedy", "reduction": "min"}
     proposals = default.algo.proposals
@@ -162,7 +177,7 @@ def test_parts_of_states_that_experiments_name_exist(experiment):
 )
 def test_values_out_of_range_are_named(override, message):
     with pytest.raises(UsageError, match=message):
-        composed(override)
+        composed("algo=ibrl", override)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def build_parts(
     settings: Sequence[str], device: torch.device, folder: Path, *, image_size: int = 32
 ) -> Parts:
     """Parts of ``ibrl train`` with settings such as ``"algo=ibrl_sac"``, weights by seed 0."""
-    config = parse(TrainConfig, composed("train", ["run_dir=none", *settings]))
+    config = parse(TrainConfig, composed("train", ["run_dir=none", "algo=ibrl", *settings]))
     torch.manual_seed(0)
     demo_env, env = Scene(torch.device("cpu"), image_size), Scene(device, image_size)
     normalizers = {"state": Normalize.identity(STATES), "proprio": Normalize.identity(PROPRIO)}

@@ -38,7 +38,7 @@ SHORT = [
 ]
 SETTINGS = {
     "states": [
-        *SHORT,
+        *("algo=ibrl", *SHORT),
         *(
             "algo.actor.hidden=[16,16]",
             "algo.critic.hidden=[16,16]",

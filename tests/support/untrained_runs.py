@@ -33,7 +33,7 @@ def write_untrained_run(run: Path, *settings: str, networks: Sequence[str] = SMA
     """
     run.mkdir()
     overrides = ["task=metaworld/box-close", "task.horizon=10", "collector.workers=0"]
-    overrides += [f"run_dir={run}", *networks, *settings]
+    overrides += ["algo=ibrl", f"run_dir={run}", *networks, *settings]
     config = parse(TrainConfig, composed("train", overrides))
     OmegaConf.save(OmegaConf.structured(config), run / CONFIG)
     torch.manual_seed(0)

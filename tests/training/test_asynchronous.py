@@ -37,7 +37,8 @@ class PixelSpecs:
 
 
 SETTINGS = {
-    "states": (StateSpecs, []),
+    "states": (StateSpecs, ["algo=ibrl"]),
+    "plus": (StateSpecs, ["algo.exploration_correlation=0"]),
     "soft": (StateSpecs, ["algo=ibrl_soft"]),
     "rft": (StateSpecs, ["algo=rft_dynamic"]),
     "pixels": (PixelSpecs, ["experiment=small_pixels"]),

@@ -48,12 +48,12 @@ def rows(path: Path) -> list[dict[str, str]]:
 )
 def test_chunks_that_do_not_fit_are_refused_with_the_remedy(settings, message):
     with pytest.raises(UsageError, match=message):
-        parse(TrainConfig, composed("train", settings))
+        parse(TrainConfig, composed("train", ["algo=ibrl", *settings]))
 
 
 def test_only_the_warm_up_may_have_shorter_chunks():
     settings = [f"algo.proposals.{use}.policies=[rl]" for use in ("acting", "bootstrap")]
-    config = parse(TrainConfig, composed("train", ["algo.chunk.size=4", *settings]))
+    config = parse(TrainConfig, composed("train", ["algo=ibrl", "algo.chunk.size=4", *settings]))
     assert config.algo.warmup.policy == "bc"
 
 
@@ -75,7 +75,7 @@ def test_only_the_warm_up_may_have_shorter_chunks():
 def test_a_run_of_chunks_is_evaluated_alike_from_its_folder(ibrl, tmp_path, settings):
     pytest.importorskip("metaworld")
     run = tmp_path / "run"
-    code, _, error = ibrl("train", f"run_dir={run}", *TASK, *SMALL, *settings)
+    code, _, error = ibrl("train", f"run_dir={run}", "algo=ibrl", *TASK, *SMALL, *settings)
     assert code == 0, error
     assert int(rows(run / "train.csv")[-1]["rounds"]) > 0
     assert [row["policy"] for row in rows(run / "evaluation.csv")[::2]] == ["hybrid", "rl", "bc"]
@@ -96,7 +96,7 @@ def test_policies_of_another_chunk_are_refused_by_name(ibrl, tmp_path):
     chunk = "imitation.bc.chunk.size=3"
     code, _, error = ibrl("bc", f"run_dir={run}", "eval.final_episodes=1", *TASK, *small, chunk)
     assert code == 0, error
-    config = parse(TrainConfig, composed("train", [*TASK, *small, chunk]))
+    config = parse(TrainConfig, composed("train", ["algo=ibrl", *TASK, *small, chunk]))
     env = build_env(config.task, torch.device("cpu"))
     assert load_policies(run, config.imitation, config.task, env)["bc"].mlp[-1].out_features == 12
     single = {"bc": ImitationConfig(network=config.imitation["bc"].network)}

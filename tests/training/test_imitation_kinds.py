@@ -122,7 +122,7 @@ def test_registry_has_the_kinds_of_the_settings():
 )
 def test_unsupported_combinations_are_refused_with_the_remedy(settings, message):
     with pytest.raises(UsageError, match=message):
-        parse(TrainConfig, composed("train", settings))
+        parse(TrainConfig, composed("train", ["algo=ibrl", *settings]))
 
 
 def test_dagger_refuses_a_policy_with_a_state():
@@ -142,7 +142,8 @@ def test_candidates_are_samples_of_stochastic_policies_and_noisy_copies_of_other
     names = "[rl,bc,other]"
     proposals = [f"algo.proposals.{use}.policies={names}" for use in ("acting", "bootstrap")]
     other = "+imitation.other={policy: flow}"
-    config = parse(TrainConfig, composed("train", [other, "algo.proposals.samples=4", *proposals]))
+    several = ["algo=ibrl", other, "algo.proposals.samples=4", *proposals]
+    config = parse(TrainConfig, composed("train", several))
     agent = build_agent(config.algo, policies, normalizers, env, torch.device("cpu"))
     found = [module for module in agent.explore.modules() if isinstance(module, SampledProposals)]
     assert [(module.out_keys, module.noise_std) for module in found] == [
