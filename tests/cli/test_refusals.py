@@ -54,7 +54,7 @@ def test_no_setting_takes_what_nothing_can_use(value, expected):
         ("imitation.bc.network.hidden=[99999999]", "must be at least 1 and at most 65536"),
         (
             "imitation.bc.network.hidden=[60000,60000]",
-            "must be layers of at most 268435456 weights",
+            "layers of at most 268435456 weights",
         ),
         ("task.image_size=100000", "task.image_size=100000 must be at least 1 and at most 4096"),
         ("task.action_repeat=1000000000", "must be at least 1 and at most 1000"),
