@@ -10,7 +10,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.builders.agent import build_agent
 from ibrl_torchrl.builders.imitation import policy_module
-from ibrl_torchrl.builders.replay import build_replay
+from ibrl_torchrl.builders.replay import build_replay, replay_bytes
 from ibrl_torchrl.config.algo import (
     AlgoConfig,
     ChoiceConfig,
@@ -152,3 +152,11 @@ def test_replay_holds_demonstrations_after_construction(tmp_path):
     mapped_config = replace(REPLAY, storage="memmap")
     mapped = build_replay(mapped_config, batch_keys, GAMMA, demos, tmp_path)
     assert len(mapped) == 10 and [*tmp_path.rglob("*.memmap")]
+
+
+def test_bytes_count_every_buffer_that_successes_fill():
+    once = replay_bytes(REPLAY, Countdown(3), ["state"])
+    kept = replace(REPLAY, offline_fraction=0.5, keep_successes=True)
+    assert replay_bytes(kept, Countdown(3), ["state"]) == 2 * once > 0
+    imitated = replace(kept, imitate_successes=True)
+    assert replay_bytes(imitated, Countdown(3), ["state"]) == 3 * once

@@ -38,7 +38,7 @@ def killed_runs(folder, kills, *settings):
         (8, []),
         (4, MIXED_REPLAY),
         (4, [*MIXED_REPLAY, *ANNEALED]),
-        (4, SELF_IMITATION),
+        (4, ["algo=ibrl", *SELF_IMITATION]),
         (6, [*SMALL_MEMMAP, *SELF_IMITATION]),
     ],
 )
