@@ -12,7 +12,8 @@ from ibrl_torchrl.config.train import TrainConfig
 
 
 def settings(*overrides):
-    return parse(TrainConfig, composed("train", ["run_dir=runs/x", "algo=ibrl", "total_frames=30000", *overrides]))
+    paper = ["run_dir=runs/x", "algo=ibrl", "total_frames=30000"]
+    return parse(TrainConfig, composed("train", [*paper, *overrides]))
 
 
 def test_the_budget_is_divided_as_the_training_loop_divides_it():
