@@ -278,7 +278,7 @@ def test_samples_of_every_kind_propose_in_a_run(ibrl, bc_dir, tmp_path):
 @pytest.mark.simulator
 def test_a_recurrent_policy_proposes_by_stored_actions(ibrl, bc_dir, tmp_path):
     run, path = tmp_path / "run", policy_path(bc_dir, "gmm_rnn")
-    settings = [*TASK, *RECURRENT, f"imitation.bc.path={path}", *TINY_RUN]
+    settings = ["algo=ibrl", *TASK, *RECURRENT, f"imitation.bc.path={path}", *TINY_RUN]
     code, _, error = ibrl("train", f"run_dir={run}", *settings)
     assert code == 0, error
     trained = rows(run / "train.csv")[-1]
