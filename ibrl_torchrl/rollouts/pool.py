@@ -192,13 +192,16 @@ class RolloutPool:
         hung during the episode; RuntimeError, with the worker's traceback, if the simulator raised
         another exception as often.
         """
-        request = RolloutRequest(
-            policy, seed, explore, urgent, self.snapshot() if weights is None else weights
-        )
+        weights = self.snapshot() if weights is None else self._sendable(weights)
+        request = RolloutRequest(policy, seed, explore, urgent, weights)
         with self._lock:
             self._queues[not urgent].append(request)
         self._wakeup_sender.send(None)
         return request.future
+
+    def _sendable(self, weights: list[Tensor]) -> list[Tensor]:
+        """Weights in the form in which workers receive them, as :meth:`snapshot` returns them."""
+        return weights
 
     def close(self) -> None:
         """Stop all workers, those that hang by force, and cancel unfinished requests."""

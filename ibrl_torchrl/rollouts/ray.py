@@ -11,7 +11,6 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, cast
 
-from tensordict import TensorDict
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torch import multiprocessing as mp
@@ -96,21 +95,11 @@ class RayRollouts(RolloutPool):
 
     def snapshot(self) -> list[Tensor]:
         """Copy of the current parameters and buffers of all policies."""
-        return _Weights(self._ray, super().snapshot())
+        return self._sendable(super().snapshot())
 
-    def submit(
-        self,
-        policy: str,
-        seed: int,
-        *,
-        explore: bool = False,
-        urgent: bool = False,
-        weights: list[Tensor] | None = None,
-    ) -> Future[TensorDict]:
-        """Request an episode, see :meth:`~ibrl_torchrl.rollouts.pool.RolloutPool.submit`."""
-        if weights is not None and not isinstance(weights, _Weights):
-            weights = _Weights(self._ray, weights)
-        return super().submit(policy, seed, explore=explore, urgent=urgent, weights=weights)
+    def _sendable(self, weights: list[Tensor]) -> list[Tensor]:
+        """Weights in the cluster's object store."""
+        return weights if isinstance(weights, _Weights) else _Weights(self._ray, weights)
 
     def _check_workers(self) -> None:
         """Warn once of a cluster that has no room for any actor."""

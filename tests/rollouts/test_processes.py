@@ -201,7 +201,7 @@ def _state(process: int) -> str | None:
         return None
 
 
-def test_exploring_requests_run_first_and_close_cancels_the_others(policies, marker):
+def test_urgent_requests_run_first_and_close_cancels_the_others(policies, marker):
     workers = RolloutWorkers(partial(FaultyEnv, marker, seconds=0.1), policies, 1)
     workers.submit("bc", 0).result()  # wait until the worker has started
     cancelled = {}
