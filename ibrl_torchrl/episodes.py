@@ -101,6 +101,11 @@ def window_steps(length: int, size: int, device: torch.device | None = None) -> 
     return (start + torch.arange(size, device=device)).clamp(max=length - 1)
 
 
+def succeeds(episode: TensorDictBase) -> bool:
+    """Whether an episode [T] ends in a terminal state, which is success."""
+    return bool(episode[NEXT, TERMINATED].any())
+
+
 def imitation_episode(episode: TensorDictBase) -> TensorDictBase:
     """Episode whose ``action`` is what imitation learns.
 

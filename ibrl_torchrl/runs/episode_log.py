@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
 
-from ibrl_torchrl.episodes import pack_episode, unpack_episode
+from ibrl_torchrl.episodes import pack_episode, succeeds, unpack_episode
 from ibrl_torchrl.errors import UsageError
-from ibrl_torchrl.keys import NEXT, TERMINATED
 from ibrl_torchrl.runs.checkpoint import load_checkpoint, save_checkpoint
 from ibrl_torchrl.runs.contents import require_packed_episode
 from ibrl_torchrl.runs.manifest import EPISODE_FILE
@@ -100,8 +99,7 @@ class EpisodeLog:
 
     def append(self, episode: TensorDictBase) -> None:
         """Append an episode, TensorDict [T]; the next :meth:`flush` writes it."""
-        success = bool(episode[NEXT, TERMINATED].any())
-        entry = self._end._replace(length=len(episode), success=success)
+        entry = self._end._replace(length=len(episode), success=succeeds(episode))
         self._unwritten.append((entry, pack_episode(episode, self._keys, **self._stacks)))
         self._end = entry.next
 

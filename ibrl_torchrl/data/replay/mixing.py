@@ -13,7 +13,7 @@ from torchrl.data.replay_buffers.storages import Storage
 
 from ibrl_torchrl import keys
 from ibrl_torchrl.data.replay.buffer import EpisodeReplayBuffer
-from ibrl_torchrl.episodes import executed_episode, intervened_segments
+from ibrl_torchrl.episodes import executed_episode, intervened_segments, succeeds
 
 ReplayT = TypeVar("ReplayT", bound="_CompositeReplay")
 
@@ -164,7 +164,7 @@ class MixedReplay(_CompositeReplay):
 
     def _demonstrations(self, episode: TensorDictBase) -> list[TensorDictBase]:
         """What of an online episode joins the demonstrations."""
-        if self._keep_successes and _succeeds(episode):
+        if self._keep_successes and succeeds(episode):
             return [episode]
         if not self._keep_interventions:
             return []
@@ -278,7 +278,7 @@ class ReplayWithDemos(_CompositeReplay):
             Indices in the buffer, int64 [T].
         """
         if self._keep_successes:
-            for part in filter(_succeeds, _split_at_done(executed_episode(episode))):
+            for part in filter(succeeds, _split_at_done(executed_episode(episode))):
                 self.demos.extend(part)
         return self.replay.extend(episode)
 
@@ -310,11 +310,6 @@ class ReplayWithDemos(_CompositeReplay):
     def _storage(self) -> Storage:
         # As in MixedReplay.
         return self.replay._storage
-
-
-def _succeeds(episode: TensorDictBase) -> bool:
-    """Whether an episode [T] ends in a terminal state, which is success."""
-    return bool(episode[keys.NEXT, keys.TERMINATED].any())
 
 
 def _split_at_done(episodes: TensorDictBase) -> tuple[TensorDictBase, ...]:
