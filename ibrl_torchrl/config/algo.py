@@ -194,7 +194,7 @@ class FallbackConfig:
     )
     margin: float = setting(
         0.0,
-        help="Success rate below the imitation policy's at which it acts again.",
+        help="How far below the imitation policy's success rate that policy acts again.",
         at_least=0,
         at_most=1,
     )
