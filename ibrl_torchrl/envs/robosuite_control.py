@@ -137,12 +137,16 @@ class _Arm:
         self._controls = data.ctrl[_as_slice(actuators)]
         self._low, self._high = model.actuator_ctrlrange[actuators].T
 
-        full_jacobian = np.zeros((6, model.nv))
-        self._jacobian_view, self._jacobian = full_jacobian[:, dofs], controller.J_full.copy()
-        self._linear_jacobian, self._angular_jacobian = full_jacobian[:3], full_jacobian[3:]
+        # Memory layout and alignment determine the rounding of products and inverses: an array of
+        # its own for each that robosuite has, no halves of one, and copies that keep the order.
+        self._linear_jacobian = np.zeros((3, model.nv))
+        self._angular_jacobian = np.zeros((3, model.nv))
+        self._linear_view = self._linear_jacobian[:, dofs]
+        self._angular_view = self._angular_jacobian[:, dofs]
+        self._jacobian = controller.J_full.copy()
+        self._arm_linear, self._arm_angular = controller.J_pos.copy(), controller.J_ori.copy()
         self._full_mass = np.zeros((model.nv, model.nv))
         self._mass_view = self._full_mass[dofs, dofs]
-        # The memory layout determines the rounding of products and inverses; the copy keeps it.
         self._mass = controller.mass_matrix.copy(order="K")
         self._error, self._velocity, self._wrench = np.zeros((3, 6))
 
@@ -164,7 +168,8 @@ class _Arm:
         mujoco.mj_jacSite(
             self._model, self._data, self._linear_jacobian, self._angular_jacobian, self._site
         )
-        jacobian[:] = self._jacobian_view
+        self._arm_linear[:], self._arm_angular[:] = self._linear_view, self._angular_view
+        jacobian[:3], jacobian[3:] = self._arm_linear, self._arm_angular
         mujoco.mj_fullM(self._model, self._full_mass, self._sparse_mass)
         mass[:] = self._mass_view
 
@@ -174,7 +179,7 @@ class _Arm:
         np.dot(self._angular_jacobian, self._velocities, out=velocity[3:])
         acceleration = error * self._stiffness - velocity * self._damping
         _, linear_inertia, angular_inertia, nullspace = opspace_matrices(
-            mass, jacobian, jacobian[:3], jacobian[3:]
+            mass, jacobian, self._arm_linear, self._arm_angular
         )
         np.dot(linear_inertia, acceleration[:3], out=wrench[:3])
         np.dot(angular_inertia, acceleration[3:], out=wrench[3:])
