@@ -12,7 +12,8 @@ from ibrl_torchrl.keys import RL
 SELECT = ("greedy", "soft", "epsilon")
 REDUCTIONS = ("min", "mean")
 GATES = ("none", "agreement", "confidence")
-ALGORITHMS = ("td3", "sac", "tqc", "redq_sac")
+TORCHRL_LOSSES = ("sac", "tqc", "redq_sac")
+ALGORITHMS = ("td3", *TORCHRL_LOSSES)
 UNIFORM = "uniform"
 
 
@@ -295,7 +296,7 @@ def _require_supported(algo: AlgoConfig) -> None:
         UsageError: names the first such setting and the remedy.
     """
     proposals, loss = algo.proposals, algo.loss
-    if loss.algorithm != "td3":
+    if loss.algorithm in TORCHRL_LOSSES:  # the choices refuse a mistyped name
         reason = f"with algo.loss.algorithm={loss.algorithm}"
         require(algo.encoder is None, "algo.encoder", "an encoder", f"null {reason}")
         require(algo.residual is None, "algo.residual", "a base", f"null {reason}")

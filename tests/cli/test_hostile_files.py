@@ -167,7 +167,7 @@ def test_a_hundred_mutated_checkpoints_are_refused_in_one_line_or_read(state, co
         if (message := refusal(state)) is not None:
             refused += 1
             assert_one_line(message, path)
-    assert refused > 120  # the others have another number that is as good
+    assert refused > 90  # half; the others have another number that is as good
 
 
 def test_resuming_from_a_hand_made_checkpoint_changes_no_file(ibrl, run_dir, content, tmp_path):
