@@ -12,13 +12,13 @@ pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
 
 def test_ibrl_exceeds_its_imitation_policy(tmp_path, monkeypatch):
-    """15 000 frames of the default run, evaluated from 30 initial states each; takes minutes."""
+    """6 000 frames of the default run, evaluated from 30 initial states each; takes minutes."""
     run_dir = tmp_path / "run"
-    settings = ["seed=1", "total_frames=15000", "eval.every=100000", "eval.final_episodes=30"]
+    settings = ["seed=1", "total_frames=6000", "eval.every=100000", "eval.final_episodes=30"]
     monkeypatch.setattr(sys, "argv", ["ibrl", "train", f"run_dir={run_dir}", *settings])
     cli.main()
     rows = [*csv.DictReader((run_dir / "eval.csv").open())][-3:]
     success = {row["policy"]: float(row["success"]) for row in rows}
-    # Measured with this seed: BC 0.28, hybrid 0.94. Less than half of the gap is required.
-    assert success["hybrid"] >= success["bc"] + 0.25
-    assert success["hybrid"] >= 0.6
+    # Measured with this seed: BC 0.28, hybrid 0.80. Less than half of the gap is required.
+    assert success["hybrid"] >= success["bc"] + 0.2
+    assert success["hybrid"] >= 0.5
