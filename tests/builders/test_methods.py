@@ -77,6 +77,7 @@ TERMS = {
     "sqil": Terms(**WITHOUT_PROPOSALS, **HALF, rewards=(3.0, 0.0)),
     "ibrl_plus": Terms(
         actor_loss=-RL + 5 * BC_TERM,
+        dropout=0.2,
         actor_init=True,
         offline_fraction=0.5,
         keep_successes=True,
