@@ -69,12 +69,9 @@ def open_run_folder(
             or one whose checkpoints are missing; it holds files of a run's names that are not of a
             run, or links; it is locked by another process; or it cannot be written to.
     """
-    if not str(path):
-        raise UsageError("run_dir='' names no folder; leave the setting out, or name one")
-    path = Path(path)
-    _require_available(path, if_exists)  # before the lock leaves a file there
+    path = _available(path, if_exists)  # before the lock leaves a file there
     with lock_folder(path), full_disk_reported(path):
-        _require_available(path, if_exists)  # no other process has started a run meanwhile
+        _available(path, if_exists)  # no other process has started a run meanwhile
         mark(path)
         remove(path, (*LEFTOVERS, *REPLAY_FILES))
         is_resumed = (path / CONFIG).exists() and has_checkpoint(path)
@@ -90,12 +87,16 @@ def open_run_folder(
         yield RunFolder(path, is_resumed)
 
 
-def _require_available(path: Path, if_exists: str) -> None:
-    """Refuse a folder that a run may not be started or resumed in."""
+def _available(path: str | Path, if_exists: str) -> Path:
+    """Path of a folder that a run may be started or resumed in; refuse others."""
+    if not str(path):
+        raise UsageError("run_dir='' names no folder; leave the setting out, or name one")
+    path = Path(path)
     require_no_links(path)
     if (path / CONFIG).exists() and (if_exists == "refuse" or is_finished(path)):
         raise UsageError(f"{path}: holds a run already; choose another run_dir=")
     require_no_foreign_files(path)
+    return path
 
 
 def _require_never_saved(path: Path) -> None:
@@ -197,10 +198,14 @@ def run_job(job: Callable[[RunnableT], None], config: RunnableT) -> None:
     Args:
         job: function of the settings.
         config: settings; ``quiet`` redirects console output to ``log.txt`` in the run folder.
+
+    Raises:
+        UsageError: see :func:`open_run_folder`, before the job starts; or of the job.
     """
     if config.if_exists == "resume" and is_finished(config.run_dir):
         echo(f"{config.run_dir}: is finished already")
         return
+    _available(config.run_dir, config.if_exists)  # before the job prints its plan
     with redirect_output(Path(config.run_dir) / LOG if config.quiet else None):
         job(config)
 

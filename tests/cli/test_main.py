@@ -338,8 +338,8 @@ def test_demos_that_do_not_fit_are_refused(ibrl, box_close_demos, tmp_path):
 
 
 def test_a_run_folder_is_never_overwritten(ibrl, run_dir):
-    code, _, error = ibrl("train", f"run_dir={run_dir}", *TINY)
-    assert code == 2 and "holds a run already" in error
+    code, output, error = ibrl("train", f"run_dir={run_dir}", *TINY)
+    assert code == 2 and "holds a run already" in error and not output  # no plan before it
 
 
 @pytest.mark.parametrize(
