@@ -196,7 +196,10 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
             ["algo.exploration_correlation=0.5", "algo.chunk.size=2", "replay.n_steps=1"],
             "algo.exploration_correlation=0.5 must be 0 with algo.chunk.size=2",
         ),
-        (["algo=residual", "algo.residual.base=nobody"], "must be names that include algo.residual.base=nobody"),
+        (
+            ["algo=residual", "algo.residual.base=nobody"],
+            "must be names that include algo.residual.base=nobody",
+        ),
         (
             ["algo=residual", "algo.proposals.acting.policies=[rl]"],
             "acting.policies=.* must be names that include algo.residual.base=bc",
@@ -209,7 +212,10 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
             ["algo=td3", "algo.proposals.acting.gate=agreement"],
             "acting.gate=agreement must be none, as algo.proposals.acting.policies names no",
         ),
-        (["algo=ibrl", "algo.loss.algorithm=ppo"], "algorithm=ppo must be td3, sac, tqc, redq_sac|one of"),
+        (
+            ["algo=ibrl", "algo.loss.algorithm=ppo"],
+            "algorithm=ppo must be td3, sac, tqc, redq_sac|one of",
+        ),
     ],
 )
 def test_combinations_without_support_are_refused(overrides, message):
