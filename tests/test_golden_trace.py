@@ -7,8 +7,8 @@ from support import golden
 
 pytest.importorskip("metaworld")
 
-# Processors render and convolve with other rounding, which Adam enlarges: 2e-3 was seen.
-TOLERANCE = {"states": 1e-4, "pixels": 5e-3}
+# Processors render and convolve with other rounding, which Adam enlarges in weights: 2e-3 was seen.
+OF_PIXEL_WEIGHTS = 5e-3
 
 
 @pytest.mark.parametrize("name", golden.SETTINGS)
@@ -18,7 +18,9 @@ def test_numbers_are_those_of_the_stored_trace(name, tmp_path):
     assert found.keys() == expected.keys()
     for place, value in expected.items():
         if isinstance(value, float):
-            value = pytest.approx(value, rel=TOLERANCE[name], abs=1e-5, nan_ok=True)
+            loose = name == "pixels" and place.startswith("/networks/")
+            rel = OF_PIXEL_WEIGHTS if loose else 1e-4
+            value = pytest.approx(value, rel=rel, abs=1e-5, nan_ok=True)
         assert found[place] == value, place
 
 

@@ -160,6 +160,8 @@ def test_a_hundred_mutated_checkpoints_are_refused_in_one_line_or_read(state, co
         if (message := refusal(state)) is not None:
             refused += 1
             assert message.isprintable(), label
+        else:  # the record of the run that it is of, two fifths of the entries; resuming reads none
+            assert label.startswith("meta.origin."), label
     original = (state.run_dir / "best.pt").with_name("checkpoint-original.pt")
     torch.save(content, original)
     for _ in range(60):
@@ -167,7 +169,7 @@ def test_a_hundred_mutated_checkpoints_are_refused_in_one_line_or_read(state, co
         if (message := refusal(state)) is not None:
             refused += 1
             assert_one_line(message, path)
-    assert refused > 90  # half; the others have another number that is as good
+    assert refused > 110  # 120 and 121 were seen
 
 
 def test_resuming_from_a_hand_made_checkpoint_changes_no_file(ibrl, run_dir, content, tmp_path):
