@@ -132,7 +132,13 @@ def build_agent(
     base = [] if algo.residual is None else [candidates[algo.residual.base]]
     actor = [*encoder, *base, _acting_actor(networks.actor)]
     critic = adapter_of(loss).acting_critics(target=choice.acting_critic == "target")
-    noise = build_noise(algo.exploration_noise, algo.exploration_correlation, action_spec, device)
+    noise = build_noise(
+        algo.exploration_noise,
+        algo.exploration_correlation,
+        algo.exploration_value_power,
+        action_spec,
+        device,
+    )
     execute_rl = ExecuteProposal(RL_ACTION, 0)
     rl = TensorDictSequential(*actor, execute_rl)
     acting = [candidates[name] for name in choice.acting.policies[1:]]

@@ -20,6 +20,7 @@ Normalizers = Mapping[str, Normalize]
 
 _KEYS = (STATE, PROPRIO)
 _SEED = 300_000  # of the initial states; evaluations use others
+_REMOVED = 1e30  # standard deviation by which nothing remains; finite, as checkpoints must be
 
 
 def observation_normalizers(
@@ -38,15 +39,16 @@ def observation_normalizers(
     """
     keys = [key for key in _KEYS if key in episodes[0]]
     spread = _initial_spread(task, env, keys)
+    observations = {key: torch.cat([episode[key] for episode in episodes]) for key in keys}
     return {
         key: Normalize.from_data(
-            torch.cat([episode[key] for episode in episodes]),
+            values,
             spread[key].clamp_min(task.min_std),
             _entries(key, task, env),
             _differences(key, task, env),
-            task.min_std_relative,
+            _min_std_differences(key, values, task, env),
         )
-        for key in keys
+        for key, values in observations.items()
     }
 
 
@@ -91,11 +93,32 @@ def _differences(key: str, task: TaskConfig, env: EnvBase | Spaces) -> Tensor | 
     """Pairs of entries of a (stacked) state whose differences networks read; None for none."""
     if key != STATE or not task.relative_positions:
         return None
-    pairs = [
-        _indices(pair, task, env).unflatten(-1, (2, -1)).mT.flatten(0, 1)
-        for pair in combinations(task.relative_positions, 2)
-    ]
-    return torch.cat(pairs)
+    pairs = combinations(task.relative_positions, 2)
+    return torch.cat([_pairs(parts, task, env) for parts in pairs])
+
+
+def _min_std_differences(
+    key: str, observations: Tensor, task: TaskConfig, env: EnvBase | Spaces
+) -> float | Tensor:
+    """Lower bounds of the differences' standard deviations, which remove those of absent objects.
+
+    Meta-World gives 0 as the position of a second object that a task does not have. A difference
+    from it would be an absolute position on the finer scale of differences.
+    """
+    if key != STATE or not task.relative_positions:
+        return task.min_std_relative
+    bounds = []
+    for parts in combinations(task.relative_positions, 2):
+        pairs = _pairs(parts, task, env)
+        is_present = observations[:, pairs].any(0).any(0)  # each of the two
+        bound = task.min_std_relative if bool(is_present.all()) else _REMOVED
+        bounds.append(torch.full((len(pairs),), bound))
+    return torch.cat(bounds)
+
+
+def _pairs(parts: Sequence[str], task: TaskConfig, env: EnvBase | Spaces) -> Tensor:
+    """Corresponding entries of two parts of a (stacked) state, int64 [n, 2]."""
+    return _indices(parts, task, env).unflatten(-1, (2, -1)).mT.flatten(0, 1)
 
 
 def _indices(parts: Sequence[str], task: TaskConfig, env: EnvBase | Spaces) -> Tensor:

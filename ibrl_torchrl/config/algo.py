@@ -237,6 +237,12 @@ class AlgoConfig:
         at_least=0,
         below=1,
     )
+    exploration_value_power: float = setting(
+        0.0,
+        help="Exponent p of that noise's factor (1 - V)^p, V the value of the action before: less "
+        "noise where success is likely; 0: none.",
+        at_least=0,
+    )
     exploration_share: float = setting(
         1.0,
         help="Share of training episodes that explore; the others act as in evaluations, and tell "
@@ -337,6 +343,13 @@ def _require_supported(algo: AlgoConfig) -> None:
         "algo.exploration_correlation",
         correlation,
         f"0 with algo.chunk.size={algo.chunk.size}",
+    )
+    power = algo.exploration_value_power
+    require(
+        power == 0 or (algo.chunk.size == 1 and len(proposals.acting.policies) > 1),
+        "algo.exploration_value_power",
+        power,
+        "0 with action chunks, and where the critics do not choose while acting",
     )
     if algo.residual is not None:
         require(algo.encoder is None, "algo.residual", "a base", "null with algo.encoder")

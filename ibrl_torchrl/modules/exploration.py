@@ -1,14 +1,15 @@
-"""Exploration noise with memory."""
+"""Exploration noise: correlated over time, and scaled by the value of what the policy does."""
 
 from __future__ import annotations
 
 import torch
 from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torchrl.data import TensorSpec
 from torchrl.modules import OrnsteinUhlenbeckProcessModule
 
-from ibrl_torchrl.keys import IS_INIT
+from ibrl_torchrl.keys import ACTION, CHOSEN_VALUE, IS_INIT
 
 
 class CorrelatedNoise(OrnsteinUhlenbeckProcessModule):
@@ -66,3 +67,64 @@ class CorrelatedNoise(OrnsteinUhlenbeckProcessModule):
         else:
             is_init = steps == 0
         return super().forward(tensordict.set(IS_INIT, is_init)).exclude(IS_INIT, inplace=True)
+
+
+class ValueScaledNoise(TensorDictModuleBase):
+    """Exploration noise that is smaller where success is likely.
+
+    What ``noise`` adds to the action is multiplied by (1 - V)^power, where V in [0, 1] is the value
+    that the critics gave to the action of the frame before: with a reward of 1 at success, V is
+    the discounted probability of success. :class:`~ibrl_torchrl.modules.IBRLSelector` writes it,
+    and ``EnvBase.rollout`` and collectors keep it in the TensorDict. Values outside of [0, 1] are
+    clipped to it. The first frame of an episode has none: no noise is added then.
+
+    Args:
+        noise: exploration module that changes the action in place, such as TorchRL's
+            ``AdditiveGaussianModule`` or :class:`CorrelatedNoise`, of the deviation at V = 0.
+        power: exponent, above 0; default 2.
+        action_key: key of the action float [*, A] or candidates [*, n, A], default ``"action"``.
+        value_key: key of the value float [*, 1], default ``"chosen_value"``.
+
+    Raises:
+        ValueError: ``power`` is not above 0.
+
+    Example:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from torchrl.data import Bounded
+        >>> noise = ValueScaledNoise(CorrelatedNoise(Bounded(-1.0, 1.0, (2,)), 0.3, 0.95))
+        >>> td = noise(TensorDict(action=torch.zeros(2), chosen_value=torch.ones(1)))
+        >>> td["action"]
+        tensor([0., 0.])
+    """
+
+    def __init__(
+        self,
+        noise: TensorDictModuleBase,
+        power: float = 2.0,
+        *,
+        action_key: NestedKey = ACTION,
+        value_key: NestedKey = CHOSEN_VALUE,
+    ) -> None:
+        super().__init__()
+        if power <= 0:
+            raise ValueError(f"power must be above 0, got {power}")
+        self.noise = noise
+        self.power = power
+        self.action_key = action_key
+        self.value_key = value_key
+        self.in_keys = [action_key]
+        self.out_keys = [action_key]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Add scaled noise to the action."""
+        action = tensordict.get(self.action_key)
+        noisy = self.noise(tensordict).get(self.action_key)
+        value = tensordict.get(self.value_key, None)
+        if value is None:
+            return tensordict.set(self.action_key, action)
+        scale = ((1 - value.clamp(0, 1)) ** self.power).reshape(
+            *tensordict.batch_size, *[1] * (action.ndim - tensordict.ndim)
+        )
+        # Between two actions of the space, and so in it.
+        return tensordict.set(self.action_key, action.lerp(noisy, scale))

@@ -89,7 +89,7 @@ class Normalize(nn.Module):
         min_std: float | Tensor = 0.1,
         entries: Tensor | None = None,
         differences: Tensor | None = None,
-        min_std_difference: float = 0.03,
+        min_std_difference: float | Tensor = 0.03,
     ) -> Normalize:
         """Normalisation by the statistics of a dataset, usually the demonstrations.
 
@@ -101,8 +101,9 @@ class Normalize(nn.Module):
                 Default 0.1, 10 cm for positions in metres.
             entries: int64 [n], indices of the entries to keep; None (default): all.
             differences: int64 [d, 2], pairs of entries to subtract; None (default): none.
-            min_std_difference: lower bound for differences. It may be lower, as the differences
-                of another initial state are those of the demonstrations. Default 0.03.
+            min_std_difference: lower bound for differences, a number or float [d]. It may be lower,
+                as the differences of another initial state are those of the demonstrations.
+                Default 0.03.
         """
         lower_bound = torch.as_tensor(min_std, dtype=observations.dtype).expand(
             observations.shape[1]
@@ -113,8 +114,8 @@ class Normalize(nn.Module):
         if differences is not None:
             relative = _subtract(observations, differences)
             mean = torch.cat([mean, relative.mean(0)])
-            bounded = relative.std(0, correction=0).clamp_min(min_std_difference)
-            std = torch.cat([std, bounded])
+            bound = torch.as_tensor(min_std_difference, dtype=observations.dtype)
+            std = torch.cat([std, torch.maximum(relative.std(0, correction=0), bound)])
         return cls(mean, std, entries, differences)
 
     def forward(self, observation: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 def series(correlation, std=0.1, steps=4000, candidates=()):
     """Noise of one episode, float [steps, *candidates, 2]."""
     torch.manual_seed(0)
-    noise = build_noise(std, correlation, Bounded(-1.0, 1.0, (2,)), CPU)
+    noise = build_noise(std, correlation, 0, Bounded(-1.0, 1.0, (2,)), CPU)
     td, found = TensorDict(batch_size=[]), []
     with set_exploration_type(ExplorationType.RANDOM):
         for _ in range(steps):
@@ -43,7 +43,7 @@ def test_an_episode_starts_without_the_last_ones_noise():
 
 
 def test_collectors_zero_its_state_where_an_episode_ends():
-    noise = build_noise(0.1, 0.85, Bounded(-1.0, 1.0, (2,)), CPU)
+    noise = build_noise(0.1, 0.85, 0, Bounded(-1.0, 1.0, (2,)), CPU)
     torch.manual_seed(0)
     with set_exploration_type(ExplorationType.RANDOM):
         td = noise(TensorDict({RL_ACTION: torch.zeros(5, 2)}, batch_size=[5]))
@@ -56,7 +56,7 @@ def test_collectors_zero_its_state_where_an_episode_ends():
 
 
 def test_an_episode_starts_where_the_environment_says_so():
-    noise = build_noise(0.1, 0.85, Bounded(-1.0, 1.0, (2,)), CPU)
+    noise = build_noise(0.1, 0.85, 0, Bounded(-1.0, 1.0, (2,)), CPU)
     is_init = torch.tensor([[False], [True], [False]])
     with set_exploration_type(ExplorationType.RANDOM):
         td = noise(TensorDict({RL_ACTION: torch.zeros(3, 2)}, batch_size=[3]))
@@ -70,7 +70,7 @@ def test_a_rollout_carries_the_process_through_an_episode():
     pytest.importorskip("metaworld")
     env = make_env("metaworld", "reach", horizon=6, seed=0)
     still = WrapModule(lambda td: td.set(RL_ACTION, torch.zeros(4)), out_keys=[RL_ACTION])
-    noise = build_noise(0.1, 0.85, env.action_spec, CPU)
+    noise = build_noise(0.1, 0.85, 0, env.action_spec, CPU)
     policy = TensorDictSequential(still, noise, ExecuteProposal(RL_ACTION, 0))
     for _ in range(2):
         with set_exploration_type(ExplorationType.RANDOM), torch.no_grad():
@@ -88,9 +88,17 @@ def test_candidates_have_noise_of_their_own():
 
 @pytest.mark.parametrize("correlation", [0.0, 0.85])
 def test_actions_stay_in_bounds_and_evaluations_have_no_noise(correlation):
-    noise = build_noise(5.0, correlation, Bounded(-1.0, 1.0, (2,)), CPU)
+    noise = build_noise(5.0, correlation, 0, Bounded(-1.0, 1.0, (2,)), CPU)
     td = TensorDict({RL_ACTION: torch.zeros(2)}, batch_size=[])
     with set_exploration_type(ExplorationType.RANDOM):
         assert noise(td.copy())[RL_ACTION].abs().max() <= 1
     with set_exploration_type(ExplorationType.DETERMINISTIC):
         assert torch.equal(noise(td.copy())[RL_ACTION], torch.zeros(2))
+
+
+def test_a_power_scales_the_noise_by_the_value_of_the_action_before():
+    noise = build_noise(0.1, 0.85, 2, Bounded(-1.0, 1.0, (2,)), CPU)
+    td = TensorDict(rl_action=torch.zeros(2), chosen_value=torch.full((1,), 0.5))
+    with set_exploration_type(ExplorationType.RANDOM):
+        scaled = noise(td)
+    torch.testing.assert_close(scaled[RL_ACTION], 0.25 * scaled["_ou_prev_noise"])

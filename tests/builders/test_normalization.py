@@ -105,9 +105,23 @@ def test_relative_positions_follow_the_entries_of_each_stacked_state():
 def test_relative_positions_have_a_lower_bound_of_their_own():
     pytest.importorskip("metaworld")
     task = replace(METAWORLD, relative_positions=["hand_pos", "goal_pos"], min_std_relative=0.02)
-    still = TensorDict({"state": torch.zeros(3, 39)}, batch_size=[3])
+    still = TensorDict({"state": torch.ones(3, 39)}, batch_size=[3])
     std = observation_normalizers(task, build_env(task), [still])["state"].std
     assert torch.equal(std, torch.tensor([0.1] * 39 + [0.02] * 3))
+
+
+def test_differences_from_an_absent_object_vanish():
+    pytest.importorskip("metaworld")
+    parts = ["hand_pos", "object2_pos", "goal_pos"]
+    task = replace(METAWORLD, relative_positions=parts, state_parts=["gripper_opening"])
+    env = build_env(task)
+    demo = env.rollout(5)  # of box-close, which has one object
+    assert not demo["state"][:, 11:14].any()
+    normalize = observation_normalizers(task, env, [demo])["state"]
+    hand_object, hand_goal, object_goal = normalize(demo["state"])[:, 1:].split(3, -1)
+    for vanished in (hand_object, object_goal):
+        assert vanished.abs().max() < 1e-20
+    assert hand_goal.abs().sum(1).min() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_select_is_the_default_of_both_choices_and_each_can_be_set_alone():
     soft = composed("algo.proposals.select=soft").algo.proposals
     assert (soft.acting.select, soft.bootstrap.select) == ("soft", "soft")
     mixed = composed(
-        "algo.proposals.acting.policies=[rl]", "algo.proposals.bootstrap.select=soft"
+        "algo=ibrl", "algo.proposals.acting.policies=[rl]", "algo.proposals.bootstrap.select=soft"
     ).algo.proposals
     assert mixed.acting.policies == ["rl"] and mixed.bootstrap.policies == ["rl", "bc"]
     assert (mixed.acting.select, mixed.bootstrap.select) == ("greedy", "soft")

@@ -44,7 +44,7 @@ SETTINGS = {
             "algo.critic.hidden=[16,16]",
             "imitation.bc.network.hidden=[16]",
         ),
-        *("replay.batch_size=16", "replay.prioritized=true"),
+        *("replay.batch_size=16", "replay.prioritized=true", "task.relative_positions=[]"),
     ],
     "pixels": [
         *("experiment=small_pixels", *SHORT, "task.image_size=32", "task.frame_stack=2"),

@@ -197,6 +197,10 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
             "algo.exploration_correlation=0.5 must be 0 with algo.chunk.size=2",
         ),
         (
+            ["algo=td3", "algo.exploration_value_power=2"],
+            "algo.exploration_value_power=2.0 must be 0 with action chunks, and where the critics",
+        ),
+        (
             ["algo=residual", "algo.residual.base=nobody"],
             "must be names that include algo.residual.base=nobody",
         ),
