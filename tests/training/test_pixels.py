@@ -271,4 +271,5 @@ def test_normalisation_uses_the_demonstrations(run_dir):
     normalizers = observation_normalizers(built.task, build_env(built.task), demos.episodes)
     proprio = torch.cat([episode["proprio"] for episode in demos.episodes])
     assert torch.equal(normalizers["proprio"].mean, proprio.mean(0))
-    assert normalizers["state"].mean.shape == (39,)
+    pairs = 6  # of the positions of hand, two objects and goal
+    assert normalizers["state"].mean.shape == (39 + 3 * pairs,)
