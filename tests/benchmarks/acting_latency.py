@@ -27,6 +27,7 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 
 COLUMNS = ["use", "library_ms", "plain_ms", "ratio"]
+SETTINGS = ["algo=ibrl", "task.relative_positions=[]"]  # plain modules read the state alone
 
 
 class PlainActing:
@@ -75,7 +76,7 @@ class PlainActing:
 
 def measure(calls: int) -> list[list[object]]:
     """A row each for exploration and evaluation."""
-    config = parse(TrainConfig, composed("train", ["algo=ibrl"]))
+    config = parse(TrainConfig, composed("train", SETTINGS))
     agent, plain = untrained_agent(config), PlainActing(config.algo.exploration_noise)
     state = torch.randn(STATE)
     observation = TensorDict(state=state)

@@ -57,7 +57,8 @@ def main(frames: int) -> None:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    config = parse(TrainConfig, composed("train", ["run_dir=none", "algo=ibrl"]))
+    settings = ["run_dir=none", "algo=ibrl", "task.relative_positions=[]"]  # as the plain update
+    config = parse(TrainConfig, composed("train", settings))
     env = build_env(config.task)
     env.set_seed(0)
     demos = [*record_demos(env, scripted_expert("metaworld", config.task.name), 3, seed=100)]
