@@ -200,7 +200,8 @@ def test_bc_trains_and_evaluates_every_kind(bc_dir):
     assert {path.name for path in (bc_dir / "imitation").iterdir()} == {f"{n}.pt" for n in names}
     assert [row["policy"] for row in rows(bc_dir / "evaluation.csv")[::2]] == names
     assert load_checkpoint(policy_path(bc_dir, "bc"), "imitation", {})[0] == {
-        "task": "metaworld/handle-press"
+        "task": "metaworld/handle-press",
+        "relative_positions": "hand_pos, object1_pos, object2_pos, goal_pos",
     }
     meta = load_checkpoint(policy_path(bc_dir, "gmm"), "imitation", {})[0]
     assert (meta["policy"], meta["network.hidden"], meta["gmm.components"]) == ("gmm", [16], 5)
