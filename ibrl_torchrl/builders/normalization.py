@@ -91,34 +91,34 @@ def _entries(key: str, task: TaskConfig, env: EnvBase | Spaces) -> Tensor | None
 
 def _differences(key: str, task: TaskConfig, env: EnvBase | Spaces) -> Tensor | None:
     """Pairs of entries of a (stacked) state whose differences networks read; None for none."""
-    if key != STATE or not task.relative_positions:
-        return None
-    pairs = combinations(task.relative_positions, 2)
-    return torch.cat([_pairs(parts, task, env) for parts in pairs])
+    pairs = _position_pairs(key, task, env)
+    return torch.cat(pairs) if pairs else None
 
 
 def _min_std_differences(
     key: str, observations: Tensor, task: TaskConfig, env: EnvBase | Spaces
-) -> float | Tensor:
-    """Lower bounds of the differences' standard deviations, which remove those of absent objects.
+) -> Tensor:
+    """Lower bounds [d] of the differences' standard deviations, which remove absent objects.
 
     Meta-World gives 0 as the position of a second object that a task does not have. A difference
     from it would be an absolute position on the finer scale of differences.
     """
-    if key != STATE or not task.relative_positions:
-        return task.min_std_relative
-    bounds = []
-    for parts in combinations(task.relative_positions, 2):
-        pairs = _pairs(parts, task, env)
+    bounds = [torch.empty(0)]
+    for pairs in _position_pairs(key, task, env):
         is_present = observations[:, pairs].any(0).any(0)  # each of the two
         bound = task.min_std_relative if bool(is_present.all()) else _REMOVED
         bounds.append(torch.full((len(pairs),), bound))
     return torch.cat(bounds)
 
 
-def _pairs(parts: Sequence[str], task: TaskConfig, env: EnvBase | Spaces) -> Tensor:
-    """Corresponding entries of two parts of a (stacked) state, int64 [n, 2]."""
-    return _indices(parts, task, env).unflatten(-1, (2, -1)).mT.flatten(0, 1)
+def _position_pairs(key: str, task: TaskConfig, env: EnvBase | Spaces) -> list[Tensor]:
+    """Corresponding entries of every two of the positions in a (stacked) state, int64 [n, 2]."""
+    if key != STATE:
+        return []
+    return [
+        _indices(parts, task, env).unflatten(-1, (2, -1)).mT.flatten(0, 1)
+        for parts in combinations(task.relative_positions, 2)
+    ]
 
 
 def _indices(parts: Sequence[str], task: TaskConfig, env: EnvBase | Spaces) -> Tensor:

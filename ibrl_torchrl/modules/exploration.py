@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from tensordict.utils import NestedKey
+from tensordict.utils import NestedKey, expand_as_right
 from torchrl.data import TensorSpec
 from torchrl.modules import OrnsteinUhlenbeckProcessModule
 
@@ -123,8 +123,7 @@ class ValueScaledNoise(TensorDictModuleBase):
         value = tensordict.get(self.value_key, None)
         if value is None:
             return tensordict.set(self.action_key, action)
-        scale = ((1 - value.clamp(0, 1)) ** self.power).reshape(
-            *tensordict.batch_size, *[1] * (action.ndim - tensordict.ndim)
-        )
+        scale = (1 - value.squeeze(-1).clamp(0, 1)) ** self.power
         # Between two actions of the space, and so in it.
-        return tensordict.set(self.action_key, action.lerp(noisy, scale))
+        scaled = action.lerp(noisy, expand_as_right(scale, action))
+        return tensordict.set(self.action_key, scaled)

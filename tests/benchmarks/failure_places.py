@@ -30,9 +30,8 @@ def main() -> None:
     arguments = parser.parse_args()
     loaded = load_run(arguments.run, seed=1, threads=1, device="cpu")
     env = loaded.env
-    parts = dict(
-        zip(env.state_parts, torch.arange(39).split([*env.state_parts.values()]), strict=True)
-    )
+    sizes = [*env.state_parts.values()]
+    parts = dict(zip(env.state_parts, torch.arange(sum(sizes)).split(sizes), strict=True))
     with arguments.out.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -40,10 +39,10 @@ def main() -> None:
             env.set_seed(seed)
             with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
                 episode = env.rollout(10_000, loaded.agent.scored)
-            cup = episode[STATE][:, parts["object1_pos"]]
+            place = episode[STATE][:, parts["object1_pos"]]
             goal = episode[STATE][0, parts["goal_pos"]]
-            moved = (cup - cup[0]).norm(dim=-1).max()
-            numbers = [f"{value:.3f}" for value in (cup[0, 0], goal[0])]
+            moved = (place - place[0]).norm(dim=-1).max()
+            numbers = [f"{value:.3f}" for value in (place[0, 0], goal[0])]
             success = int(episode["next", SUCCESS].any())
             value = episode[CHOSEN_VALUE].mean()
             writer.writerow([seed, *numbers, success, f"{moved:.3f}", f"{value:.3f}"])
