@@ -19,7 +19,7 @@ from ibrl_torchrl.builders.imitation import execute
 from ibrl_torchrl.builders.initialization import initialize_actor
 from ibrl_torchrl.builders.losses import build_gate, build_objective
 from ibrl_torchrl.builders.normalization import Normalizers
-from ibrl_torchrl.config.algo import UNIFORM, AlgoConfig, ChoiceConfig, ProposalsConfig
+from ibrl_torchrl.config.algo import UNIFORM, ActingChoiceConfig, AlgoConfig, ProposalsConfig
 from ibrl_torchrl.config.chunk import ChunkConfig
 from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.keys import EXPLORE, HYBRID, RL, RL_ACTION, WARMUP, proposal_key
@@ -142,12 +142,11 @@ def build_agent(
     execute_rl = ExecuteProposal(RL_ACTION, 0)
     rl = TensorDictSequential(*actor, execute_rl)
     acting = [candidates[name] for name in choice.acting.policies[1:]]
-    if acting:
-        others = [policy for policy in acting if policy not in base]
-        choose = [*others, _selector(critic, choice.acting, choice)]
-        hybrid = TensorDictSequential(*actor, *choose)
-    else:
-        choose, hybrid = [execute_rl], rl
+    others = [policy for policy in acting if policy not in base]
+    choose = [*others, _selector(critic, choice.acting, choice)]
+    hybrid = TensorDictSequential(*actor, *choose) if acting else rl
+    if not acting and algo.exploration_value_power == 0:  # nothing reads a value
+        choose = [execute_rl]
     scored = hybrid
     if [*proposals] != choice.acting.policies:
         others = [candidates[name] for name in proposals[len(choice.acting.policies) :]]
@@ -212,7 +211,7 @@ def uniform_policy(env: EnvBase | Spaces) -> TensorDictModuleBase:
 
 
 def _selector(
-    critic: CriticEnsembleBase, choice: ChoiceConfig, config: ProposalsConfig
+    critic: CriticEnsembleBase, choice: ActingChoiceConfig, config: ProposalsConfig
 ) -> IBRLSelector:
     return IBRLSelector(
         critic,
@@ -223,4 +222,5 @@ def _selector(
         num_min=config.num_min,
         reduction=cast(CriticReduction, choice.reduction),
         gate=build_gate(choice.gate, config),
+        trusted=None if choice.trusted is None else [*map(proposal_key, choice.trusted)],
     )

@@ -85,8 +85,19 @@ class ChoiceConfig:
     )
     gate: str = setting(
         "none",
-        help="Cautious choice: the RL action may win by agreement of critics or confidence bound.",
+        help="Cautious choice: other actions than trusted ones win by agreement or confidence bound.",
         choices=GATES,
+    )
+
+
+@dataclass(kw_only=True)
+class ActingChoiceConfig(ChoiceConfig):
+    """Proposals that take part in the choice of the executed action."""
+
+    trusted: list[str] | None = setting(
+        None,
+        help="Names of the policies that act unless others pass the gate; null: the imitation "
+        "policies.",
     )
 
 
@@ -99,7 +110,7 @@ class ProposalsConfig:
         help="Default of both choices: argmax Q, softmax of beta Q, or epsilon-greedy.",
         choices=SELECT,
     )
-    acting: ChoiceConfig = setting(ChoiceConfig, help="Choice of the executed action.")
+    acting: ActingChoiceConfig = setting(ActingChoiceConfig, help="Choice of the executed action.")
     bootstrap: ChoiceConfig = setting(ChoiceConfig, help="Choice in the TD target.")
     acting_critic: str = setting(
         "online",
@@ -250,6 +261,12 @@ class AlgoConfig:
         at_least=0,
         at_most=1,
     )
+    episode_limit: float | None = setting(
+        None,
+        help="Training episodes are truncated after this many times the longest demonstration; "
+        "null: the environment alone ends them.",
+        at_least=1,
+    )
     loss: LossConfig = setting(LossConfig, help="Loss.")
     proposals: ProposalsConfig = setting(ProposalsConfig, help="Action proposals.")
     update: UpdateConfig = setting(UpdateConfig, help="Optimisation.")
@@ -346,10 +363,10 @@ def _require_supported(algo: AlgoConfig) -> None:
     )
     power = algo.exploration_value_power
     require(
-        power == 0 or (algo.chunk.size == 1 and len(proposals.acting.policies) > 1),
+        power == 0 or algo.chunk.size == 1,
         "algo.exploration_value_power",
         power,
-        "0 with action chunks, and where the critics do not choose while acting",
+        f"0 with algo.chunk.size={algo.chunk.size}",
     )
     if algo.residual is not None:
         require(algo.encoder is None, "algo.residual", "a base", "null with algo.encoder")
@@ -374,6 +391,13 @@ def _require_supported(algo: AlgoConfig) -> None:
         "algo.proposals.gate_level",
         proposals.gate_level,
         "above 0 and at most 1 with the gate agreement",
+    )
+    trusted = proposals.acting.trusted
+    require(
+        trusted is None or (trusted != [] and {*trusted} <= {*proposals.acting.policies}),
+        "algo.proposals.acting.trusted",
+        trusted,
+        f"some of algo.proposals.acting.policies={proposals.acting.policies}, or null",
     )
     for use in ("acting", "bootstrap"):
         choice = getattr(proposals, use)

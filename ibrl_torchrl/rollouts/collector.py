@@ -57,6 +57,8 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         warmup_episodes: number of episodes of ``"warmup"``; all later ones are of ``"explore"``.
         exploration_share: share of those later ones that explore (:func:`explores`), in [0, 1];
             the others act as in evaluations. Default 1.
+        max_steps: steps after which an episode is truncated; None (default): the environment alone
+            ends it.
         overlap: collect while the learner updates. Default False.
         num_completed: number of episodes that the interrupted run had returned. Default 0.
         in_flight: episodes that it had submitted and not returned. Default none.
@@ -69,6 +71,7 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         seed: int,
         warmup_episodes: int,
         exploration_share: float = 1.0,
+        max_steps: int | None = None,
         overlap: bool = False,
         num_completed: int = 0,
         in_flight: Iterable[TensorDict] = (),
@@ -77,6 +80,7 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
         self._seed = seed
         self._warmup_episodes = warmup_episodes
         self._exploration_share = exploration_share
+        self._max_steps = max_steps
         self._overlap = overlap
         self._num_parallel = rollouts.num_workers + (rollouts.num_workers // 2 if overlap else 0)
         self._num_completed = num_completed
@@ -104,7 +108,9 @@ class EpisodeCollector(Iterator[CollectedEpisode]):
             policy = WARMUP if learned < 0 else EXPLORE
             explore = learned < 0 or explores(learned, self._exploration_share)
             seed = episode_seed(self._seed, index)
-            future = self._rollouts.submit(policy, seed, explore=explore, urgent=True)
+            future = self._rollouts.submit(
+                policy, seed, explore=explore, max_steps=self._max_steps, urgent=True
+            )
             self._futures.append(future)
 
 

@@ -24,14 +24,19 @@ from ibrl_torchrl.console import echo
 from ibrl_torchrl.envs.base import SparseRewardEnv
 from ibrl_torchrl.episodes import executed_episode
 from ibrl_torchrl.errors import UsageError, brief
-from ibrl_torchrl.keys import ACTION, INTERVENTION, NEXT, PROPOSAL
+from ibrl_torchrl.keys import ACTION, DONE, INTERVENTION, NEXT, PROPOSAL, TERMINATED
 
 MAX_STEPS = 1_000_000  # environments end their episodes; EnvBase.rollout needs a bound
 
 
 @torch.no_grad()
 def rollout_episode(
-    env: EnvBase, policy: TensorDictModuleBase, seed: int, *, explore: bool = False
+    env: EnvBase,
+    policy: TensorDictModuleBase,
+    seed: int,
+    *,
+    explore: bool = False,
+    max_steps: int | None = None,
 ) -> TensorDict:
     """Run one episode.
 
@@ -42,6 +47,8 @@ def rollout_episode(
         policy: module in eval mode that writes ``action``, and ``proposal`` if it selects one.
         seed: seed of the initial state and of the policy's random draws.
         explore: act under ``ExplorationType.RANDOM`` instead of ``DETERMINISTIC``. Default False.
+        max_steps: steps after which the episode is truncated; None (default): the environment
+            alone ends it.
 
     Returns:
         TensorDict [T] on the CPU: observations, executed ``action``, ``proposal``, and where
@@ -56,11 +63,14 @@ def rollout_episode(
         torch.manual_seed(seed)
         env.set_seed(seed)
         try:
-            episode = env.rollout(MAX_STEPS, policy)
+            episode = env.rollout(max_steps or MAX_STEPS, policy)
         except (ArithmeticError, RuntimeError, ValueError):
             if isinstance(simulator := getattr(env, "base_env", env), SparseRewardEnv):
                 simulator.require_finite()
             raise
+    if not episode[NEXT, DONE][-1].any():  # max_steps has truncated it
+        for key in {*env.done_keys} - {TERMINATED}:
+            episode[NEXT, key][-1] = True
     next_keys = [*env.observation_spec.keys(), *env.reward_keys, *env.done_keys]
     root_keys = [*env.observation_spec.keys(), ACTION, PROPOSAL, INTERVENTION]
     keys = [*root_keys, *((NEXT, key) for key in next_keys)]
@@ -88,6 +98,7 @@ class Rollouts(Protocol):
         seed: int,
         *,
         explore: bool = False,
+        max_steps: int | None = None,
         urgent: bool = False,
         weights: list[Tensor] | None = None,
     ) -> Future[TensorDict]:
@@ -97,6 +108,7 @@ class Rollouts(Protocol):
             policy: name of the policy.
             seed: seed of the episode.
             explore: act with exploration. Default False.
+            max_steps: steps after which it is truncated; None (default): the environment decides.
             urgent: somebody waits for it, so that it comes before those that are not. Default
                 False.
             weights: result of :meth:`snapshot`; None (default) for the current weights.
@@ -134,13 +146,21 @@ class LocalRollouts:
         seed: int,
         *,
         explore: bool = False,
+        max_steps: int | None = None,
         urgent: bool = False,
         weights: list[Tensor] | None = None,
     ) -> Future[TensorDict]:
         """Run an episode, see :class:`Rollouts`; repeat it if the simulator raises an exception."""
         del urgent, weights
         future: Future[TensorDict] = Future()
-        run = partial(rollout_episode, self._env, self.policies[policy], seed, explore=explore)
+        run = partial(
+            rollout_episode,
+            self._env,
+            self.policies[policy],
+            seed,
+            explore=explore,
+            max_steps=max_steps,
+        )
         try:
             future.set_result(run())
         except UsageError:

@@ -47,6 +47,7 @@ class RolloutRequest:
         policy: name of the policy.
         seed: seed of the episode.
         explore: act with exploration.
+        max_steps: steps after which it is truncated; None: the environment decides.
         urgent: comes before requests that are not.
         weights: parameters and buffers of all policies.
         future: future of the episode.
@@ -56,10 +57,16 @@ class RolloutRequest:
     policy: str
     seed: int
     explore: bool
+    max_steps: int | None
     urgent: bool
     weights: list[Tensor]
     future: Future[TensorDict] = field(default_factory=Future)
     failures: int = 0
+
+    @property
+    def arguments(self) -> tuple[str, int, bool, int | None]:
+        """Arguments of :class:`EpisodeRunner`."""
+        return self.policy, self.seed, self.explore, self.max_steps
 
 
 class WorkerDied(Exception):
@@ -183,6 +190,7 @@ class RolloutPool:
         seed: int,
         *,
         explore: bool = False,
+        max_steps: int | None = None,
         urgent: bool = False,
         weights: list[Tensor] | None = None,
     ) -> Future[TensorDict]:
@@ -193,7 +201,7 @@ class RolloutPool:
         another exception as often.
         """
         weights = self.snapshot() if weights is None else self._sendable(weights)
-        request = RolloutRequest(policy, seed, explore, urgent, weights)
+        request = RolloutRequest(policy, seed, explore, max_steps, urgent, weights)
         with self._lock:
             self._queues[not urgent].append(request)
         self._wakeup_sender.send(None)
@@ -337,11 +345,13 @@ class EpisodeRunner:
         self._policies = policies
         self._env: EnvBase | None = None
 
-    def __call__(self, policy: str, seed: int, explore: bool) -> Message:
+    def __call__(self, policy: str, seed: int, explore: bool, max_steps: int | None) -> Message:
         """Message to the pool: a packed episode, an error of the user, or a traceback."""
         try:
             self._env = self._env or self._make_env()
-            episode = rollout_episode(self._env, self._policies[policy], seed, explore=explore)
+            episode = rollout_episode(
+                self._env, self._policies[policy], seed, explore=explore, max_steps=max_steps
+            )
             return _EPISODE, _to_arrays(episode)
         except UsageError as error:
             return _USAGE_ERROR, error.with_traceback(None)

@@ -92,7 +92,7 @@ class _ProcessWorker(RolloutWorker):
         if any(tensor.is_cuda for tensor in self._tensors):
             torch.cuda.synchronize()
         with suppress(ConnectionError):  # of a dead worker; receive() reports it
-            self.connection.send((request.policy, request.seed, request.explore))
+            self.connection.send(request.arguments)
 
     def receive(self) -> Message:
         """Message of the process."""

@@ -130,10 +130,12 @@ class EpisodeActor:
     def start(self) -> None:
         """Return once the actor has started."""
 
-    def run(self, weights: list[Tensor], policy: str, seed: int, explore: bool) -> Message:
+    def run(
+        self, weights: list[Tensor], policy: str, seed: int, explore: bool, max_steps: int | None
+    ) -> Message:
         """Run an episode with some weights, see :class:`EpisodeRunner`."""
         copy_weights(self._tensors, weights)
-        return self._runner(policy, seed, explore)
+        return self._runner(policy, seed, explore, max_steps)
 
 
 class _Weights(list[Tensor]):
@@ -183,7 +185,7 @@ class _ActorWorker(RolloutWorker):
 
     def _send(self, request: RolloutRequest) -> None:
         weights = cast(_Weights, request.weights).reference
-        self._expect(self._actor.run.remote(weights, request.policy, request.seed, request.explore))
+        self._expect(self._actor.run.remote(weights, *request.arguments))
 
     def receive(self) -> Message | None:
         """Message of the actor; None if it has started.

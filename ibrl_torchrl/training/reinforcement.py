@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -135,6 +136,7 @@ def reinforce(
             device,
             checkpoint,
             example=episodes[0],
+            max_steps=_episode_limit(config.algo.episode_limit, episodes),
             interventions=interventions,
         )
 
@@ -152,6 +154,7 @@ def _train(
     checkpoint: Checkpoint | None,
     *,
     example: TensorDict,
+    max_steps: int | None,
     interventions: bool,
 ) -> None:
     counters = Counters() if checkpoint is None else checkpoint.counters
@@ -160,6 +163,7 @@ def _train(
         seed=config.seed,
         warmup_episodes=config.algo.warmup.episodes,
         exploration_share=config.algo.exploration_share,
+        max_steps=max_steps,
         overlap=config.collector.overlap and config.collector.workers != 0,
         num_completed=counters.episodes,
         in_flight=() if checkpoint is None else checkpoint.in_flight,
@@ -244,6 +248,16 @@ def tested_episodes(successes: Sequence[bool], algo: AlgoConfig) -> Sequence[boo
     if share == 1:
         return learned
     return [each for index, each in enumerate(learned) if not explores(index, share)]
+
+
+def _episode_limit(factor: float | None, demos: Sequence[TensorDict]) -> int | None:
+    """Steps after which training episodes are truncated.
+
+    Args:
+        factor: multiple of the longest demonstration; None: no limit.
+        demos: demonstrations, TensorDicts [T].
+    """
+    return None if factor is None else math.ceil(factor * max(map(len, demos)))
 
 
 def _warmup_lines(config: TrainConfig, results: Mapping[str, Evaluation]) -> Iterator[str]:

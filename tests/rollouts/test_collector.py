@@ -17,10 +17,12 @@ class ManualRollouts:
         self.immediate = immediate
         self.requests = []
         self.explore = []
+        self.max_steps = []
 
-    def submit(self, policy, seed, *, explore=False, urgent=False, weights=None):
+    def submit(self, policy, seed, *, explore=False, max_steps=None, urgent=False, weights=None):
         assert urgent and weights is None
         self.explore.append(explore)
+        self.max_steps.append(max_steps)
         future = Future()
         self.requests.append((policy, seed, future))
         if self.immediate:
@@ -111,6 +113,13 @@ def test_a_share_of_the_episodes_after_the_warm_up_explores(share, expected):
     assert rollouts.explore == [True, True, *expected]
     assert [explores(index, share) for index in range(6)] == expected
     assert sum(explores(index, share) for index in range(1200)) == round(1200 * share)
+
+
+def test_every_training_episode_has_the_same_limit():
+    rollouts = ManualRollouts(1, immediate=True)
+    collector = EpisodeCollector(rollouts, seed=7, warmup_episodes=1, max_steps=42)
+    next_seeds(collector, 3)
+    assert rollouts.max_steps == [42, 42, 42]
 
 
 def test_episode_seeds_of_runs_and_indices_differ():

@@ -50,6 +50,20 @@ def test_workers_run_the_same_episodes_as_local_rollouts(workers, policies, mark
     assert len({*first}) == 6
 
 
+def test_max_steps_truncates_an_episode_and_leaves_its_start_as_it_is(workers, policies, marker):
+    local = LocalRollouts(FaultyEnv(marker), policies)
+    whole = local.submit("explore", 2, explore=True).result()
+    length = len(whole)
+    for rollouts in (local, workers):
+        cut = rollouts.submit("explore", 2, explore=True, max_steps=length - 1).result()
+        assert_equal(cut.exclude("next"), whole[:-1].exclude("next"))
+        last = cut["next"][-1]
+        assert bool(last["done"]) and bool(last["truncated"]) and not bool(last["terminated"])
+        assert not cut["next", "done"][:-1].any()
+        later = rollouts.submit("explore", 2, explore=True, max_steps=length).result()
+        assert_equal(later, whole)
+
+
 def test_workers_use_the_weights_of_the_submission_or_of_a_snapshot(workers, policies):
     (weight,) = policies["explore"].parameters()
     before = weight.item()
