@@ -85,7 +85,7 @@ class ChoiceConfig:
     )
     gate: str = setting(
         "none",
-        help="Cautious choice: other actions than trusted ones win by agreement or confidence bound.",
+        help="Cautious choice: untrusted actions win by agreement of critics or confidence bound.",
         choices=GATES,
     )
 
