@@ -399,10 +399,10 @@ def _require_supported(algo: AlgoConfig) -> None:
         trusted,
         f"some of algo.proposals.acting.policies={proposals.acting.policies}, or null",
     )
-    for use in ("acting", "bootstrap"):
+    for use, others in (("acting", trusted), ("bootstrap", None)):
         choice = getattr(proposals, use)
         require(
-            choice.gate == "none" or len(choice.policies) > 1,
+            choice.gate == "none" or len(choice.policies) > 1 or others is not None,
             f"algo.proposals.{use}.gate",
             choice.gate,
             f"none, as algo.proposals.{use}.policies names no imitation policy",

@@ -12,6 +12,7 @@ from ibrl_torchrl.builders.agent import build_agent
 from ibrl_torchrl.builders.imitation import policy_module
 from ibrl_torchrl.builders.replay import build_replay, replay_bytes
 from ibrl_torchrl.config.algo import (
+    ActingChoiceConfig,
     AlgoConfig,
     ChoiceConfig,
     LossConfig,
@@ -40,7 +41,7 @@ def settings(
             gamma=GAMMA, policy_noise=policy_noise, noise_clip=0.4, noisy_actor_loss=False
         ),
         proposals=ProposalsConfig(
-            acting=ChoiceConfig(policies=[*acting], select="greedy", reduction="min"),
+            acting=ActingChoiceConfig(policies=[*acting], select="greedy", reduction="min"),
             bootstrap=ChoiceConfig(policies=[*bootstrap], select="soft", reduction="mean"),
             acting_critic=acting_critic,
             beta=5.0,
@@ -53,9 +54,12 @@ def settings(
 
 
 def agent(*args, **kwargs):
+    return agent_of(settings(*args, **kwargs))
+
+
+def agent_of(algo):
     scale = Normalize.identity(2)
     bc = FrozenPolicy(policy_module(StateActor(scale, 1, hidden=[8]), None, "bc"))
-    algo = settings(*args, **kwargs)
     return build_agent(algo, {"bc": bc}, {"state": scale}, Countdown(3), CPU)
 
 
@@ -89,6 +93,29 @@ def test_agent_without_imitation_proposal_in_either_choice():
     acting_only = agent(bootstrap=["rl"])
     assert selector_of(acting_only.explore).proposals == ["rl_action", "bc_action"]
     assert acting_only.loss.action_keys == ["rl_action"]
+
+
+def test_values_scale_the_noise_of_an_rl_actor_that_acts_alone():
+    algo = replace(settings(acting=["rl"]), exploration_value_power=2.0)
+    built = agent_of(algo)
+    assert selector_of(built.explore).proposals == ["rl_action"]
+    with set_exploration_type(ExplorationType.RANDOM):
+        td = built.explore(TensorDict(state=torch.zeros(2)))
+    assert (td["proposal"].item(), td["chosen_value"].shape) == (0, (1,))
+    assert built.policies["hybrid"] is built.policies["rl"]
+
+
+def test_a_trusted_actor_acts_where_critics_disagree():
+    algo = settings()
+    algo.proposals.acting.gate, algo.proposals.acting.trusted = "agreement", ["rl"]
+    hybrid = agent_of(algo).policies["hybrid"]
+    selector = selector_of(hybrid)
+    critics = torch.tensor([[[0.2, 0.2, 0.2], [0.9, 0.9, 0.1]], [[0.2] * 3, [0.3] * 3]])
+    selector.critic.evaluate = lambda td, actions, members=None: critics[int(td["state"][0])]
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        chosen = [hybrid(TensorDict(state=torch.full((2,), x)))["proposal"].item() for x in (0, 1)]
+    # Two of three critics prefer imitation in the first state, all of them in the second.
+    assert chosen == [0, 1]
 
 
 def test_agent_dropout_is_off_in_policies_and_on_in_loss():

@@ -221,7 +221,7 @@ def test_variants_of_the_algorithm_run(ibrl, tmp_path):
         [
             ["algo.proposals.select=soft", "replay.prioritized=true"],
             [
-                *("algo.exploration_value_power=0", "algo.proposals.acting.policies=[rl]"),
+                "algo.proposals.acting.policies=[rl]",
                 *("replay.offline_fraction=0.5", "replay.keep_successes=true"),
             ],
             [

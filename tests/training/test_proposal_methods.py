@@ -197,8 +197,19 @@ def test_cautious_gate_is_of_the_acting_choice_alone():
             "algo.exploration_correlation=0.5 must be 0 with algo.chunk.size=2",
         ),
         (
-            ["algo=td3", "algo.exploration_value_power=2"],
-            "algo.exploration_value_power=2.0 must be 0 with action chunks, and where the critics",
+            [
+                *("algo.exploration_correlation=0", "algo.exploration_value_power=2"),
+                *("algo.chunk.size=2", "replay.n_steps=1"),
+            ],
+            "algo.exploration_value_power=2.0 must be 0 with algo.chunk.size=2",
+        ),
+        (
+            ["algo=ibrl", "algo.proposals.acting.trusted=[rl,demo]"],
+            r"trusted=\['rl', 'demo'\] must be some of algo.proposals.acting.policies=",
+        ),
+        (
+            ["algo=ibrl", "algo.episode_limit=0.9"],
+            "algo.episode_limit=0.9 must be at least 1",
         ),
         (
             ["algo=residual", "algo.residual.base=nobody"],
