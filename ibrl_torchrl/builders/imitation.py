@@ -19,7 +19,7 @@ from ibrl_torchrl.config.imitation import MLP, ImitationConfig
 from ibrl_torchrl.config.networks import EncoderConfig
 from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.envs.spaces import Spaces
-from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.keys import proposal_key
 from ibrl_torchrl.modules import (
     ExecuteProposal,
@@ -35,6 +35,8 @@ from ibrl_torchrl.runs.names import IMITATION
 KIND = "imitation"
 # What a file holds that names neither.
 _UNSTORED: dict[str, Any] = {"policy": MLP, "chunk.size": 1}
+# Settings of the task's state, and their value where a file does not name them.
+_NO_PARTS = {"state_parts": "null", "relative_positions": "[]"}
 
 
 def policy_path(run_dir: Path, name: str) -> Path:
@@ -88,7 +90,7 @@ def save_policy(
         UsageError: the file cannot be written.
     """
     path.parent.mkdir(exist_ok=True)
-    meta = {**policy_meta(config, task), **shape_meta(config)}
+    meta = {**_origin_meta(config, task), **_input_meta(config, task), **shape_meta(config)}
     save_checkpoint(path, KIND, meta, {"policy": network.state_dict()})
 
 
@@ -101,7 +103,8 @@ def load_policy(
         UsageError: the checkpoint is damaged or of another task, observation, kind of policy or
             network.
     """
-    meta, state = load_checkpoint(path, KIND, policy_meta(config, task))
+    meta, state = load_checkpoint(path, KIND, _origin_meta(config, task))
+    _require_same_inputs(path, meta, _input_meta(config, task))
     _require_same_shape(path, meta, config)
     network = build_imitation_policy(
         config,
@@ -130,20 +133,35 @@ def load_policies(
     }
 
 
-def policy_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
-    """Task and observations that an imitation policy belongs to."""
+def _origin_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
+    """Task and images that an imitation policy belongs to."""
     meta = {"task": task.label}
     if config.encoder is not None:
         meta["images"] = (
             f"{task.frame_stack} x {task.image_size} px, quality {task.render_quality}, "
             f"of {', '.join(config.encoder.cameras)}"
         )
-        return meta
-    if task.state_parts is not None:
-        meta["state_parts"] = ", ".join(task.state_parts)
-    if task.relative_positions:
-        meta["relative_positions"] = ", ".join(task.relative_positions)
     return meta
+
+
+def _input_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
+    """Parts of the state that an imitation policy reads; a file names neither default."""
+    if config.encoder is not None:
+        return {}
+    parts = {name: getattr(task, name) for name in _NO_PARTS}
+    return {name: ", ".join(value) for name, value in parts.items() if value}
+
+
+def _require_same_inputs(path: Path, meta: dict[str, Any], expected: dict[str, str]) -> None:
+    """Refuse weights of other inputs, by the setting's name."""
+    for name, none in _NO_PARTS.items():
+        stored, found = meta.get(name), expected.get(name)
+        if stored != found:
+            old, new = (none if parts is None else f"[{parts}]" for parts in (stored, found))
+            raise UsageError(
+                f"{path}: was trained with task.{name}={brief(old)}, not {brief(new)}; "
+                "set it so, or use another file"
+            )
 
 
 def _require_same_shape(path: Path, meta: dict[str, Any], config: ImitationConfig) -> None:

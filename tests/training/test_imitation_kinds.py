@@ -3,6 +3,7 @@
 import csv
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,19 @@ def test_policies_are_loaded_exactly_by_name_and_refused_by_kind_and_shape(bc_di
         with pytest.raises(UsageError, match=message):
             load_policies(bc_dir, settings, config.task, env)
 
+    before, hand = replace(config.task, relative_positions=[]), ["hand_pos", "gripper_opening"]
+    for task, message in (
+        (
+            before,
+            r"bc\.pt: was trained with task\.relative_positions=\[hand_pos, .*, not \[\]; set",
+        ),
+        (
+            replace(before, state_parts=hand),
+            r"task\.state_parts=null, not \[hand_pos, gripper_open",
+        ),
+    ):
+        with pytest.raises(UsageError, match=message):
+            load_policies(bc_dir, {"bc": config.imitation["bc"]}, task, env)
     act = ACTConfig(heads=2)
     rnn = GMMRNNConfig(horizon=5)
     refused("gmm_rnn", r"NAME\.gmm_rnn\.horizon=10, not 5; set it so", gmm_rnn=rnn)
