@@ -198,7 +198,7 @@ def _train(
             results = logger.evaluate_imitation()
             if (name := config.algo.fallback.policy) is not None and agent.fallback is not None:
                 agent.fallback.test.require(results[name].success_rate)
-            for line in _warmup_lines(config, results):
+            for line in _collection_lines(config, results, max_steps):
                 echo(line)
         else:
             state.restore(checkpoint, refill=counters.frames < config.total_frames)
@@ -260,19 +260,26 @@ def _episode_limit(factor: float | None, demos: Sequence[TensorDict]) -> int | N
     return None if factor is None else math.ceil(factor * max(map(len, demos)))
 
 
-def _warmup_lines(config: TrainConfig, results: Mapping[str, Evaluation]) -> Iterator[str]:
-    """Expected frames of the warm-up, and a warning if it takes the whole budget.
+def _collection_lines(
+    config: TrainConfig, results: Mapping[str, Evaluation], max_steps: int | None
+) -> Iterator[str]:
+    """Limit of training episodes, frames of the warm-up, and a warning if it takes the budget.
 
     Args:
         config: settings of the run.
         results: evaluations of the imitation policies, which tell the length of its episodes.
+        max_steps: limit of the training episodes; None: none.
     """
     warmup = config.algo.warmup
-    length: float | None = config.task.horizon  # of random actions, which hardly ever succeed
+    if max_steps is not None:
+        yield f"training episodes: at most {max_steps} frames"
+    # Random actions hardly ever succeed.
+    lengths = [config.task.horizon or math.inf]
     if warmup.policy in results:
-        episodes = results[warmup.policy].episodes
-        length = sum(episode.frames for episode in episodes) / len(episodes)
-    if length is None:  # random actions until the environment ends the episode
+        lengths = [episode.frames for episode in results[warmup.policy].episodes]
+    limit = math.inf if max_steps is None else max_steps
+    length = sum(min(each, limit) for each in lengths) / len(lengths)
+    if math.isinf(length):  # until the environment ends the episode
         return
     frames, rounds, _ = budget(config, length)
     yield f"warm-up: about {frames} frames by {warmup.policy}, then about {rounds} update rounds"
