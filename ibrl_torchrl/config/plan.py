@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from ibrl_torchrl.config.train import TrainConfig
+
+LEAST_FIRST_VALUE = 0.01  # about the error of critics
+FIRST_VALUE = 0.1  # that a remedy asks for
 
 
 class Budget(NamedTuple):
@@ -62,6 +66,27 @@ def warmup_warning(config: TrainConfig, episode_frames: float | None = None) -> 
         f"warning: total_frames={config.total_frames} {may} within the warm-up, {expected} "
         f"{frames} frames ({episodes} episodes of {expected} {length:.0f}), with 0 rounds of "
         f"updates; set total_frames above {frames} or algo.warmup.episodes below {max(1, fewer)}"
+    )
+
+
+def discount_warning(gamma: float, longest: int) -> str | None:
+    """Warning that critics can hardly tell the first frames of demonstrations apart; else None.
+
+    Args:
+        gamma: discount factor of a frame.
+        longest: frames of the longest demonstration, which end in success.
+
+    Example:
+        >>> discount_warning(0.97, 100)
+        >>> discount_warning(0.97, 300).split("; ")[1]
+        'set it to 0.9924 or more'
+    """
+    if (value := gamma**longest) >= LEAST_FIRST_VALUE:
+        return None
+    sufficient = math.ceil(1e4 * FIRST_VALUE ** (1 / longest)) / 1e4
+    return (
+        f"warning: with algo.loss.gamma={gamma:g} success is worth {value:.1g} at the start of the "
+        f"longest demonstration, {longest} frames before; set it to {sufficient:g} or more"
     )
 
 

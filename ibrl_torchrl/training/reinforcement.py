@@ -21,7 +21,7 @@ from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.builders.rollouts import build_rollouts
 from ibrl_torchrl.builders.self_imitation import build_self_imitation
 from ibrl_torchrl.config.algo import AlgoConfig
-from ibrl_torchrl.config.plan import budget, warmup_warning
+from ibrl_torchrl.config.plan import budget, discount_warning, warmup_warning
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.data.replay.buffer import Replay
@@ -136,7 +136,7 @@ def reinforce(
             device,
             checkpoint,
             example=episodes[0],
-            max_steps=_episode_limit(config.algo.episode_limit, episodes),
+            longest=max(map(len, episodes)),
             interventions=interventions,
         )
 
@@ -154,9 +154,11 @@ def _train(
     checkpoint: Checkpoint | None,
     *,
     example: TensorDict,
-    max_steps: int | None,
+    longest: int,
     interventions: bool,
 ) -> None:
+    limit = config.algo.episode_limit
+    max_steps = None if limit is None else math.ceil(limit * longest)
     counters = Counters() if checkpoint is None else checkpoint.counters
     collector = EpisodeCollector(
         rollouts,
@@ -198,7 +200,7 @@ def _train(
             results = logger.evaluate_imitation()
             if (name := config.algo.fallback.policy) is not None and agent.fallback is not None:
                 agent.fallback.test.require(results[name].success_rate)
-            for line in _collection_lines(config, results, max_steps):
+            for line in _collection_lines(config, results, longest, max_steps):
                 echo(line)
         else:
             state.restore(checkpoint, refill=counters.frames < config.total_frames)
@@ -250,27 +252,20 @@ def tested_episodes(successes: Sequence[bool], algo: AlgoConfig) -> Sequence[boo
     return [each for index, each in enumerate(learned) if not explores(index, share)]
 
 
-def _episode_limit(factor: float | None, demos: Sequence[TensorDict]) -> int | None:
-    """Steps after which training episodes are truncated.
-
-    Args:
-        factor: multiple of the longest demonstration; None: no limit.
-        demos: demonstrations, TensorDicts [T].
-    """
-    return None if factor is None else math.ceil(factor * max(map(len, demos)))
-
-
 def _collection_lines(
-    config: TrainConfig, results: Mapping[str, Evaluation], max_steps: int | None
+    config: TrainConfig, results: Mapping[str, Evaluation], longest: int, max_steps: int | None
 ) -> Iterator[str]:
-    """Limit of training episodes, frames of the warm-up, and a warning if it takes the budget.
+    """Limit of training episodes, frames of the warm-up, warnings of settings that do not fit.
 
     Args:
         config: settings of the run.
         results: evaluations of the imitation policies, which tell the length of its episodes.
+        longest: frames of the longest demonstration.
         max_steps: limit of the training episodes; None: none.
     """
     warmup = config.algo.warmup
+    if (warning := discount_warning(config.algo.loss.gamma, longest)) is not None:
+        yield warning
     if max_steps is not None:
         yield f"training episodes: at most {max_steps} frames"
     # Random actions hardly ever succeed.

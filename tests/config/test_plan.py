@@ -7,7 +7,13 @@ import pytest
 
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
-from ibrl_torchrl.config.plan import Budget, budget, plan, warmup_warning
+from ibrl_torchrl.config.plan import (
+    Budget,
+    budget,
+    discount_warning,
+    plan,
+    warmup_warning,
+)
 from ibrl_torchrl.config.train import TrainConfig
 
 
@@ -49,6 +55,17 @@ def test_the_remedy_of_the_warning_is_sufficient(frames):
     below = int(warning.rsplit(" ", 1)[1])
     fewer = settings(f"total_frames={frames}", f"algo.warmup.episodes={below - 1}")
     assert frames < 3 or warmup_warning(fewer) is None
+
+
+def test_a_discount_that_hides_success_is_warned_of_with_a_sufficient_one():
+    assert discount_warning(0.97, 151) is None and discount_warning(1.0, 10**6) is None
+    warning = discount_warning(0.97, 200)
+    assert warning == (
+        "warning: with algo.loss.gamma=0.97 success is worth 0.002 at the start of the longest "
+        "demonstration, 200 frames before; set it to 0.9886 or more"
+    )
+    assert 0.9886**200 > 0.1 > 0.9885**200
+    assert discount_warning(0.9886, 200) is None
 
 
 def test_the_plan_names_what_a_run_will_do():
