@@ -3,7 +3,9 @@
     python tests/benchmarks/failure_places.py RUN FILE [--episodes 50]
 
 One row an episode: seed of the initial state, initial x of the first object and of the goal (m),
-success, how far the object was moved at most (m), and the mean value of the chosen actions.
+success, how far the object was moved at most (m), the mean value of the chosen actions, at the end
+the distance of the object that has to reach the goal (the second, if there is one) to it (m), and
+the value of the last action.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 from ibrl_torchrl.evaluation.load import load_run
 from ibrl_torchrl.keys import CHOSEN_VALUE, STATE, SUCCESS
 
-COLUMNS = ["seed", "object_x", "goal_x", "success", "object_moved", "mean_value"]
+COLUMNS = [
+    *("seed", "object_x", "goal_x", "success", "object_moved", "mean_value"),
+    *("goal_distance", "last_value"),
+]
 FIRST_SEED = 400_000  # training and evaluations use others
 
 
@@ -44,8 +49,16 @@ def main() -> None:
             moved = (place - place[0]).norm(dim=-1).max()
             numbers = [f"{value:.3f}" for value in (place[0, 0], goal[0])]
             success = int(episode["next", SUCCESS].any())
-            value = episode[CHOSEN_VALUE].mean()
-            writer.writerow([seed, *numbers, success, f"{moved:.3f}", f"{value:.3f}"])
+            value = episode[CHOSEN_VALUE]
+            end = episode["next", STATE][-1]
+            second = end[parts["object2_pos"]]
+            target = second if bool(second.any()) else end[parts["object1_pos"]]
+            distance = (target - end[parts["goal_pos"]]).norm()
+            numbers = [
+                *(*numbers, success),
+                *(f"{number.item():.3f}" for number in (moved, value.mean(), distance, value[-1])),
+            ]
+            writer.writerow([seed, *numbers])
 
 
 if __name__ == "__main__":
