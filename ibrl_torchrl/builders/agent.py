@@ -142,11 +142,11 @@ def build_agent(
     execute_rl = ExecuteProposal(RL_ACTION, 0)
     rl = TensorDictSequential(*actor, execute_rl)
     acting = [candidates[name] for name in choice.acting.policies[1:]]
-    others = [policy for policy in acting if policy not in base]
-    choose = [*others, _selector(critic, choice.acting, choice)]
+    choose = [execute_rl]
+    if acting or algo.exploration_value_power > 0:  # the noise reads the chosen action's value
+        others = [policy for policy in acting if policy not in base]
+        choose = [*others, _selector(critic, choice.acting, choice)]
     hybrid = TensorDictSequential(*actor, *choose) if acting else rl
-    if not acting and algo.exploration_value_power == 0:  # nothing reads a value
-        choose = [execute_rl]
     scored = hybrid
     if [*proposals] != choice.acting.policies:
         others = [candidates[name] for name in proposals[len(choice.acting.policies) :]]

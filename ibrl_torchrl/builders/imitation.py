@@ -155,21 +155,27 @@ def _input_meta(config: ImitationConfig, task: TaskConfig) -> dict[str, str]:
 def _require_same_inputs(path: Path, meta: dict[str, Any], expected: dict[str, str]) -> None:
     """Refuse weights of other inputs, by the setting's name."""
     for name, none in _NO_PARTS.items():
-        stored, found = meta.get(name), expected.get(name)
-        if stored != found:
-            old, new = (none if parts is None else f"[{parts}]" for parts in (stored, found))
-            raise UsageError(
-                f"{path}: was trained with task.{name}={brief(old)}, not {brief(new)}; "
-                "set it so, or use another file"
-            )
+        stored, value = (
+            f"[{parts[name]}]" if name in parts else none for parts in (meta, expected)
+        )
+        _require_same(path, f"task.{name}", stored, value)
 
 
 def _require_same_shape(path: Path, meta: dict[str, Any], config: ImitationConfig) -> None:
     """Refuse weights of another kind of policy or network, by the setting's name."""
     for name, value in {**_UNSTORED, **shape_meta(config)}.items():
         stored = meta.get(name, _UNSTORED.get(name))
-        if stored != value:
-            raise UsageError(
-                f"{path}: was trained with imitation.NAME.{name}={stored}, not {value}; "
-                "set it so, or use another file"
-            )
+        _require_same(path, f"imitation.NAME.{name}", stored, value)
+
+
+def _require_same(path: Path, setting: str, stored: object, value: object) -> None:
+    """Refuse weights that were trained with another value of a setting.
+
+    Raises:
+        UsageError: names the setting, both values and the remedies.
+    """
+    if stored != value:
+        raise UsageError(
+            f"{path}: was trained with {setting}={brief(stored)}, not {brief(value)}; "
+            "set it so, or use another file"
+        )

@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from tables import report
 from tensordict.nn import TensorDictModuleBase, TensorDictSequential
-from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from ibrl_torchrl.builders.agent import Agent
+from ibrl_torchrl.evaluation.evaluate import EvaluationJob
 from ibrl_torchrl.evaluation.load import load_run
-from ibrl_torchrl.keys import NEXT, PROPOSAL, RL, RL_ACTION, SUCCESS
+from ibrl_torchrl.keys import RL, RL_ACTION
 from ibrl_torchrl.modules import AgreementGate, IBRLSelector
+from ibrl_torchrl.rollouts.episode import LocalRollouts
 
 COLUMNS = ["choice", "success", "imitation_share"]
 FIRST_SEED = 500_000  # training and evaluations use others
@@ -44,20 +43,6 @@ def policies(agent: Agent) -> dict[str, TensorDictModuleBase]:
     return {**chosen, "RL alone": agent.policies[RL]}
 
 
-@torch.no_grad()
-def evaluate(env: EnvBase, policy: TensorDictModuleBase, episodes: int) -> tuple[float, float]:
-    """Success rate and share of imitation."""
-    successes, imitated, frames = 0, 0, 0
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-        env.set_seed(seed)
-        with set_exploration_type(ExplorationType.DETERMINISTIC):
-            episode = env.rollout(10_000, policy)
-        successes += int(episode[NEXT, SUCCESS].any())
-        imitated += int((episode[PROPOSAL] > 0).sum())
-        frames += len(episode)
-    return successes / episodes, imitated / frames
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN")
@@ -65,10 +50,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=50)
     options = parser.parse_args()
     loaded = load_run(options.run, seed=1, threads=1, device="cpu")
-    rows = []
-    for name, policy in policies(loaded.agent).items():
-        success, share = evaluate(loaded.env, policy, options.episodes)
-        rows.append([name, f"{success:.2f}", f"{share:.2f}"])
+    rollouts = LocalRollouts(loaded.env, policies(loaded.agent))
+    seeds = range(FIRST_SEED, FIRST_SEED + options.episodes)
+    job = EvaluationJob(rollouts, [*rollouts.policies], seeds, loaded.agent.proposals)
+    rows = [
+        [name, f"{each.success_rate:.2f}", f"{1 - each.proposal_shares[RL]:.2f}"]
+        for name, each in job.results().items()
+    ]
     report(COLUMNS, rows, options.csv)
 
 
