@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 
 def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
     """Rotate a vector [3] by a quaternion [4]."""
-    return Rotation.from_quat(quaternion).apply(vector)
+    return _rotation(quaternion).apply(vector)
 
 
 def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -23,7 +26,7 @@ def rotation_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     Returns:
         Rotation vector [3] in that frame; its norm is at most pi.
     """
-    return (Rotation.from_quat(end) * Rotation.from_quat(start).inv()).as_rotvec()
+    return (_rotation(end) * _rotation(start).inv()).as_rotvec()
 
 
 def yaw_of(quaternion: np.ndarray, axis: np.ndarray) -> float:
@@ -46,3 +49,11 @@ def nearest_angle(angle: float, reference: float, period: float) -> float:
 def wrap_angle(angle: float) -> float:
     """Equivalent of an angle modulo 2 pi in [-pi, pi]."""
     return nearest_angle(angle, 0.0, 2 * math.pi)
+
+
+def _rotation(quaternion: np.ndarray) -> Rotation:
+    """Rotation of a quaternion [4]."""
+    # Imported here: it takes 0.1 s, and every run imports the experts.
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_quat(quaternion)
