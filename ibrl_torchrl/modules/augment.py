@@ -52,11 +52,33 @@ def shift_images(images: Tensor, shifts: Tensor, pad: int) -> Tensor:
         tensor([[[[1, 1, 2]]]])
     """
     height, width = images.shape[-2:]
+    if torch.compiler.is_compiling():
+        return _gather_shifted(images, shifts - pad)
     # All crops of all images as one view, from which indexing copies one per image.
     windows = (
         _replicate_pad(images, pad).unfold(-2, height, 1).unfold(-2, width, 1)
     )  # [B, C, R, S, H, W]
     return windows[torch.arange(len(images), device=images.device), :, shifts[0], shifts[1]]
+
+
+def _gather_shifted(images: Tensor, offsets: Tensor) -> Tensor:
+    """Crops by one gather of pixels, which Inductor computes faster than windows of a padded copy.
+
+    Args:
+        images: any dtype [B, C, H, W].
+        offsets: int64 [2, B], rows and columns from a pixel to that which it is taken from.
+    """
+    num, channels, height, width = images.shape
+    device = images.device
+    row, column = offsets[:, :, None]
+    rows = (torch.arange(height, device=device) + row).clamp(0, height - 1)
+    columns = (torch.arange(width, device=device) + column).clamp(0, width - 1)
+    return images[
+        torch.arange(num, device=device)[:, None, None, None],
+        torch.arange(channels, device=device)[:, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
 
 
 def _replicate_pad(images: Tensor, pad: int) -> Tensor:

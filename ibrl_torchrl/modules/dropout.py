@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _LEVELS = 2**16  # of the 16 random bits of a unit
+_LOWEST = -(2**63)  # int64
 
 
 class FastDropout(nn.Dropout):
@@ -35,7 +36,8 @@ class FastDropout(nn.Dropout):
         if zeroed == _LEVELS:
             return torch.zeros_like(inputs)
         count = inputs.numel()
-        words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+        # As Tensor.random_ over all of int64, which torch.compile cannot trace.
+        words = torch.randint(_LOWEST, -_LOWEST - 1, (-(-count // 4),)) ^ _LOWEST
         bits = words.view(torch.int16)[:count].view(inputs.shape)
         kept = bits >= zeroed - _LEVELS // 2
         return inputs * (kept * (_LEVELS / (_LEVELS - zeroed)))

@@ -176,6 +176,18 @@ def test_terms_of_an_update(algo, tmp_path):
         assert sum_of_rewards(filled.demos) == expected.rewards[0] * episodes
 
 
+@pytest.mark.parametrize("algo", ["ibrl_plus", "rft_dynamic", "expo"])
+def test_terms_compile_without_a_graph_break(algo):
+    agent = build(config(algo))
+    for term in agent.terms.values():
+        compiled = torch.compile(term.loss, backend="eager", fullgraph=True)
+        losses = []
+        for function in (term.loss, compiled):
+            torch.manual_seed(0)
+            losses.append(function(one_batch())[0])
+        assert torch.allclose(*losses)
+
+
 def sum_of_rewards(buffer):
     return buffer[:]["next", "reward"].sum().item()
 

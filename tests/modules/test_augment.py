@@ -40,6 +40,12 @@ def test_every_shift_equals_numpy_edge_padding(shape, dtype):
         assert torch.equal(result[i], reference_shift(images[i], row, column, PAD)), (row, column)
 
 
+def test_compiled_shifts_are_the_same():
+    images = random_images(81, 3, 7, 11)
+    compiled = torch.compile(shift_images, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(images, ALL_SHIFTS, PAD), shift_images(images, ALL_SHIFTS, PAD))
+
+
 def test_shift_replicates_the_border():
     image = torch.tensor([[[[1, 2, 3], [4, 5, 6]]]], dtype=torch.uint8)
     # Padded by one: 1 1 2 3 3 / 1 1 2 3 3 / 4 4 5 6 6 / 4 4 5 6 6. From row 2, column 0:

@@ -49,3 +49,13 @@ def test_other_shapes_and_devices():
     assert FastDropout(0.5)(torch.ones(0, 3)).shape == (0, 3)
     assert FastDropout(0.5)(torch.tensor(1.0)).shape == ()
     assert FastDropout(0.5)(torch.ones(2, 3, device="meta")).device.type == "meta"
+
+
+def test_compiles_without_a_graph_break():
+    dropout, inputs = FastDropout(0.5), torch.ones(5, 7)
+    compiled = torch.compile(dropout, backend="eager", fullgraph=True)
+    masks = []
+    for module in (dropout, compiled):
+        torch.manual_seed(0)
+        masks.append(module(inputs))
+    assert torch.equal(*masks)
