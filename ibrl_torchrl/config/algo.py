@@ -51,6 +51,12 @@ class LossConfig:
         False,
         help="Scale that term by the share of states where actor_init's actions score higher.",
     )
+    q_filter_after: int = setting(
+        0,
+        help="Frames with that term at full weight, before critics scale it; it also has it while "
+        "algo.fallback.policy acts.",
+        at_least=0,
+    )
     alpha: float = setting(
         0.01, help="Initial entropy temperature of sac, tqc and redq_sac.", above=0
     )

@@ -24,7 +24,8 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
     (equation 3) to the actor loss of :class:`IBRLTD3Loss`, with dropout in pi as in the rest of the
     loss. lambda is 1 or, with a ``reference``, the soft Q-filter (equation 4): the fraction of the
     batch's states in which the critics value the reference's action higher than the actor's, by
-    the minimum over all of them (``actor_reduction``) and without noise and dropout.
+    the minimum over all of them (``actor_reduction``) and without noise and dropout. While
+    ``q_filter_active`` is False lambda is 1: critics that have seen little overrate the actor.
 
     A batch [B] carries demonstration transitions [B] under ``"demo"``, as
     :class:`~ibrl_torchrl.data.replay.ReplayWithDemos` samples them. From pixels, their images are
@@ -38,6 +39,9 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         reference: frozen policy whose weights initialised the actor, for the soft Q-filter; None
             (default) for lambda = 1.
         settings: further keyword arguments of :class:`IBRLTD3Loss`.
+
+    Attributes:
+        q_filter_active: whether the soft Q-filter scales the term; True until its owner sets it.
 
     Further metrics of the actor loss: ``bc_loss``, E ||a - pi(s)||^2, and ``q_filter_rate``,
     lambda, both float scalars.
@@ -63,6 +67,7 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         super().__init__(actor_network, qvalue_network, proposals, **settings)
         self.bc_weight = bc_weight
         self.reference = reference
+        self.q_filter_active = True
         # Not a registered child: it runs with the actor parameters that this loss already owns.
         self.__dict__["_eval_actor"] = tied_copy(actor_network).eval()
 
@@ -96,8 +101,8 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
 
     @torch.no_grad()
     def _q_filter_rate(self, tensordict: TensorDictBase) -> Tensor:
-        """Fraction of states in which the reference's action has the higher value."""
-        if self.reference is None:
+        """Fraction of states in which the reference's action has the higher value, or 1."""
+        if self.reference is None or not self.q_filter_active:
             return tensordict.get(self.tensor_keys.action).new_ones(())
         obs = self._encode(tensordict)
         actor_action = self._actor_actions(self._eval_actor, obs)[0]

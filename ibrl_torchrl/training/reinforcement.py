@@ -20,7 +20,7 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.builders.rollouts import build_rollouts
 from ibrl_torchrl.builders.self_imitation import build_self_imitation
-from ibrl_torchrl.config.algo import AlgoConfig
+from ibrl_torchrl.config.algo import AlgoConfig, LossConfig
 from ibrl_torchrl.config.plan import budget, discount_warning, warmup_warning
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
@@ -29,6 +29,7 @@ from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.modules import InterventionPolicy, TakeOver
+from ibrl_torchrl.objectives import BCRegularizedTD3Loss
 from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector, explores
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
@@ -205,10 +206,12 @@ def _train(
         else:
             state.restore(checkpoint, refill=counters.frames < config.total_frames)
             echo(f"resuming from frame {counters.frames}")
+        schedule_q_filter(agent, config.algo.loss, counters.frames)
 
         def on_episode(metrics: dict[str, float]) -> None:
             if agent.fallback is not None:
                 agent.fallback.test.update(tested_episodes(counters.successes, config.algo))
+            schedule_q_filter(agent, config.algo.loss, counters.frames)
             logger.after_episode(metrics)
             interrupt.check()
 
@@ -250,6 +253,19 @@ def tested_episodes(successes: Sequence[bool], algo: AlgoConfig) -> Sequence[boo
     if share == 1:
         return learned
     return [each for index, each in enumerate(learned) if not explores(index, share)]
+
+
+def schedule_q_filter(agent: Agent, config: LossConfig, frames: int) -> None:
+    """Let critics scale the cloning term once they have learned enough and no fallback acts.
+
+    Args:
+        agent: agent of any loss; those without the term are left alone.
+        config: settings of the loss.
+        frames: environment steps collected so far.
+    """
+    if isinstance(agent.loss, BCRegularizedTD3Loss):
+        is_proven = agent.fallback is None or bool(agent.fallback.test.is_passed)
+        agent.loss.q_filter_active = is_proven and frames >= config.q_filter_after
 
 
 def _collection_lines(

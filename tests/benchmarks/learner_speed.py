@@ -3,10 +3,11 @@
     python tests/benchmarks/learner_speed.py [--csv FILE] [--seconds 20] [--settings NAME ...]
 
 Measures per setting, alternating in one process with one thread: rounds of the learner (fixed
-batch, no replay), rounds of the original code's arithmetic, and peak throughput, the fastest of
-products of square float32 matrices of 512 to 2048 rows. From pixels the original runs the imitation
-policy on every batch, whose actions this library's replay buffer has; a further column is without.
-PyTorch's FLOP counter counts matrix products and convolutions, two FLOPs per multiplication.
+batch, no replay), eager and compiled, rounds of the original code's arithmetic, and peak
+throughput, the fastest of products of square float32 matrices of 512 to 2048 rows. From pixels the
+original runs the imitation policy on every batch, whose actions this library's replay buffer has;
+a further column is without. Compilation is in a column of its own, with PyTorch's cache as it was
+found. PyTorch's FLOP counter counts matrix products and convolutions, two FLOPs per multiplication.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ COLUMNS = [
     *("setting", "seconds_per_round", "gflop_per_round", "gflop_per_s", "peak_gflop_per_s"),
     *("share_of_peak", "original_seconds_per_round", "times_as_fast"),
     "times_as_fast_without_imitation",
+    *("compilation_seconds", "compiled_seconds_per_round", "compiled_times_as_fast"),
 ]
 
 
@@ -46,9 +48,11 @@ def state_rounds(name):
     """Rounds of the learner and of the original arithmetic, as functions."""
     size = SIZES[name]
     learner, batch = make_learner(make_parts(size), size), make_batch(size["batch"])
+    compiled = make_learner(make_parts(size), size, compile_mode="default")
     original = OriginalArithmetic(STATE, ACTION, hidden=size["hidden"], number=size["num_critics"])
     return {
         "learner": lambda: learner.round(OneBatch(batch), CPU),
+        "compiled": lambda: compiled.round(OneBatch(batch), CPU),
         "original": plain_round(original, as_tensors(batch), size["critic_updates"]),
     }
 
@@ -58,11 +62,14 @@ def pixel_rounds(name):
     setting = pixel_setting(name)
     agent, batch = pixel_agent(setting), pixel_batch(setting)
     learner = pixel_learner(setting, agent)
+    compiled = pixel_learner(setting, pixel_agent(setting), compile_mode="default")
+    seen = batch.exclude("features")
     updates, proprio = setting.algo.update.critic_updates, setting.algo.encoder.proprio
     original = OriginalPixels(agent.loss, agent.policies["bc"], proprio=proprio)
     without = OriginalPixels(agent.loss, proprio=proprio)
     return {
-        "learner": lambda: learner.round(OneBatch(batch.exclude("features")), CPU),
+        "learner": lambda: learner.round(OneBatch(seen), CPU),
+        "compiled": lambda: compiled.round(OneBatch(seen), CPU),
         "original": plain_round(original, batch, updates),
         "without_imitation": plain_round(without, batch, updates),
     }
@@ -100,6 +107,7 @@ def measure(name, seconds):
     with FlopCounterMode(display=False) as counter:
         rounds["learner"]()
     gflop_per_round = counter.get_total_flops() / 1e9
+    compilation = timed(rounds["compiled"])
     products = [product(size) for size in (512, 1024, 2048)]
     times, peak = defaultdict(list), 0.0
     end = time.perf_counter() + seconds
@@ -112,9 +120,12 @@ def measure(name, seconds):
         *(name, seconds_per_round, gflop_per_round, gflop_per_round / seconds_per_round, peak),
         gflop_per_round / seconds_per_round / peak,
     ]
-    row.append(median(times["original"]))
-    row += [median(times[kind]) / seconds_per_round for kind in rounds if kind != "learner"]
-    return [row[0], *(f"{value:.4g}" for value in row[1:])]
+    original, compiled = median(times["original"]), median(times["compiled"])
+    row += [original, original / seconds_per_round]
+    without = times["without_imitation"]
+    row.append(median(without) / seconds_per_round if without else "")
+    row += [compilation, compiled, original / compiled]
+    return [value if isinstance(value, str) else f"{value:.4g}" for value in row]
 
 
 def main():

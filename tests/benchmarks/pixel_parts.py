@@ -31,8 +31,8 @@ def pixel_agent(setting):
     return untrained_agent(setting, cached_proposals=True)
 
 
-def pixel_learner(setting, agent):
-    return build_learner(agent, setting.algo.update, None)
+def pixel_learner(setting, agent, *, compile_mode=None):
+    return build_learner(agent, setting.algo.update, compile_mode)
 
 
 def pixel_batch(setting):

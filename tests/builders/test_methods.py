@@ -32,6 +32,7 @@ from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.data.replay import ReplayWithDemos
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.modules import HLGauss, Normalize
+from ibrl_torchrl.training.reinforcement import schedule_q_filter
 
 ALGOS = sorted(path.stem for path in (config_directory() / "algo").glob("*.yaml"))
 # Methods of other losses and of edited actions: test_proposal_methods.py.
@@ -237,6 +238,28 @@ def test_rft_dynamic_drops_the_bc_term_where_the_actor_scores_higher():
     loss, info = fixed.loss.actor_loss(one_batch())
     assert info["q_filter_rate"].item() == 1.0
     assert loss.item() == pytest.approx(-0.75 + 0.1 * 4 * 0.75**2)
+
+
+def test_ibrl_plus_filters_after_its_frames_while_no_fallback_acts():
+    settings = config("ibrl_plus", "algo.loss.q_filter_after=100")
+    agent = build_known(settings)
+    set_constant_actor(layer_tensors(agent.loss.actor_network_params), 0.75)
+    rates = {}
+    for is_passed in (False, True):
+        for frames in (99, 100):
+            agent.fallback.test.is_passed.fill_(is_passed)
+            schedule_q_filter(agent, settings.algo.loss, frames)
+            info = agent.loss.actor_loss(one_batch())[1]
+            rates[is_passed, frames] = info["q_filter_rate"].item()
+    assert rates == {(False, 99): 1.0, (False, 100): 1.0, (True, 99): 1.0, (True, 100): 0.0}
+
+
+def test_q_filter_without_a_fallback_begins_at_once():
+    settings = config("rft_dynamic")
+    agent = build_known(settings)
+    set_constant_actor(layer_tensors(agent.loss.actor_network_params), 0.75)
+    schedule_q_filter(agent, settings.algo.loss, 0)
+    assert agent.loss.actor_loss(one_batch())[1]["q_filter_rate"].item() == 0.0
 
 
 def test_rft_dropout_of_imitation_policy_and_actor_may_differ():

@@ -99,6 +99,17 @@ def test_q_filter_rate_is_the_fraction_of_states_where_the_reference_is_better(
     assert value.item() == pytest.approx(-actor_value + 0.3 * rate)
 
 
+def test_inactive_q_filter_leaves_the_term_at_full_weight():
+    critic = CriticEnsemble(StateTimesAction(1.0, 1.0), ["state", "action"])
+    module = make_loss(critic=critic, reference=proposal(0.4))
+    td = make_batch()
+    td["state"] = torch.ones(4, 2)  # the actor's 0.5 has the higher value
+    rates = []
+    for module.q_filter_active in (True, False, True):
+        rates.append(module.actor_loss(td)[1]["q_filter_rate"].item())
+    assert rates == [0.0, 1.0, 0.0]
+
+
 def test_q_filter_compares_minima_over_all_critics():
     # At s_0 = 1: min(2 * 0.9, -0.9) = -0.9 against min(2 * 0.5, -0.5) = -0.5.
     critic = CriticEnsemble(StateTimesAction(2.0, -1.0), ["state", "action"])
