@@ -240,8 +240,8 @@ def test_rft_dynamic_drops_the_bc_term_where_the_actor_scores_higher():
     assert loss.item() == pytest.approx(-0.75 + 0.1 * 4 * 0.75**2)
 
 
-def test_ibrl_plus_filters_after_its_frames_while_no_fallback_acts():
-    settings = config("ibrl_plus", "algo.loss.q_filter_after=100")
+def test_q_filter_begins_after_its_frames_while_no_fallback_acts():
+    settings = config("ibrl_plus", "algo.loss.q_filter=true", "algo.loss.q_filter_after=100")
     agent = build_known(settings)
     set_constant_actor(layer_tensors(agent.loss.actor_network_params), 0.75)
     rates = {}
