@@ -62,7 +62,7 @@ def shift_images(images: Tensor, shifts: Tensor, pad: int) -> Tensor:
 
 
 def _gather_shifted(images: Tensor, offsets: Tensor) -> Tensor:
-    """Crops by one gather of pixels, which Inductor computes faster than windows of a padded copy.
+    """Crops by one gather of pixels, faster than windows of a padded copy in Inductor alone.
 
     Args:
         images: any dtype [B, C, H, W].

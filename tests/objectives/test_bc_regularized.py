@@ -105,7 +105,8 @@ def test_inactive_q_filter_leaves_the_term_at_full_weight():
     td = make_batch()
     td["state"] = torch.ones(4, 2)  # the actor's 0.5 has the higher value
     rates = []
-    for module.q_filter_active in (True, False, True):
+    for is_active in (True, False, True):
+        module.q_filter_active = is_active
         rates.append(module.actor_loss(td)[1]["q_filter_rate"].item())
     assert rates == [0.0, 1.0, 0.0]
 
