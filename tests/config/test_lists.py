@@ -71,7 +71,7 @@ def test_a_single_item_stands_for_a_list_of_one_in_every_group():
             [
                 *("run_dir=x", "algo.actor.hidden=64", "imitation.bc.network.hidden=32"),
                 *("task.cameras=corner2", "task.state_parts=hand", "algo.actor_init=null"),
-                "algo.proposals.acting.policies=rl",
+                *("algo.loss.q_filter=false", "algo.proposals.acting.policies=rl"),
             ],
         ),
     )
