@@ -345,7 +345,7 @@ def _require_self_imitation_fits(
         not (algo.actor_init == name and algo.loss.q_filter),
         setting_name,
         every,
-        f"null, for algo.loss.q_filter compares the actor with the weights that it had from {name}",
+        f"null unless algo.loss.q_filter=false, for the filter compares with the weights of {name}",
     )
 
 

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/acting_latency.py [--csv FILE] [--calls 1000]
 
 Actor, imitation policy, two drawn of three critics (evaluation: all) and the choice, in the size
-and with the normalisation of ``algo=ibrl``. Calls alternate in one process with one
-thread; medians in milliseconds.
+and with the normalisation of ``algo=ibrl``. *Compiled* is the library's policy as one graph of
+``torch.compile``. Calls alternate in one process with one thread; medians in milliseconds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 
-COLUMNS = ["use", "library_ms", "plain_ms", "ratio"]
+COLUMNS = ["use", "library_ms", "plain_ms", "ratio", "compiled_ms", "compiled_ratio"]
 SETTINGS = ["algo=ibrl", "task.relative_positions=[]"]  # plain modules read the state alone
 
 
@@ -81,31 +81,35 @@ def measure(calls: int) -> list[list[object]]:
     state = torch.randn(STATE)
     observation = TensorDict(state=state)
 
-    def library(mode):
-        with set_exploration_type(mode):
-            policy = agent.explore if mode is ExplorationType.RANDOM else agent.policies["hybrid"]
-            policy(observation.copy())
-
-    pairs = {
-        "exploration": (lambda: library(ExplorationType.RANDOM), lambda: plain.explore(state)),
-        "evaluation": (
-            lambda: library(ExplorationType.DETERMINISTIC),
-            lambda: plain.evaluate(state),
-        ),
+    uses = {
+        "exploration": (ExplorationType.RANDOM, agent.explore, plain.explore),
+        "evaluation": (ExplorationType.DETERMINISTIC, agent.policies["hybrid"], plain.evaluate),
     }
-    times = {use: ([], []) for use in pairs}
-    with torch.no_grad():
-        for _ in range(calls):
-            for use, functions in pairs.items():
-                for function, seconds in zip(functions, times[use], strict=True):
-                    start = time.perf_counter()
-                    function()
-                    seconds.append(time.perf_counter() - start)
     rows = []
-    for use, found in times.items():
-        ours, theirs = (median(seconds) * 1e3 for seconds in found)
-        rows.append([use, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}"])
+    for use, (mode, policy, plain_policy) in uses.items():
+        compiled = torch.compile(policy, fullgraph=True)
+        with torch.no_grad(), set_exploration_type(mode):
+            ours, theirs, fused = medians(
+                lambda act=policy: act(observation.copy()),
+                lambda act=plain_policy: act(state),
+                lambda act=compiled: act(observation.copy()),
+                calls=calls,
+            )
+        ratios = [f"{each / theirs:.2f}" for each in (ours, fused)]
+        rows.append([use, f"{ours:.3f}", f"{theirs:.3f}", ratios[0], f"{fused:.3f}", ratios[1]])
     return rows
+
+
+def medians(*functions, calls: int) -> list[float]:
+    """Median milliseconds of a call of each function, in turns after a tenth as warm-up."""
+    times = [[] for _ in functions]
+    for call in range(-calls // 10, calls):
+        for function, milliseconds in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if call >= 0:
+                milliseconds.append((time.perf_counter() - start) * 1e3)
+    return [median(each) for each in times]
 
 
 def main() -> None:

@@ -148,10 +148,10 @@ EVERY = "imitation.bc.self_imitation.every=500"
         ),
         (
             [EVERY, "algo=rft_dynamic"],
-            r"^imitation\.bc\.self_imitation\.every=500 must be null, for algo\.loss\.q_filter",
+            r"^imitation\.bc\.self_imitation\.every=500 must be null unless algo\.loss\.q_filter=",
         ),
         (
-            ["imitation.bc.self_imitation.every=0"],
+            ["imitation.bc.self_imitation.every=0", "algo=ibrl"],
             r"^imitation\.bc\.self_imitation\.every=0 must be at least 1$",
         ),
     ],
