@@ -10,11 +10,11 @@ and with the normalisation of ``algo=ibrl``. *Compiled* is the library's policy 
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from statistics import median
 
 import torch
+from learner_speed import timed
 from plain_ibrl import PlainIBRL
 from sizes import STATE
 from tables import report
@@ -101,15 +101,9 @@ def measure(calls: int) -> list[list[object]]:
 
 
 def medians(*functions, calls: int) -> list[float]:
-    """Median milliseconds of a call of each function, in turns after a tenth as warm-up."""
-    times = [[] for _ in functions]
-    for call in range(-calls // 10, calls):
-        for function, milliseconds in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if call >= 0:
-                milliseconds.append((time.perf_counter() - start) * 1e3)
-    return [median(each) for each in times]
+    """Median milliseconds of a call of each function, in turns."""
+    rounds = [[timed(each) for each in functions] for _ in range(calls)]
+    return [median(seconds) * 1e3 for seconds in zip(*rounds, strict=True)]
 
 
 def main() -> None:
