@@ -27,7 +27,8 @@ from ibrl_torchrl.errors import UsageError, brief, unknown_name
 
 DEFAULT_TASK = "metaworld/box-close"
 DEFAULT_METHOD = "ibrl_plus"
-PAPER_METHOD = "ibrl"  # of experiments
+PAPER_METHOD = "ibrl"  # of other experiments
+_DEFAULT_METHOD_EXPERIMENTS = (None, "small_lift", "small_can", "small_square")
 _HYDRA = {
     "run": {"dir": "."},
     "sweep": {"dir": "runs/sweeps", "subdir": "."},
@@ -84,12 +85,15 @@ def _experiments(command: Command) -> list[dict[str, str | None]]:
 
 
 def method_of(experiment: str | None) -> str:
-    """Method where ``algo=`` names none: experiments are of the paper's.
+    """Method where ``algo=`` names none.
+
+    The paper's experiments are of its method; from pixels and with chunks the default was not
+    better or does not apply.
 
     Args:
         experiment: name of an experiment; None without one.
     """
-    return DEFAULT_METHOD if experiment is None else PAPER_METHOD
+    return DEFAULT_METHOD if experiment in _DEFAULT_METHOD_EXPERIMENTS else PAPER_METHOD
 
 
 def _plain(schema: type[Any]) -> Any:
