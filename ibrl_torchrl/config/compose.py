@@ -87,8 +87,8 @@ def _experiments(command: Command) -> list[dict[str, str | None]]:
 def method_of(experiment: str | None) -> str:
     """Method where ``algo=`` names none.
 
-    The paper's experiments are of its method; from pixels and with chunks the default was not
-    better or does not apply.
+    The paper's experiments are of its method. The default was not steady from pixels, and its
+    loss is not that of chunks.
 
     Args:
         experiment: name of an experiment; None without one.
