@@ -5,12 +5,20 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, cast, get_args, get_type_hints
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from ibrl_torchrl.config.commands import COMMANDS, Command
-from ibrl_torchrl.config.compose import option_names
+from ibrl_torchrl.config.compose import (
+    DEFAULT_METHOD,
+    DEFAULT_TASK,
+    PAPER_METHOD,
+    composed,
+    method_of,
+    option_names,
+    options,
+)
 from ibrl_torchrl.config.setting import Setting, described
 from ibrl_torchrl.errors import unknown_name
 
@@ -24,44 +32,64 @@ class Group(NamedTuple):
         name: dotted, such as ``"algo.update"``; empty for those of the command itself.
         help: one sentence.
         settings: field name and description.
-        defaults: value of each by field name; missing where it has none.
+        defaults: value of each in the dataclass by field name; missing where it has none.
+        values: value of each by field name as composed, where files may set another one.
     """
 
     name: str
     help: str
     settings: Mapping[str, Setting]
     defaults: Mapping[str, Any]
+    values: Mapping[str, Any]
 
     def path(self, setting: str) -> str:
         """Dotted name of one of the settings."""
         return f"{self.name}.{setting}" if self.name else setting
 
 
-def groups_of(schema: type[Any]) -> Iterator[Group]:
-    """Groups of settings of a dataclass: its own, then those of its parts."""
-    yield from _groups(schema(), "", _summary(schema))
+def groups_of(schema: type[Any], config: Mapping[str, Any] | None = None) -> Iterator[Group]:
+    """Groups of settings of a dataclass: its own, then those of its parts.
+
+    Args:
+        schema: dataclass.
+        config: values as composed, which may lack some; default those of the dataclass.
+    """
+    yield from _groups(schema(), config or {}, "", _summary(schema))
 
 
-def _groups(config: Any, name: str, about: str) -> Iterator[Group]:
-    types = get_type_hints(type(config))
+def _groups(schema: Any, config: Mapping[str, Any], name: str, about: str) -> Iterator[Group]:
+    types = get_type_hints(type(schema))
     settings: dict[str, Setting] = {}
     defaults: dict[str, Any] = {}
-    parts: list[tuple[Any, str, str]] = []
-    for field in dataclasses.fields(config):
+    values: dict[str, Any] = {}
+    parts: list[tuple[Any, Mapping[str, Any], str, str]] = []
+    for field in dataclasses.fields(schema):
         path = f"{name}.{field.name}" if name else field.name
-        value, part = getattr(config, field.name), _schema_in(types[field.name])
-        if part is not None and isinstance(value, dict):
-            parts += [(item, f"{path}.{key}", _summary(part)) for key, item in value.items()]
+        default, part = getattr(schema, field.name), _schema_in(types[field.name])
+        value = config.get(field.name, default)
+        inner = config.get(field.name) or {}
+        if part is not None and isinstance(default, dict):
+            parts += [
+                (item, inner.get(key, {}), f"{path}.{key}", _summary(part))
+                for key, item in default.items()
+            ]
             continue
         if part is not None:
-            parts.append((value or part(), path, described(field).help.rstrip(".")))
+            parts.append((default or part(), inner, path, described(field).help.rstrip(".")))
             if value is not None:
                 continue
         settings[field.name] = described(field)
-        defaults[field.name] = value
-    yield Group(name, about, settings, defaults)
-    for part, path, summary in parts:
-        yield from _groups(part, path, summary)
+        defaults[field.name] = default
+        values[field.name] = value
+    yield Group(name, about, settings, defaults, values)
+    for part, inner, path, summary in parts:
+        yield from _groups(part, inner, path, summary)
+
+
+def _composed_groups(command: Command) -> list[Group]:
+    """Groups of a command with the values that it has without arguments, not interpolated."""
+    config = OmegaConf.to_container(composed(command.config_name), resolve=False)
+    return [*groups_of(command.schema, cast(dict[str, Any], config))]
 
 
 def command_help(command: Command, *, width: int, prefix: str = "") -> str:
@@ -75,7 +103,7 @@ def command_help(command: Command, *, width: int, prefix: str = "") -> str:
     Raises:
         UsageError: there is no such group.
     """
-    groups = [*groups_of(command.schema)]
+    groups = _composed_groups(command)
     if prefix:
         chosen = [g for g in groups if f"{g.name}.".startswith(f"{prefix}.")]
         if not chosen:
@@ -110,9 +138,11 @@ def settings_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting of every command with its default. Override one by `NAME=VALUE`; choose an",
-        "option of a group by `GROUP=OPTION`. Values of `task` come from the task's file under",
-        "`configs/task`; `null` stands for none.",
+        "Every setting of every command with the value that it has where no argument sets it.",
+        "Override one by `NAME=VALUE`; choose an option of a group by `GROUP=OPTION`, which brings",
+        f"values of its own: `by algo={DEFAULT_METHOD}` are those of the default method, from its",
+        "file under `configs/algo`, and `by task=...` those of the task, from its file under",
+        "`configs/task`. `null` stands for none.",
         "",
     ]
     for command in COMMANDS.values():
@@ -122,14 +152,14 @@ def settings_markdown() -> str:
             lines += [*(f"- {line}" for line in _group_options(command)), ""]
         if command.aliases:
             lines += [*(f"- {line}" for line in _alias_lines(command)), ""]
-        for group in groups_of(command.schema):
+        for group in _composed_groups(command):
             if not group.settings:
                 continue
             heading = f"`{group.name}`: {group.help}" if group.name else "General"
             lines += [f"### {heading}", "", "| setting | default | |", "|---|---|---|"]
             for name, about in group.settings.items():
-                default = _default_of(group, name).replace("|", "\\|")
-                lines.append(f"| `{group.path(name)}` | `{default}` | {_sentence_of(about)} |")
+                value = _value_of(group, name).replace("|", "\\|")
+                lines.append(f"| `{group.path(name)}` | `{value}` | {_sentence_of(about)} |")
             lines.append("")
     return "\n".join(lines)
 
@@ -153,6 +183,12 @@ def _introduction(command: Command, width: int) -> Iterator[str]:
             )
     for line in _alias_lines(command):
         yield from textwrap.wrap(line.replace("`", ""), width, subsequent_indent="  ")
+    if command.groups:
+        yield ""
+        others = f"{', '.join(command.groups[:-1])} or {command.groups[-1]}"
+        yield from textwrap.wrap(
+            f"In brackets: values without arguments. Another {others} may bring its own.", width
+        )
 
 
 def _alias_lines(command: Command) -> Iterator[str]:
@@ -162,7 +198,21 @@ def _alias_lines(command: Command) -> Iterator[str]:
 
 def _group_options(command: Command) -> Iterator[str]:
     for group in command.groups:
-        yield f"`{group}=` " + ", ".join(f"`{name}`" for name in option_names(group))
+        names = ", ".join(f"`{name}`" for name in option_names(group))
+        yield f"`{group}=` {names} ({_default_option(group)})"
+
+
+def _default_option(group: str) -> str:
+    """Option of a group where none is named, in words."""
+    if group == "task":
+        return f"default `{DEFAULT_TASK}`, or the experiment's"
+    if group == "algo":
+        same = [name for name in options("experiment") if method_of(name) == DEFAULT_METHOD]
+        return (
+            f"default `{DEFAULT_METHOD}`; with an experiment other than "
+            f"{', '.join(f'`{name}`' for name in same)}: `{PAPER_METHOD}`"
+        )
+    return "default none"
 
 
 def _group_lines(group: Group, width: int) -> Iterator[str]:
@@ -174,7 +224,7 @@ def _group_lines(group: Group, width: int) -> Iterator[str]:
     column = min(max(map(len, entries)) + _INDENT, max(width // 2, 30))
     for path, name in entries.items():
         about = group.settings[name]
-        text = f"{_sentence_of(about)} [{_default_of(group, name)}]"
+        text = f"{_sentence_of(about)} [{_value_of(group, name)}]"
         yield from _columns(f"  {path}", text, column, width)
 
 
@@ -187,9 +237,12 @@ def _columns(left: str, right: str, column: int, width: int) -> list[str]:
     return [f"{left:{column}}{wrapped[0]}".rstrip(), *rows[1:]]
 
 
-def _default_of(group: Group, name: str) -> str:
-    value = _shown(group.defaults[name])
-    return value or (f"by {group.name}=..." if group.name == "task" else "required")
+def _value_of(group: Group, name: str) -> str:
+    """Value of a setting, and which option sets it: files of a task hold settings of it alone."""
+    value = group.values[name]
+    if value == group.defaults[name]:
+        return _shown(value)
+    return "by task=..." if group.name == "task" else f"{_shown(value)}, by algo={DEFAULT_METHOD}"
 
 
 def _sentence_of(about: Setting) -> str:
@@ -220,9 +273,11 @@ def _schema_in(annotation: Any) -> type[Any] | None:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is written on the command line; empty for a required one."""
+    """A value as it is written on the command line."""
     if value == MISSING:
-        return ""
+        return "required"
+    if value == "":
+        return "''"
     if value is None:
         return "null"
     if isinstance(value, bool):

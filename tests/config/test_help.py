@@ -1,12 +1,19 @@
 """Help and reference of settings, shell completion."""
 
+import re
 import subprocess
+import sys
 from dataclasses import fields, is_dataclass
+from functools import reduce
+from operator import getitem
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from ibrl_torchrl.cli.completion import candidates, script
 from ibrl_torchrl.config.commands import COMMANDS
+from ibrl_torchrl.config.compose import composed, setting_names
 from ibrl_torchrl.config.help import command_help, groups_of, program_help, settings_markdown
 from ibrl_torchrl.errors import UsageError
 
@@ -32,6 +39,79 @@ def test_help_shows_defaults_choices_limits_and_units():
     assert "(online, target) [online]" in text
     assert "Interval of evaluations. (at least 1; frames) [3000]" in text
     assert "[by task=...]" in text and "algo=actor_proposal, bootstrap_proposal, expo" in text
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """Values in the reference, by command and setting."""
+    sections = settings_markdown().split("## `ibrl ")
+    rows = re.compile(r"^\| `(\S+)` \| `(.*?)` \|", re.MULTILINE)
+    return {
+        command.name: dict(rows.findall(sections[number]))
+        for number, command in enumerate(COMMANDS.values(), start=1)
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_reference_shows_the_values_that_the_command_has_without_arguments(shown, command):
+    config = composed(command.config_name)
+    values = OmegaConf.to_container(config)
+    for name in setting_names(config):
+        value = reduce(getitem, name.split("."), values)
+        text = shown[command.name][name]
+        if text in ("by task=...", "required"):
+            assert (text == "required") == (value == "???"), name
+            continue
+        written = text.removesuffix(", by algo=ibrl_plus")
+        read = written.strip("'") if isinstance(value, str) else yaml.safe_load(written)
+        assert read == value, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("algo.name", "ibrl_plus, by algo=ibrl_plus"),
+        ("algo.actor_init", "bc, by algo=ibrl_plus"),
+        ("algo.exploration_noise", "0.3, by algo=ibrl_plus"),
+        ("algo.loss.q_filter", "true, by algo=ibrl_plus"),
+        ("algo.proposals.acting.trusted", "[rl], by algo=ibrl_plus"),
+        ("algo.actor.hidden", "${imitation.bc.network.hidden}, by algo=ibrl_plus"),
+        ("replay.n_steps", "5, by algo=ibrl_plus"),
+        ("algo.update.lr", "0.0003"),
+        ("algo.encoder.network", "required"),
+        ("task.relative_positions", "by task=..."),
+        ("task.horizon", "by task=..."),
+        ("task.cameras", "[]"),
+    ],
+)
+def test_help_and_reference_show_what_the_default_method_and_task_set(shown, name, value):
+    assert shown["train"][name] == value
+    lines = command_help(COMMANDS["train"], width=1000).splitlines()
+    (line,) = (line for line in lines if line.startswith(f"  {name} "))
+    assert line.endswith(f" [{value}]")
+
+
+def test_help_and_reference_name_the_default_options_of_groups():
+    text = command_help(COMMANDS["train"], width=1000)
+    assert "(default metaworld/box-close, or the experiment's)" in text
+    assert (
+        "td3 (default ibrl_plus; "
+        "with an experiment other than small_can, small_lift, small_square: ibrl)"
+    ) in text
+    assert "small_square (default none)" in text
+    assert "values without arguments. Another task, algo or experiment may bring its own" in text
+    assert "`td3` (default `ibrl_plus`; " in settings_markdown()
+    assert "Another task or experiment may" in command_help(COMMANDS["bc"], width=100)
+    assert "In brackets" not in command_help(COMMANDS["eval"], width=100)
+
+
+def test_help_does_without_pytorch():
+    program = (
+        "import sys; sys.argv = ['ibrl', 'train', '--help']\n"
+        "from ibrl_torchrl.cli.main import main\n"
+        "main(); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_help_of_one_group_shows_that_group_alone():
