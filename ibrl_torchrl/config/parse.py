@@ -36,8 +36,9 @@ def parse(schema: type[ConfigT], config: DictConfig | Mapping[str, Any]) -> Conf
         OmegaConf.resolve(complete)  # a whole group may refer to another one
         part = _part_of(complete, schema, TrainConfig)
         _wrap_items(part, schema)
-        merged = OmegaConf.merge(_defaults(schema, part), part)
-        parsed = cast(ConfigT, OmegaConf.to_object(merged))
+        merged = cast(DictConfig, OmegaConf.merge(_defaults(schema, part), part))
+        require_valid(merged)
+        return cast(ConfigT, OmegaConf.to_object(merged))
     except MissingMandatoryValue as error:
         raise UsageError(f"{error.full_key}=... is needed") from error
     except ConfigKeyError as error:
@@ -45,8 +46,6 @@ def parse(schema: type[ConfigT], config: DictConfig | Mapping[str, Any]) -> Conf
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).splitlines()[0]
         raise UsageError(f"{error.full_key or 'configuration'}: {reason}") from error
-    require_valid(parsed)
-    return parsed
 
 
 def _defaults(schema: type, part: DictConfig) -> DictConfig:

@@ -7,9 +7,9 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from ibrl_torchrl.errors import UsageError, brief
 
@@ -139,21 +139,33 @@ def described(field: dataclasses.Field[Any]) -> Setting:
     return field.metadata[_KEY]
 
 
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Setting, Any]]:
-    """Every setting of a settings dataclass: dotted name, description and value."""
-    for field in dataclasses.fields(config):
-        value, name = getattr(config, field.name), f"{prefix}{field.name}"
-        if dataclasses.is_dataclass(value):
+def leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Setting, Any]]:
+    """Every given setting of a structured configuration: dotted name, description and value."""
+    for field in dataclasses.fields(cast(type[Any], OmegaConf.get_type(config))):
+        if OmegaConf.is_missing(config, field.name):
+            continue
+        value, name = config[field.name], f"{prefix}{field.name}"
+        if _is_structured(value):
             yield from leaves(value, f"{name}.")
-        elif isinstance(value, Mapping) and any(map(dataclasses.is_dataclass, value.values())):
-            for key, item in value.items():
-                yield from leaves(item, f"{name}.{key}.")
+        elif isinstance(value, DictConfig) and any(map(_is_structured, value.values())):
+            for key in map(str, value):
+                yield from leaves(value[key], f"{name}.{key}.")
         else:
-            yield name, described(field), value
+            is_list_or_dict = OmegaConf.is_config(value)
+            plain = OmegaConf.to_container(value, resolve=True) if is_list_or_dict else value
+            yield name, described(field), plain
 
 
-def require_valid(config: Any) -> None:
+def _is_structured(node: Any) -> bool:
+    return isinstance(node, DictConfig) and dataclasses.is_dataclass(OmegaConf.get_type(node))
+
+
+def require_valid(config: DictConfig) -> None:
     """Refuse values outside of the limits and choices of their settings.
+
+    Args:
+        config: structured configuration, of which no dataclass has been made yet: their checks of
+            several settings rely on the limits of each.
 
     Raises:
         UsageError: names the first invalid setting, its value and what it should be.

@@ -185,6 +185,24 @@ def test_values_out_of_range_are_named(override, message):
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("imitation.bc.self_imitation.every=0", "every=0 must be at least 1"),
+        ("imitation.bc.act.heads=0", "heads=0 must be at least 1"),
+        ("+imitation.other.act.heads=0", "heads=0 must be at least 1"),
+        ("algo.chunk.size=0", "size=0 must be at least 1 and at most 1000"),
+        ("algo.critic.num_critics=0", "num_critics=0 must be at least 1 and at most 1000"),
+        ("algo.actor.hidden=0", "hidden=[0] must be at least 1 and at most 65536"),
+    ],
+)
+def test_limits_of_a_setting_come_before_checks_of_several(override, message):
+    group = override.lstrip("+").rpartition(".")[0]
+    with pytest.raises(UsageError) as error:
+        composed(override)
+    assert str(error.value) == f"{group}.{message}"
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["final=0"], r"fraction_frames=None must be a number of frames with replay\.\S+=0"),
