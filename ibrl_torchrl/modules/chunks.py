@@ -82,8 +82,8 @@ class ChunkExecutor(TensorDictModuleBase):
         previous = tensordict.get(CHUNK_STEP, None)
         if previous is None:
             shape = (*tensordict.batch_size, 1)
-            # Not that of the TensorDict, which may be unset.
-            device = tensordict.get(self.in_keys[0]).device
+            # That of the TensorDict may be unset.
+            device = next((each.device for each in tensordict.values(True, True)), None)
             step = torch.zeros(shape, dtype=torch.int64, device=device)
             return torch.ones_like(step, dtype=torch.bool), step
         due = previous + 1 >= self.replan
@@ -94,8 +94,8 @@ class ChunkExecutor(TensorDictModuleBase):
 
     def _decide(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Outputs of the policy, its action as ``action_chunk``."""
-        # Not strict: recurrent states are optional inputs.
-        output = self.policy(tensordict.select(*self.in_keys, strict=False))
+        # A whole copy: policies with a state read optional keys that are not among their in_keys.
+        output = self.policy(tensordict.copy())
         size = output.get(ACTION).shape[-1]
         if size % self.size:
             raise ValueError(

@@ -22,10 +22,13 @@ class CorrelatedNoise(OrnsteinUhlenbeckProcessModule):
 
     Args:
         spec: action space.
-        std: standard deviation of the process, in action units.
+        std: standard deviation of the process, in action units, at least 0.
         correlation: correlation with the noise of the frame before, in [0, 1).
         action_key: key of the action float [*, A] or candidates [*, n, A], default ``"action"``.
         device: device of the buffers; None (default): the CPU.
+
+    Raises:
+        ValueError: ``std`` or ``correlation`` is out of range.
 
     Example:
         >>> import torch
@@ -46,6 +49,10 @@ class CorrelatedNoise(OrnsteinUhlenbeckProcessModule):
         action_key: NestedKey = "action",
         device: torch.device | None = None,
     ) -> None:
+        if std < 0:
+            raise ValueError(f"std must be at least 0, got {std}")
+        if not 0 <= correlation < 1:
+            raise ValueError(f"correlation must be in [0, 1), got {correlation}")
         super().__init__(
             spec,
             eps_init=1.0,
@@ -113,8 +120,8 @@ class ValueScaledNoise(TensorDictModuleBase):
         self.power = power
         self.action_key = action_key
         self.value_key = value_key
-        self.in_keys = [action_key]
-        self.out_keys = [action_key]
+        self.in_keys = [action_key]  # as in TorchRL, without the optional state of the noise
+        self.out_keys = [*dict.fromkeys([action_key, *noise.out_keys])]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Add scaled noise to the action."""

@@ -74,10 +74,11 @@ class FrozenPolicy(TensorDictModuleBase):
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the proposal [*, A]."""
-        if self._passes_on:
-            return self.policy(tensordict)
-        # Not strict: recurrent states are optional inputs.
-        output = self.policy(tensordict.select(*self.in_keys, strict=False))
+        # A copy, in which the rest of the policy's output stays; and a whole one, since policies
+        # with a state read optional keys, such as `is_init`, that are not among their in_keys.
+        output = self.policy(tensordict if self._passes_on else tensordict.copy())
+        if output is tensordict:
+            return tensordict
         for key in self.out_keys[1:]:
             tensordict.set(key, output.get(key))
         return tensordict.set(self.out_keys[0], output.get(self.action_key))

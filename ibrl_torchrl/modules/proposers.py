@@ -66,7 +66,6 @@ class SampledProposals(TensorDictModuleBase):
                 "wrap it in FrozenPolicy"
             )
         self.policy = policy
-        self._network = _sampling_network(policy)
         self.num_samples = num_samples
         self.noise_std = noise_std
         self.bounds = bounds
@@ -77,10 +76,12 @@ class SampledProposals(TensorDictModuleBase):
         """Write the candidates, [*, N, A], or [*, 1, A] under ``DETERMINISTIC``."""
         random = exploration_type() in (None, ExplorationType.RANDOM)
         number = self.num_samples if random else 1
-        if random and self.noise_std is None and self._network is not None:
+        # Looked up here: as a second child, `train()` would reach it around FrozenPolicy's.
+        network = _sampling_network(self.policy)
+        if random and self.noise_std is None and network is not None:
             observations = [tensordict.get(key) for key in self.in_keys]
             with torch.no_grad():
-                candidates = self._network.candidates(*observations, number=number)
+                candidates = network.candidates(*observations, number=number)
             return tensordict.set(self._key, candidates)
         inputs = tensordict.select(*self.in_keys).unsqueeze(tensordict.ndim)
         if self.noise_std is not None or number == 1:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.parts import Countdown
 from tensordict import TensorDict
-from tensordict.nn import TensorDictModule, TensorDictSequential
+from tensordict.nn import TensorDictModule, TensorDictSequential, WrapModule
 from torchrl.envs import Compose, InitTracker, MultiAction, SerialEnv, TransformedEnv
 
 from ibrl_torchrl.modules import ChunkExecutor, ChunkPrefix, ExecuteProposal, FrozenPolicy
@@ -109,6 +109,12 @@ def test_first_actions_of_a_chunk_propose_for_shorter_critics():
     longer = ChunkPrefix(FrozenPolicy(plan("bc_action")), 6)
     with pytest.raises(ValueError, match=r"'bc_action' has 3 numbers, fewer than the 6 of the"):
         longer(TensorDict(state=torch.ones(2)))
+
+
+def test_a_policy_without_inputs_is_executed():
+    plan = WrapModule(lambda td: td.set("action", torch.arange(3.0)), out_keys=["action"])
+    td, policy = TensorDict(), ChunkExecutor(plan, 3)
+    assert [policy(td)["action"].item() for _ in range(4)] == [0.0, 1.0, 2.0, 0.0]
 
 
 def test_executor_refuses_what_it_cannot_execute():

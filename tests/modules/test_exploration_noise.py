@@ -3,11 +3,12 @@
 import pytest
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule, TensorDictSequential
 from torchrl.data import Bounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import AdditiveGaussianModule
 
-from ibrl_torchrl.modules import CorrelatedNoise, ValueScaledNoise
+from ibrl_torchrl.modules import ChunkExecutor, CorrelatedNoise, ValueScaledNoise
 
 SPEC = Bounded(-1.0, 1.0, (2,))
 
@@ -71,3 +72,27 @@ def test_actions_stay_in_their_space_and_deterministic_ones_as_they_are():
 def test_power_must_be_positive():
     with pytest.raises(ValueError, match="power must be above 0, got 0"):
         ValueScaledNoise(white(), 0)
+
+
+def test_noise_of_a_chunk_s_decisions_keeps_its_state():
+    torch.manual_seed(0)
+    plan = TensorDictModule(lambda state: state, ["state"], ["action"])
+    value = TensorDictModule(lambda state: state[..., :1], ["state"], ["chosen_value"])
+    noise = ValueScaledNoise(CorrelatedNoise(SPEC, 0.3, 0.95))
+    assert noise.out_keys == ["action", "_ou_prev_noise", "_ou_steps"]
+    policy = ChunkExecutor(TensorDictSequential(plan, noise, value), 2, replan=1)
+    td = policy(TensorDict(state=torch.zeros(2)))
+    assert not td["action"].any()  # no value of a frame before
+    assert policy(td)["action"].all() and td["_ou_steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("std", "correlation", "message"),
+    [
+        (-0.1, 0.5, "std must be at least 0"),
+        (0.1, 1.0, r"correlation must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_impossible_processes_are_refused(std, correlation, message):
+    with pytest.raises(ValueError, match=message):
+        CorrelatedNoise(SPEC, std, correlation)

@@ -11,6 +11,9 @@ from torchrl.modules import MLP, LSTMModule, ProbabilisticActor, TanhNormal, Val
 
 from ibrl_torchrl.modules import (
     ActorProposal,
+    AgreementGate,
+    ChunkExecutor,
+    CVAEPolicy,
     FrozenPolicy,
     IBRLSelector,
     Normalize,
@@ -21,6 +24,7 @@ from ibrl_torchrl.modules import (
     StackedCritics,
     StateActor,
     StateCriticEnsemble,
+    StateFeatures,
 )
 from ibrl_torchrl.modules.bounds import clip_straight_through
 
@@ -82,6 +86,21 @@ def test_frozen_recurrent_policy_acts_with_its_states():
     assert written == {"recurrent_state_h", "recurrent_state_c"}
 
 
+def test_renamed_action_of_a_policy_with_a_state_keeps_the_state():
+    plan = TensorDictModule(lambda state: state + torch.arange(3.0), ["state"], ["action"])
+    policy = FrozenPolicy(ChunkExecutor(plan, 3), action_key="action", out_key="bc_action")
+    td = TensorDict(state=torch.zeros(1))
+    assert [policy(td)["bc_action"].item() for _ in range(4)] == [0.0, 1.0, 2.0, 0.0]
+    assert "action" not in td
+    td["is_init"] = torch.ones(1, dtype=torch.bool)  # not among the executor's in_keys
+    assert policy(td)["bc_action"].item() == 0.0
+
+
+def test_frozen_policy_keeps_the_observations_of_one_that_returns_its_output_alone():
+    module = TensorDictModule(nn.Linear(3, 2), ["state"], ["bc_action"], inplace=False)
+    assert {*FrozenPolicy(module)(states(2)).keys()} == {"state", "bc_action"}
+
+
 # Sets
 
 
@@ -96,6 +115,15 @@ def test_samples_of_a_stochastic_policy_differ(batch):
         assert actions.reshape(-1, 16, 2)[0].unique(dim=0).shape[0] == 16
     with DETERMINISTIC:
         assert proposals(states(*batch))["bc_action"].shape == (*batch, 1, 2)
+
+
+def test_training_mode_does_not_reach_the_sampled_policy():
+    network = CVAEPolicy(StateFeatures(Normalize.identity(3)), 2, hidden=[32], dropout=0.5)
+    bc = FrozenPolicy(TensorDictModule(network, ["state"], ["bc_action"]))
+    proposals = nn.ModuleList([SampledProposals(bc, 4)]).train()[0]
+    assert not network.training
+    assert len(proposals.state_dict()) == len(bc.state_dict())
+    assert proposals(states())["bc_action"].shape == (4, 2)
 
 
 @pytest.mark.parametrize("batch", [(), (7,)])
@@ -229,6 +257,23 @@ def test_stacked_critics_equal_separate_ones(batch):
     assert torch.allclose(stacked(td)["state_action_value"], expected, atol=1e-6)
 
 
+def test_stacked_critics_of_one_quantile_have_a_value_each():
+    from tensordict import TensorDictParams
+
+    separate = SeparateCritics.copies(value_operator(), 3)
+    params = TensorDictParams(TensorDict.from_modules(*separate.critics, as_module=False))
+    lowest = StackedCritics(
+        value_operator(), params, reduction=lambda values: values.amin((-2, -1))
+    )
+    td = states(4).set("rl_action", torch.rand(4, 2)).set("bc_action", torch.rand(4, 2))
+    expected = separate(td.clone().set("action", td["rl_action"]))["state_action_value"]
+    values = lowest(td.clone().set("action", td["rl_action"]))["state_action_value"]
+    torch.testing.assert_close(values, expected)
+    with DETERMINISTIC:
+        chosen = IBRLSelector(lowest, gate=AgreementGate())(td)["proposal_values"]
+    torch.testing.assert_close(chosen[:, 0], expected.amin(-1))
+
+
 def test_selector_takes_separate_critics():
     critic = SeparateCritics.copies(value_operator(), 3)
     td = states(4).set("rl_action", torch.rand(4, 2)).set("bc_action", torch.rand(4, 2))
@@ -254,6 +299,7 @@ def test_state_critics_read_several_observations():
     first, second, action = torch.randn(4, 3), torch.randn(4, 2), torch.rand(4, 2)
     expected = ensemble(torch.cat([first, second], -1), action)
     assert torch.equal(ensemble(first, second, action), expected)
+    assert ensemble(first[:0], second[:0], action[:0]).shape == (0, 3)
 
 
 def test_actor_proposal_renames_and_keeps_gradients():

@@ -72,8 +72,8 @@ class StackedCritics(CriticEnsembleBase):
         params: parameters of E critics, batch shape [E]; a reference, not a copy.
         action_key: key of the action, default ``"action"``.
         value_key: key of the network's values, default ``"state_action_value"``.
-        reduction: maps values [*, N, E] (V = 1) or [*, N, E, V] to [*, N], whatever is asked of
-            ``reduce``; None (default): as asked, the minimum or the mean over critics.
+        reduction: maps values [*, N, E, V] to [*, N], whatever is asked of ``reduce``; None
+            (default): as asked, the minimum or the mean over critics, which have V = 1 then.
 
     Raises:
         ValueError: the network does not read ``action_key``.
@@ -107,7 +107,7 @@ class StackedCritics(CriticEnsembleBase):
     def evaluate(
         self, tensordict: TensorDictBase, candidates: Tensor, members: Tensor | None = None
     ) -> Tensor:
-        """Values [*, N, E] or [*, N, E, V] of candidates [*, N, A]."""
+        """Values [*, N, E] of candidates [*, N, A]; with a reduction of their own [*, N, E, V]."""
         params = self.params if members is None else self.params[members]
         values = evaluate_stacked(
             self.__dict__["network"],
@@ -117,7 +117,7 @@ class StackedCritics(CriticEnsembleBase):
             action_key=self.action_key,
             value_key=self.value_key,
         )
-        return values.squeeze(-1)
+        return values.squeeze(-1) if self._reduction is None else values
 
     def reduce(self, values: Tensor, reduction: CriticReduction = "min") -> Tensor:
         """Value of each candidate, [*, N]."""
@@ -176,12 +176,12 @@ class UnrolledCritics(StackedCritics):
     def evaluate(
         self, tensordict: TensorDictBase, candidates: Tensor, members: Tensor | None = None
     ) -> Tensor:
-        """Values [*, N, E] or [*, N, E, V] of candidates [*, N, A]."""
+        """Values [*, N, E] of candidates [*, N, A]; with a reduction of their own [*, N, E, V]."""
         observations = [key for key in self.in_keys if key != self.action_key]
         inputs = candidate_inputs(tensordict, observations, candidates, self.action_key)
         values = torch.stack(
             [member(inputs.copy()).get(self.value_key) for member in self.members], -2
         )
-        if values.shape[-1] == 1:  # ONNX squeezes no other dimension
+        if self._reduction is None:
             values = values.squeeze(-1)
         return self.subset(values, members)

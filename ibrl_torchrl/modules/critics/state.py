@@ -95,7 +95,8 @@ class StateCriticEnsemble(CriticNetwork):
             return self.outputs(state, action)[members]
         count = self.num_critics if members is None else members.numel()
         state = self.normalize(state).expand(*batch, -1)
-        joint = torch.cat([state, action], -1).reshape(1, batch.numel(), -1)
+        joint = torch.cat([state, action], -1)
+        joint = joint.reshape(1, batch.numel(), joint.shape[-1])
         return self.mlp(joint.expand(count, -1, -1), members)
 
 
