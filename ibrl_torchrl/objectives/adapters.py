@@ -55,6 +55,7 @@ class LossAdapter(ABC):
 
     network = "qvalue_network"  # name of the critics in the loss
     gives_next_value = True  # the loss hands the value of its own action at s' to the estimator
+    has_proposals = False  # the loss bootstraps from proposals by itself
     actor_keys: Sequence[NestedKey] = (OWN_ACTION,)  # that `propose` writes
 
     def __init__(self, loss: Any) -> None:

@@ -229,12 +229,15 @@ class ProposalValueEstimator(ValueEstimatorBase):
         tolerance = 1e-4 * (high - low)
         parts = [*candidates.actions.split(candidates.counts, -2)]
         for key, actions in zip(reversed(self.proposal_keys), reversed(parts), strict=False):
-            if bool(((actions < low - tolerance) | (actions > high + tolerance)).any()):
-                worst = actions.abs().max().item()
+            excess = torch.maximum(low - actions, actions - high) - tolerance
+            if bool((excess > 0).any()):
+                worst = torch.unravel_index(excess.argmax(), excess.shape)
+                numbers = (actions, low.expand_as(actions), high.expand_as(actions))
+                action, least, most = (each[worst].item() for each in numbers)
                 raise ValueError(
-                    f"proposal {key!r} has actions of magnitude {worst:.3g} outside of the bounds "
-                    f"[{low.min().item():.3g}, {high.max().item():.3g}]; scale its output to the "
-                    "action space, or pass the right action_spec to the loss"
+                    f"proposal {key!r} has an action of {action:.3g} in dimension "
+                    f"{int(worst[-1])}, outside of the bounds [{least:.3g}, {most:.3g}]; scale its "
+                    "output to the action space, or pass the right action_spec to the loss"
                 )
 
 
@@ -305,7 +308,8 @@ def bootstrap_from(
         The loss itself.
 
     Raises:
-        TypeError: the loss is not supported, or a proposal is no TensorDict module.
+        TypeError: the loss is not supported or takes proposals itself, as
+            :class:`IBRLTD3Loss` does, or a proposal is no TensorDict module.
         ValueError: a proposal writes several keys, is trainable or recurrent; or an argument is
             out of range.
 
@@ -324,6 +328,10 @@ def bootstrap_from(
         >>> loss = bootstrap_from(loss, [bc], gamma=0.99)
     """
     adapter = adapter_of(loss)
+    if adapter.has_proposals:
+        raise TypeError(
+            f"{type(loss).__name__} bootstraps from proposals of its own; pass it proposals=[...]"
+        )
     if hyperparams or loss._value_estimator is None:
         type(loss).make_value_estimator(loss, **hyperparams)
     estimator = loss.value_estimator

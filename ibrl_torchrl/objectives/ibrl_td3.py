@@ -344,11 +344,10 @@ class IBRLTD3Loss(LossModule):
             predicted, losses = self.qvalue_network.regression(critic_input, target)  # [B, E]
         error = predicted.detach() - target
         tensordict.set(names.priority, error.abs().mean(-1))
-        loss = self._reduce_loss(
-            losses.sum(-1),
-            tensordict=tensordict,
-            weights=self._maybe_get_priority_weight(tensordict),
-        )
+        weights = self._maybe_get_priority_weight(tensordict)
+        if weights is not None:  # [B, 1] would be broadcast against the losses [B]
+            weights = weights.reshape(tensordict.batch_size)
+        loss = self._reduce_loss(losses.sum(-1), tensordict=tensordict, weights=weights)
         return loss, {
             "pred_value": predicted.detach(),
             "target_value": target,
@@ -492,6 +491,7 @@ class IBRLTD3Adapter(LossAdapter):
 
     loss: IBRLTD3Loss
     gives_next_value = False
+    has_proposals = True
 
     @property
     def actor_keys(self) -> Sequence[NestedKey]:  # type: ignore[override]

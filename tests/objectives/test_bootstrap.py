@@ -476,7 +476,9 @@ def test_wrong_proposals_are_refused(policies, error, message):
 
 def test_proposals_out_of_bounds_and_of_other_shapes_are_named():
     loss = bootstrap_from(make("sac"), [proposal(1.5)], gamma=GAMMA)
-    with pytest.raises(ValueError, match=r"'bc_action' has actions of magnitude 1.5 outside of"):
+    with pytest.raises(
+        ValueError, match=r"'bc_action' has an action of .* in dimension 0, outside"
+    ):
         loss(transitions(4))
     wide = FrozenPolicy(TensorDictModule(nn.Linear(2, 3), ["state"], ["bc_action"]))
     loss = bootstrap_from(make("td3"), [wide, proposal(0.1, "other")], gamma=GAMMA)

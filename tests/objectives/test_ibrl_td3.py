@@ -8,7 +8,7 @@ from support.parts import actor, critics, networks, proposal, transitions
 from torchrl.objectives import HardUpdate, SoftUpdate
 
 from ibrl_torchrl.modules import IBRLSelector, tied_copy
-from ibrl_torchrl.objectives import IBRLTD3Loss, hybrid_policy
+from ibrl_torchrl.objectives import IBRLTD3Loss, bootstrap_from, hybrid_policy
 
 
 def make_loss(actor_network, critic, proposals=(), gamma=0.9, **settings):
@@ -92,6 +92,15 @@ def test_importance_weights_apply_to_the_qvalue_loss_only():
     loss.reduction = "none"
     value, _ = loss.qvalue_loss(batch)
     assert torch.allclose(value, torch.tensor([0.25, 0.75]))
+    batch["priority_weight"] = torch.tensor([[1.0], [3.0]])  # a weight a row, not [B, B] of them
+    value, _ = loss.qvalue_loss(batch)
+    assert torch.allclose(value, torch.tensor([0.25, 0.75]))
+
+
+def test_bootstrap_from_refuses_a_loss_with_proposals_of_its_own():
+    loss = make_loss(actor(0.2), critics([1.0, 2.0]))
+    with pytest.raises(TypeError, match="bootstraps from proposals of its own; pass it proposals="):
+        bootstrap_from(loss, [proposal(0.5)])
 
 
 def test_actor_loss_is_minus_the_minimum_over_all_critics():

@@ -108,7 +108,9 @@ def test_wrong_bounds_are_refused(settings, message):
 
 def test_imitation_actions_out_of_bounds_are_named():
     loss = make(actor(0.0), critics([1.0]), [proposal(1.5)])
-    with pytest.raises(ValueError, match=r"'bc_action' has actions of magnitude 1.5 outside"):
+    with pytest.raises(
+        ValueError, match=r"'bc_action' has an action of 1.5 in dimension 0, outside"
+    ):
         loss.qvalue_loss(transitions())
     loss = make(actor(0.0), critics([1.0]), [proposal(1.5)], bounds=(-2.0, 2.0))
     loss.qvalue_loss(transitions())
