@@ -263,7 +263,9 @@ class BenchConfig:
 
     dir: str = setting("runs/bench", help="Folder of all runs; the same command resumes the grid.")
     algos: list[str] = setting(
-        ["ibrl", "td3", "rlpd_plus", "rft", "sqil"], help="Methods of configs/algo.", at_least=1
+        ["ibrl_plus", "ibrl", "td3", "rlpd_plus", "rft", "sqil"],
+        help="Methods of configs/algo.",
+        at_least=1,
     )
     tasks: list[str] = setting(["metaworld/box-close"], help="Tasks of configs/task.")
     experiments: list[str] = setting(

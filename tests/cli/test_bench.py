@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from ibrl_torchrl.config.commands import BenchConfig
+from ibrl_torchrl.config.compose import DEFAULT_METHOD, composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.runs.folder import is_finished, lock_folder
 
 pytest.importorskip("metaworld")
@@ -54,6 +58,14 @@ def _is_running(process):
     except OSError:
         return False
     return state != "Z"
+
+
+def test_a_grid_compares_the_default_method_with_others_that_share_its_imitation_policy():
+    algos = parse(BenchConfig, composed("bench")).algos
+    assert algos[0] == DEFAULT_METHOD and len(algos) > 1
+    runs = [parse(TrainConfig, composed("train", [f"algo={algo}"])) for algo in algos]
+    assert [run.algo.name for run in runs] == algos
+    assert all(run.imitation == runs[0].imitation for run in runs)
 
 
 def test_kill_9_of_the_grid_leaves_no_orphans(tmp_path):

@@ -105,6 +105,11 @@ def test_help_and_reference_name_the_default_options_of_groups():
     assert "In brackets" not in command_help(COMMANDS["eval"], width=100)
 
 
+def test_help_names_the_methods_of_a_grid_the_default_one_first():
+    text = command_help(COMMANDS["bench"], width=200)
+    assert "Methods of configs/algo. (at least 1) [[ibrl_plus,ibrl,td3,rlpd_plus,rft,sqil]]" in text
+
+
 def test_help_does_without_pytorch():
     program = (
         "import sys; sys.argv = ['ibrl', 'train', '--help']\n"
