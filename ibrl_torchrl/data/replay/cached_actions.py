@@ -62,11 +62,12 @@ class CacheProposals(Transform):
         inputs = [name for name in policy.in_keys if last.get(name, None) is not None]
         observations, last = tensordict.select(*inputs), last.select(*inputs)
         episode = TensorDict.cat([observations, last]).to(device)
-        if stateful_part(policy) is None:
-            actions = policy(episode).get(key)
-        else:
-            episode.set(IS_INIT, torch.arange(len(episode), device=device)[:, None] == 0)
-            with set_recurrent_mode(True), set_exploration_type(ExplorationType.DETERMINISTIC):
-                actions = policy(episode[None]).get(key)[0]
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            if stateful_part(policy) is None:
+                actions = policy(episode).get(key)
+            else:
+                episode.set(IS_INIT, torch.arange(len(episode), device=device)[:, None] == 0)
+                with set_recurrent_mode(True):
+                    actions = policy(episode[None]).get(key)[0]
         actions = actions.to(tensordict.get(inputs[0]).device)
         return tensordict.set(key, actions[:-1]).set((NEXT, key), actions[1:])

@@ -7,9 +7,10 @@ import torch
 from support.parts import episode
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule
-from torch import nn
+from torch import distributions, nn
 from torchrl.envs.transforms import Compose
-from torchrl.modules import LSTMModule
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules import LSTMModule, ProbabilisticActor
 
 from ibrl_torchrl.data.replay import CacheProposals, EpisodeToTransitions, episode_buffer
 from ibrl_torchrl.keys import proposal_key
@@ -93,6 +94,25 @@ def test_input_episode_is_not_modified():
     added = set(cached.keys(True, True)) - set(before.keys(True, True))
     assert added == {"bc_action", ("next", "bc_action")}
     assert (cached.select(*before.keys(True, True)) == before).all()
+
+
+def test_mode_of_a_stochastic_policy_is_stored():
+    class Normal(nn.Module):
+        def forward(self, state):
+            return 10 * state, torch.ones_like(state)
+
+    parameters = TensorDictModule(Normal(), ["state"], ["loc", "scale"])
+    actor = ProbabilisticActor(
+        parameters,
+        ["loc", "scale"],
+        out_keys=["bc_action"],
+        distribution_class=distributions.Normal,
+    )
+    policy = FrozenPolicy(actor, out_key="bc_action")
+    with set_exploration_type(ExplorationType.RANDOM):
+        cached = CacheProposals(policy).inv(episode(4, success=False))
+    assert cached["bc_action"].flatten().tolist() == [0, 10, 20, 30]
+    assert cached["next", "bc_action"].flatten().tolist() == [10, 20, 30, 40]
 
 
 def compose(*policies, n_steps=3):
