@@ -9,6 +9,7 @@ from torchrl.envs.transforms import Transform
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import set_recurrent_mode
 
+from ibrl_torchrl.data.replay.one_episode import require_one_episode
 from ibrl_torchrl.keys import IS_INIT, NEXT
 from ibrl_torchrl.modules.frozen import stateful_part
 
@@ -29,6 +30,9 @@ class CacheProposals(Transform):
     Args:
         policy: frozen policy in eval mode; reads observations and writes its action first,
             float32 [*, A], such as ``"bc_action"``.
+
+    Raises:
+        ValueError: at ``extend``, when the data is of several episodes.
 
     Example:
         >>> import torch
@@ -53,6 +57,7 @@ class CacheProposals(Transform):
 
     @torch.no_grad()
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
+        require_one_episode(tensordict, self)
         policy = self.__dict__["policy"]
         key = policy.out_keys[0]
         parameter = next(policy.parameters(), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tensordict import TensorDictBase
 from torchrl.envs.transforms import Transform
 
+from ibrl_torchrl.data.replay.one_episode import require_one_episode
 from ibrl_torchrl.episodes import action_chunks
 from ibrl_torchrl.keys import ACTION
 
@@ -25,6 +26,9 @@ class ChunkActions(Transform):
     Args:
         size: number of actions h in a chunk; 1 changes nothing.
 
+    Raises:
+        ValueError: at ``extend``, when the data is of several episodes.
+
     Example:
         >>> import torch
         >>> from tensordict import TensorDict
@@ -42,5 +46,6 @@ class ChunkActions(Transform):
         return tensordict
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
+        require_one_episode(tensordict, self)
         chunks = action_chunks(tensordict.get(ACTION), self._size)
         return tensordict.copy().set(ACTION, chunks)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchrl.envs.transforms import Transform
 
 from ibrl_torchrl import keys
+from ibrl_torchrl.data.replay.one_episode import not_one_episode
 from ibrl_torchrl.files import full_disk_reported, reserve
 
 # Columns that replace the images in the storage, of s at the root and of s' under "next". The
@@ -148,10 +149,7 @@ class DeduplicateImages(Transform):
                 f"{int(end.max())} steps; leave it out for action chunks"
             )
         if not torch.equal(done, end == length):
-            raise ValueError(
-                "DeduplicateImages takes one complete episode at a time; pass trajs_per_batch=1 "
-                "and trajs_per_write=1 to the collector"
-            )
+            raise not_one_episode(self)
         for key in self._image_keys:
             self._require_stacks(key, tensordict[key])
         truncated = not bool(tensordict[keys.NEXT, keys.TERMINATED][-1])

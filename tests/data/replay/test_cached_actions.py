@@ -96,6 +96,12 @@ def test_input_episode_is_not_modified():
     assert (cached.select(*before.keys(True, True)) == before).all()
 
 
+def test_several_episodes_at_once_are_refused():
+    both = torch.cat([episode(2, success=True), episode(3, success=False)])
+    with pytest.raises(ValueError, match=r"^CacheProposals takes one .* trajs_per_write=1 to the"):
+        CacheProposals(ten_times()).inv(both)
+
+
 def test_mode_of_a_stochastic_policy_is_stored():
     class Normal(nn.Module):
         def forward(self, state):

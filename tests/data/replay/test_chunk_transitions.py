@@ -63,6 +63,12 @@ def test_chunks_of_one_action_change_nothing():
     assert all(torch.equal(plain[key], chunked[key]) for key in plain.keys(True, True))
 
 
+def test_several_episodes_at_once_are_refused():
+    both = torch.cat([numbered(2, success=True), numbered(3, success=True)])
+    with pytest.raises(ValueError, match=r"^ChunkActions takes one .* trajs_per_write=1 to the"):
+        stored(both, 2)
+
+
 @pytest.mark.parametrize("size", [1, 3, 9])
 def test_chunks_are_those_of_torchrl(size):
     actions = torch.randn(5, 2)
