@@ -277,10 +277,11 @@ class ReplayWithDemos(_CompositeReplay):
         Returns:
             Indices in the buffer, int64 [T].
         """
+        index = self.replay.extend(episode)  # first: it refuses an incomplete episode
         if self._keep_successes:
             for part in filter(succeeds, _split_at_done(executed_episode(episode))):
                 self.demos.extend(part)
-        return self.replay.extend(episode)
+        return index
 
     def skip(self, transitions: int, successful: int = 0) -> None:
         """Advance the place of the next transition of ``replay``, as if as many had been written.

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from support.parts import episode
+from torchrl.envs import Compose
 
 from ibrl_torchrl.data.replay import (
+    ChunkActions,
     EpisodeToTransitions,
     MixedReplay,
     ReplayWithDemos,
@@ -253,6 +255,23 @@ def test_replay_with_demos_keeps_each_success_of_a_concatenation():
     assert (len(replay.replay), len(replay.demos)) == (5 + 15, 3 + 11)
     replay.skip(7, successful=2)
     assert replay.demos.extend(episode(2, success=True)).tolist() == [16, 17]
+
+
+@pytest.mark.parametrize("before", [[], [(4, True)]])
+def test_replay_with_demos_refuses_an_incomplete_episode(before):
+    replay = with_demos(keep_successes=True)
+    complete = [episode(length, success=each) for length, each in before]
+    with pytest.raises(ValueError, match="steps is not done; pass trajs_per_batch=1"):
+        replay.extend(torch.cat([*complete, episode(5, success=True)[:3]]))
+    assert (len(replay.replay), len(replay.demos)) == (5, 3)
+
+
+def test_replay_with_demos_keeps_no_success_that_the_replay_refuses():
+    whole = episode_buffer(100, 8, Compose(EpisodeToTransitions(["state"]), ChunkActions(2)))
+    replay = ReplayWithDemos(whole, buffer(), keep_successes=True)
+    with pytest.raises(ValueError, match="ChunkActions takes one complete episode"):
+        replay.extend(torch.cat([episode(4, success=True), episode(5, success=True)]))
+    assert (len(whole), len(replay.demos)) == (0, 0)
 
 
 def test_replay_with_demos_writes_priorities_to_the_replay():
