@@ -11,10 +11,9 @@ from typing import Any
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.keys import HYBRID
 from ibrl_torchrl.runs import fields
-from ibrl_torchrl.runs.folder import is_finished, is_locked
+from ibrl_torchrl.runs.folder import has_checkpoint, is_finished, is_locked
 from ibrl_torchrl.runs.manifest import require_no_links
 from ibrl_torchrl.runs.names import (
-    CHECKPOINT,
     CONFIG,
     EVAL,
     EVALUATION,
@@ -147,4 +146,4 @@ def _state(path: Path) -> str:
         return FINISHED
     if is_locked(path):
         return RUNNING
-    return INTERRUPTED if (path / CHECKPOINT).is_file() else UNSAVED
+    return INTERRUPTED if has_checkpoint(path) else UNSAVED

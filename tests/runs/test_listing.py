@@ -10,7 +10,16 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import write_table
 from ibrl_torchrl.runs.folder import lock_folder
 from ibrl_torchrl.runs.listing import RunSummary, list_runs
-from ibrl_torchrl.runs.names import CHECKPOINT, CONFIG, EVAL, EVALUATION, PROVENANCE, TIMING, TRAIN
+from ibrl_torchrl.runs.names import (
+    CHECKPOINT,
+    CONFIG,
+    EVAL,
+    EVALUATION,
+    PREVIOUS,
+    PROVENANCE,
+    TIMING,
+    TRAIN,
+)
 
 
 def summaries(folder):
@@ -40,10 +49,11 @@ def test_a_finished_run(tmp_path):
 
 
 def test_unfinished_runs(tmp_path):
-    for name in ("interrupted", "running", "new", "started"):
+    for name in ("interrupted", "running", "new", "started", "previous"):
         write_run(tmp_path / name, curve=(0.0, 0.25), final=None)
     for name in ("interrupted", "running"):
         (tmp_path / name / CHECKPOINT).touch()
+    (tmp_path / "previous" / PREVIOUS).touch()  # the last checkpoint is missing
     (tmp_path / "started" / EVAL).unlink()
     columns = ["frames", "wall_s"]
     write_table(tmp_path / "running" / TRAIN, columns, [[500, 60], [2500, 300]])
@@ -52,6 +62,7 @@ def test_unfinished_runs(tmp_path):
     assert {name: run.state for name, run in runs.items()} == {
         "interrupted": "interrupted",
         "running": "running",
+        "previous": "interrupted",
         "new": "no checkpoint",
         "started": "no checkpoint",
     }
