@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any, Generic, TypeVar, get_type_hints
 
 from ibrl_torchrl.errors import UsageError, brief, unknown_name
@@ -74,7 +75,7 @@ class Registry(Generic[ProductT]):
     def _by_path(self, path: str) -> Callable[..., ProductT]:
         module, _, name = path.partition(":")
         try:
-            factory: Any = import_module(module)
+            factory: Any = self._module(module, path)
             for part in name.split("."):
                 factory = getattr(factory, part)
         except ModuleNotFoundError as error:
@@ -93,6 +94,20 @@ class Registry(Generic[ProductT]):
                 f"to return one; write def {name.rpartition('.')[2]}(...) -> {product}"
             )
         return factory
+
+    def _module(self, name: str, path: str) -> ModuleType:
+        """Module of a Python path; whatever else its code raises is the user's to correct."""
+        if not all(name.split(".")):
+            raise ValueError(f"{name!r} is no name of a module")
+        try:
+            return import_module(name)
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+                raise
+            raise UsageError(
+                f"{self._kind} {path!r}: {name} raised {type(error).__name__}: {brief(error)} "
+                "while it was imported; correct the module, or install what it needs"
+            ) from error
 
 
 def _returns(factory: Any, product: type) -> bool:

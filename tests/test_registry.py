@@ -89,6 +89,7 @@ def test_a_python_path_is_one_too(package):
         ("broken", {}, r"suite 'broken': its entry point line_suite:Gone cannot be loaded .*again"),
         ("nowhere:make", {}, "suite 'nowhere:make': there is no module nowhere; .* PYTHONPATH"),
         ("line_suite:Gone", {}, "suite 'line_suite:Gone': .* write MODULE:NAME of a class or"),
+        (":make", {}, "suite ':make': '' is no name of a module; write MODULE:NAME of a class"),
         ("os:system", {}, "'os:system': must be a subclass of EnvBase or a function annotated"),
         ("support.point_env:unannotated", {}, r"write def unannotated\(\.\.\.\) -> EnvBase"),
         ("line", {"action_repeat": 2}, r"task\.suite=line takes no action_repeat=2; leave it out"),
@@ -98,6 +99,25 @@ def test_a_python_path_is_one_too(package):
 def test_bad_names_and_settings_cost_one_line(package, suite, settings, message):
     with pytest.raises(UsageError, match=message) as error:
         make_env(suite, "any", **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("from os import gone", "ImportError: cannot import name 'gone' from 'os' .*"),
+        ("import nowhere_else", "ModuleNotFoundError: No module named 'nowhere_else'"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+        ("len(1)", r"TypeError: object of type 'int' has no len\(\)"),
+        ("def", "SyntaxError: invalid syntax .*"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_costs_one_line(tmp_path, monkeypatch, code, message):
+    (tmp_path / "faulty_suite.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    expected = f"^suite 'faulty_suite:Line': faulty_suite raised {message} while it was imported; "
+    with pytest.raises(UsageError, match=expected) as error:
+        make_env("faulty_suite:Line", "any")
     assert "\n" not in str(error.value)
 
 
