@@ -16,7 +16,8 @@ from typing import NoReturn
 from ibrl_torchrl.cli.failure import report_error
 from ibrl_torchrl.errors import UsageError, unknown_name
 
-_NAME = re.compile(r"[^-=][^=]*")  # neither a setting nor a flag
+# Neither a flag nor a setting, nor Hydra's `+setting`, `++setting` and `~setting` without a value.
+_NAME = re.compile(r"(?!-|[+~]+\w)[^=]+")
 _HELP = re.compile(r"-h|--help(=.+)?")
 
 
