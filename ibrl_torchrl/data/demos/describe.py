@@ -10,16 +10,15 @@ import h5py
 
 from ibrl_torchrl.data.demos.hdf5 import (
     EXECUTED_ACTIONS,
-    data_group,
     episode_group,
     episode_names,
     filter_keys,
-    open_demos,
     read_actions,
     read_env_args,
     read_success,
 )
-from ibrl_torchrl.data.demos.nodes import get_node
+from ibrl_torchrl.data.formats import data_group, open_demos
+from ibrl_torchrl.data.nodes import get_node
 from ibrl_torchrl.errors import brief
 
 

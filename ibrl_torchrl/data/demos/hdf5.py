@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,63 +13,14 @@ import numpy as np
 from ibrl_torchrl.data.demos.arrays import EpisodeActions, labelled_actions
 from ibrl_torchrl.data.demos.checks import require_actions, require_finite, require_sparse
 from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
-from ibrl_torchrl.data.demos.nodes import get_node, read_array, read_names, read_text
 from ibrl_torchrl.data.demos.robomimic import join_parts, stored_parts
+from ibrl_torchrl.data.formats import data_group
+from ibrl_torchrl.data.nodes import get_node, names_in, read_array, read_names, read_text
 from ibrl_torchrl.envs.env_args import action_bounds, parse_env_args, parse_env_info
 from ibrl_torchrl.errors import UsageError, brief
 
-# h5py raises any of these for a damaged file, depending on the damaged byte.
-_DAMAGES = (
-    *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError),
-    *(RuntimeError, TypeError, ValueError),
-)
-
 ACTIONS = "actions"  # what imitation learns
 EXECUTED_ACTIONS = "executed_actions"  # where these differ from it
-
-
-@contextmanager
-def open_demos(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading; errors of h5py inside the context become one-line messages.
-
-    Args:
-        path: the file.
-
-    Yields:
-        The open file.
-
-    Raises:
-        UsageError: the file is missing or damaged, or refers to other files.
-    """
-    if path.is_dir():
-        raise UsageError(
-            f"{path}: is a folder, an HDF5 file is needed; convert a dataset: "
-            f"ibrl demos convert {path} out=FILE.hdf5 to=robomimic"
-        )
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; check the path or record demonstrations first")
-    try:
-        with h5py.File(path, locking="best-effort") as file:
-            yield file
-    except _DAMAGES as error:
-        reason = brief(error, 200) or type(error).__name__
-        raise UsageError(
-            f"{path}: not a readable HDF5 file, copy or record it again ({reason})"
-        ) from error
-
-
-def data_group(file: h5py.File, path: Path) -> h5py.Group:
-    """Return the group of all episodes.
-
-    Raises:
-        UsageError: there is none.
-    """
-    data = get_node(file, "data")
-    if not isinstance(data, h5py.Group):
-        raise UsageError(
-            f"{path}: no group 'data', found {_names(file)}; this is not robomimic's layout"
-        )
-    return data
 
 
 def read_env_args(data: h5py.Group, path: Path) -> dict[str, Any]:
@@ -118,7 +68,7 @@ def episode_names(file: h5py.File, path: Path, filter_key: str | None = None) ->
     names = [name for name in data if re.fullmatch(r"demo_\d+", name)]
     names = [name for name in names if isinstance(get_node(data, name), h5py.Group)]
     if not names:
-        raise UsageError(f"{path}: no episodes demo_0, demo_1, ..., found {_names(data)}")
+        raise UsageError(f"{path}: no episodes demo_0, demo_1, ..., found {names_in(data)}")
     if filter_key is not None:
         filters = filter_keys(file)
         if filter_key not in filters:
@@ -154,7 +104,7 @@ def stored_observations(group: h5py.Group, where: str) -> list[str]:
     observations = get_node(group, "obs")
     if not isinstance(observations, h5py.Group) or not len(observations):
         raise UsageError(
-            f"{where}: no observations under 'obs', found {_names(group)}; "
+            f"{where}: no observations under 'obs', found {names_in(group)}; "
             + (
                 "render them from the simulator states with: ibrl demos render"
                 if "states" in group
@@ -281,8 +231,8 @@ def read_states(group: h5py.Group, where: str, length: int) -> np.ndarray:
     """
     if get_node(group, "states") is None:
         raise UsageError(
-            f"{where}: no 'states', found {_names(group)}; simulator states are needed here, which "
-            "metaworld and robosuite record"
+            f"{where}: no 'states', found {names_in(group)}; simulator states are needed here, "
+            "which metaworld and robosuite record"
         )
     states = read_values(group, "states", where, length, np.float64)
     if states.ndim != 2:
@@ -313,7 +263,7 @@ def read_values(
     if not isinstance(node, h5py.Dataset):
         parent = key.rpartition("/")[0]
         raise UsageError(
-            f"{where}: no {key!r}, found {_names(get_node(group, parent) if parent else group)}"
+            f"{where}: no {key!r}, found {names_in(get_node(group, parent) if parent else group)}"
         )
     if node.dtype.kind not in "fiub":
         raise UsageError(f"{where}: {key} must be numeric, found dtype {node.dtype}")
@@ -326,7 +276,3 @@ def read_values(
     with np.errstate(over="ignore"):  # values beyond float32 become inf, refused below
         array = array.astype(dtype)
     return require_finite(array, f"{where}: {key}")
-
-
-def _names(group: h5py.Group | None) -> str:
-    return (brief(", ".join(group)) if isinstance(group, h5py.Group) else "") or "nothing"

@@ -31,7 +31,6 @@ from typing import Any
 
 from ibrl_torchrl.data.demos.folder import read_json_inside
 
-INFO = "meta/info.json"
 ENV_ARGS = "meta/env_args.json"
 EPISODES = "meta/episodes"
 POLICY = "policy"
@@ -60,11 +59,6 @@ def key_of(column: str) -> str | None:
     if column.startswith(_IMAGES):
         return f"{column.removeprefix(_IMAGES)}{_IMAGE_SUFFIX}"
     return column.removeprefix(_OBSERVATION) if column.startswith(_OBSERVATION) else None
-
-
-def is_lerobot(path: Path) -> bool:
-    """Whether a folder is a dataset of LeRobot."""
-    return (path / INFO).is_file()
 
 
 def stored_env_args(root: Path) -> Mapping[str, Any]:

@@ -34,12 +34,12 @@ from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
 from ibrl_torchrl.data.demos.lerobot import (
     EPISODES,
     EXECUTED_ACTION,
-    INFO,
     SIMULATOR_STATE_COLUMN,
     column_of,
     key_of,
     stored_env_args,
 )
+from ibrl_torchrl.data.formats import LEROBOT_INFO
 from ibrl_torchrl.envs.env_args import action_bounds, parse_env_args
 from ibrl_torchrl.errors import UsageError, brief, require_extra
 from ibrl_torchrl.keys import MODEL_XML, SIMULATOR_STATE
@@ -95,7 +95,7 @@ class _Dataset:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._info = read_json_inside(root, INFO)
+        self._info = read_json_inside(root, LEROBOT_INFO)
         version = str(self._info.get("codebase_version", ""))
         match = re.fullmatch(r"v?([23])\.\d+(\.\d+)?", version)
         if match is None:
@@ -108,7 +108,7 @@ class _Dataset:
         if not isinstance(features, dict) or not all(
             isinstance(f, dict) and isinstance(f.get("dtype"), str) for f in features.values()
         ):
-            raise UsageError(f"{root}: {INFO} has no features with a dtype; copy it again")
+            raise UsageError(f"{root}: {LEROBOT_INFO} has no features with a dtype; copy it again")
         self._features: Mapping[str, Mapping[str, Any]] = features
         self._fps = self._number("fps", 1e-3, 1e5)
         self._chunk_size = int(self._number("chunks_size", 1, 10**7, default=1000))
@@ -123,7 +123,8 @@ class _Dataset:
             or not low <= value <= high
         ):
             raise UsageError(
-                f"{self._root}: {INFO} has {name}={brief(value)}, must be from {low:g} to {high:g}"
+                f"{self._root}: {LEROBOT_INFO} has {name}={brief(value)}, must be from {low:g} to "
+                f"{high:g}"
             )
         return value
 

@@ -18,11 +18,11 @@ from ibrl_torchrl.data.demos.lerobot import (
     ENV_ARGS,
     EPISODES,
     EXECUTED_ACTION,
-    INFO,
     POLICY,
     SIMULATOR_STATE_COLUMN,
     column_of,
 )
+from ibrl_torchrl.data.formats import LEROBOT_INFO
 from ibrl_torchrl.episodes import imitation_episode, observation_keys
 from ibrl_torchrl.errors import UsageError, require_extra
 from ibrl_torchrl.files import full_disk_reported
@@ -188,7 +188,7 @@ class _Writer:
         statistics = {column: each.summary() for column, each in self._statistics.items()}
         self._write_json("meta/stats.json", statistics)
         self._write_json(ENV_ARGS, self._env_args)
-        self._write_json(INFO, self._info())
+        self._write_json(LEROBOT_INFO, self._info())
 
     def _info(self) -> dict[str, Any]:
         kinds = {"timestamp": "float32"}

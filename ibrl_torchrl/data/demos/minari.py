@@ -26,26 +26,17 @@ from ibrl_torchrl.data.demos.arrays import EpisodeActions, EpisodeArrays, Select
 from ibrl_torchrl.data.demos.checks import require_actions
 from ibrl_torchrl.data.demos.folder import read_json_inside
 from ibrl_torchrl.data.demos.frames import decode_image
-from ibrl_torchrl.data.demos.hdf5 import open_demos, read_values
+from ibrl_torchrl.data.demos.hdf5 import read_values
 from ibrl_torchrl.data.demos.key_map import join_observations, unknown_key
-from ibrl_torchrl.data.demos.nodes import get_node, read_array
+from ibrl_torchrl.data.formats import MINARI_METADATA, minari_folder, open_demos
+from ibrl_torchrl.data.nodes import get_node, read_array
 from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.keys import STATE
 
 _FILE = "main_data.hdf5"
-_METADATA = "metadata.json"
 _OBSERVATIONS = "observations"
 _SUCCESS = ("success", "is_success")  # names of infos
 _IMAGE_SUFFIX = "_image"
-
-
-def is_minari(path: Path) -> bool:
-    """Whether a folder is a dataset of Minari: the dataset's or its ``data``."""
-    return (_folder(path) / _METADATA).is_file()
-
-
-def _folder(path: Path) -> Path:
-    return path / "data" if (path / "data" / _METADATA).is_file() else path
 
 
 def read_minari_description(path: Path) -> dict[str, Any]:
@@ -54,7 +45,7 @@ def read_minari_description(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: ``metadata.json`` is missing or damaged.
     """
-    metadata = read_json_inside(_folder(path), _METADATA)
+    metadata = read_json_inside(minari_folder(path), MINARI_METADATA)
     try:
         name = json.loads(metadata.get("env_spec") or "{}")["id"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -81,8 +72,8 @@ def read_minari(path: Path, selection: Selection) -> Iterator[tuple[str, Episode
         UsageError: the dataset is damaged, in another of Minari's formats, has no vectors as
             actions, or does not say what succeeds.
     """
-    folder = _folder(path)
-    metadata = read_json_inside(folder, _METADATA)
+    folder = minari_folder(path)
+    metadata = read_json_inside(folder, MINARI_METADATA)
     if metadata.get("data_format", "hdf5") != "hdf5":
         raise UsageError(
             f"{path}: is in Minari's format {brief(metadata['data_format'])}, hdf5 is read; write "

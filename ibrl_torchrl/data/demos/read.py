@@ -13,10 +13,10 @@ from tensordict import NestedKey, TensorDict
 from ibrl_torchrl.data.demos.arrays import EpisodeArrays, Selection, to_episode
 from ibrl_torchrl.data.demos.dataset import Demos
 from ibrl_torchrl.data.demos.key_map import KeyMap
-from ibrl_torchrl.data.demos.lerobot import is_lerobot
 from ibrl_torchrl.data.demos.lerobot_read import read_lerobot, read_lerobot_description
-from ibrl_torchrl.data.demos.minari import is_minari, read_minari, read_minari_description
+from ibrl_torchrl.data.demos.minari import read_minari, read_minari_description
 from ibrl_torchrl.data.demos.robomimic_read import read_robomimic, read_robomimic_description
+from ibrl_torchrl.data.formats import is_lerobot, is_minari, unknown_folder
 from ibrl_torchrl.envs.env_args import with_action_bounds
 from ibrl_torchrl.episodes import observation_keys, stack_frames
 from ibrl_torchrl.errors import UsageError
@@ -130,10 +130,7 @@ def _format_of(path: Path) -> _Format:
     for each in _FORMATS:
         if each.matches(path):
             return each
-    raise UsageError(
-        f"{path}: is a folder without meta/info.json (LeRobot) and data/metadata.json (Minari); "
-        "give a dataset's folder or an HDF5 file"
-    )
+    raise unknown_folder(path)
 
 
 def read_description(path: Path) -> dict[str, Any]:

@@ -11,10 +11,8 @@ import numpy as np
 
 from ibrl_torchrl.data.demos.arrays import EpisodeArrays, Selection
 from ibrl_torchrl.data.demos.hdf5 import (
-    data_group,
     episode_group,
     episode_names,
-    open_demos,
     read_env_args,
     read_episode_actions,
     read_mapped,
@@ -23,8 +21,9 @@ from ibrl_torchrl.data.demos.hdf5 import (
     read_states,
     stored_observations,
 )
-from ibrl_torchrl.data.demos.nodes import get_node, read_text
 from ibrl_torchrl.data.demos.robomimic import observation_names
+from ibrl_torchrl.data.formats import data_group, open_demos
+from ibrl_torchrl.data.nodes import get_node, read_text
 from ibrl_torchrl.envs.env_args import with_action_bounds
 from ibrl_torchrl.keys import MODEL_XML, SIMULATOR_STATE
 

@@ -10,18 +10,17 @@ import h5py
 import numpy as np
 
 from ibrl_torchrl.data.demos.hdf5 import (
-    data_group,
     episode_group,
     episode_names,
-    open_demos,
     read_env_args,
     read_episode_actions,
     read_observation,
     read_rewards,
     read_states,
 )
-from ibrl_torchrl.data.demos.nodes import get_node, read_text
 from ibrl_torchrl.data.demos.robomimic import stored_parts
+from ibrl_torchrl.data.formats import data_group, open_demos
+from ibrl_torchrl.data.nodes import get_node, read_text
 from ibrl_torchrl.keys import STATE
 
 

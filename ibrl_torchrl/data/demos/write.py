@@ -17,11 +17,11 @@ from torchrl.envs import EnvBase
 from ibrl_torchrl.data.demos.hdf5 import (
     ACTIONS,
     EXECUTED_ACTIONS,
-    data_group,
     episode_names,
     read_env_args,
 )
 from ibrl_torchrl.data.demos.robomimic import split_parts
+from ibrl_torchrl.data.formats import data_group
 from ibrl_torchrl.envs.env_args import env_args_of
 from ibrl_torchrl.episodes import imitation_episode, observation_keys
 from ibrl_torchrl.files import atomic_path, reserve

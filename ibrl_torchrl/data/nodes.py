@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import h5py
 import numpy as np
 
+from ibrl_torchrl.errors import brief
+
 # HDF5's own filters shrink by at most 1032 to 1 (deflate); chunks that were never written are
 # filled with zeros, for which nothing is stored.
 _MAX_EXPANSION = 1100
@@ -100,3 +102,8 @@ def read_names(dataset: h5py.Group | h5py.Dataset | None, name: str) -> list[str
     if dataset.dtype.kind == "O" and h5py.check_string_dtype(dataset.dtype) is None:
         raise ValueError(f"{name} is not a list of names")
     return [item.decode() if isinstance(item, bytes) else str(item) for item in read_array(dataset)]
+
+
+def names_in(group: h5py.Group | h5py.Dataset | None) -> str:
+    """Names in a group, for messages."""
+    return (brief(", ".join(group)) if isinstance(group, h5py.Group) else "") or "nothing"
