@@ -10,6 +10,7 @@ from ibrl_torchrl.console import echo
 from ibrl_torchrl.keys import HYBRID
 from ibrl_torchrl.runs.folder import run_job
 from ibrl_torchrl.runs.reader import read_run
+from ibrl_torchrl.training.inputs import require_inputs
 from ibrl_torchrl.training.resume import resumed_settings
 
 
@@ -31,6 +32,7 @@ def run(config: TrainConfig) -> float:
 
 
 def _run(config: TrainConfig) -> None:
+    require_inputs(config)
     for line in plan(config):
         echo(line)
     # PyTorch and TorchRL take seconds to import: after the plan.

@@ -52,6 +52,11 @@ def run_pipeline(config: TrainConfig) -> None:
     policies = config.imitation
     require_images_fit(env, config.encoders)
     intervention = scripted_intervention(config.interventions, config.demos, config.task, env)
+    keys = policy_keys(*config.encoders)
+    demos = load_configured_demos(config.demos, config.task, env, keys)
+    if demos is not None:
+        require_demonstrated(config.replay, demos.episodes)
+    networks = load_configured_policies(policies, config.task, env)
     require_replay_fits(
         config.replay,
         env,
@@ -67,11 +72,6 @@ def run_pipeline(config: TrainConfig) -> None:
         interventions=has_interventions(env, intervention),
         device=device,
     )
-    keys = policy_keys(*config.encoders)
-    demos = load_configured_demos(config.demos, config.task, env, keys)
-    if demos is not None:
-        require_demonstrated(config.replay, demos.episodes)
-    networks = load_configured_policies(policies, config.task, env)
     with open_run_folder(config.run_dir, config, config.if_exists) as (run_dir, is_resumed):
         write_spaces(run_dir, env)
         checkpoint = read_checkpoint(run_dir, config.task.label) if is_resumed else None
