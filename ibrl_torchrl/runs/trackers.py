@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-from torchrl.record.loggers import Logger, get_logger
+from typing import TYPE_CHECKING, Any, Literal
 
 from ibrl_torchrl.errors import require_extra
+
+if TYPE_CHECKING:
+    from torchrl.record.loggers import Logger
 
 
 def require_trackers(*, tensorboard: bool, wandb: str) -> None:
@@ -42,6 +43,8 @@ def make_trackers(
     Returns:
         Loggers; the caller closes them.
     """
+    from torchrl.record.loggers import get_logger  # takes seconds; the check does without
+
     names: list[tuple[Literal["tensorboard", "wandb"], str]] = []
     if tensorboard:
         names.append(("tensorboard", "tensorboard"))

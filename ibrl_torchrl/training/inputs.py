@@ -6,7 +6,8 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 from ibrl_torchrl.config.train import TrainConfig
-from ibrl_torchrl.errors import UsageError, require_extra
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.runs.trackers import require_trackers
 
 
 def require_inputs(config: TrainConfig) -> None:
@@ -17,12 +18,7 @@ def require_inputs(config: TrainConfig) -> None:
     Raises:
         UsageError: names the first of them.
     """
-    for tracker, is_enabled in (
-        ("tensorboard", config.log.tensorboard),
-        ("wandb", config.log.wandb != "disabled"),
-    ):
-        if is_enabled:
-            require_extra(tracker, tracker)
+    require_trackers(tensorboard=config.log.tensorboard, wandb=config.log.wandb)
     if config.demos.path is not None:
         from ibrl_torchrl.data.formats import require_demos  # imports h5py, which others do without
 

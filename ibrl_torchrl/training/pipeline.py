@@ -24,7 +24,6 @@ from ibrl_torchrl.runs.names import REPLAY
 from ibrl_torchrl.runs.origin import require_same_origin
 from ibrl_torchrl.runs.provenance import input_fingerprints, write_inputs
 from ibrl_torchrl.runs.spaces import write_spaces
-from ibrl_torchrl.runs.trackers import require_trackers
 from ibrl_torchrl.runtime import setup_process
 from ibrl_torchrl.training.demonstrations import (
     load_configured_demos,
@@ -45,7 +44,6 @@ def run_pipeline(config: TrainConfig) -> None:
         UsageError: something that the user can fix.
         KeyboardInterrupt: Ctrl-C; the first one is answered with a checkpoint.
     """
-    require_trackers(tensorboard=config.log.tensorboard, wandb=config.log.wandb)
     device = setup_process(config.seed, config.threads, config.device, trial_number())
     torch.set_float32_matmul_precision(config.matmul_precision)
     env = build_env(config.task, device)
