@@ -27,14 +27,16 @@ def test_blocks_of_a_page_run(page):
 
 @pytest.mark.simulator
 @pytest.mark.filterwarnings("ignore")
-def test_blocks_of_the_deployment_page_run(tmp_path, monkeypatch, ibrl):
+@pytest.mark.parametrize("method", ["ibrl", "ibrl_plus"])  # the latter's fallback acts
+def test_blocks_of_the_deployment_page_run(method, tmp_path, monkeypatch, ibrl):
     pytest.importorskip("metaworld")
     pytest.importorskip("onnxruntime")
-    from support.untrained_runs import write_untrained_run
+    from support.untrained_runs import SMALL, write_untrained_run
 
     run = tmp_path / "runs" / "box-close" / "ibrl-seed1"
     run.parent.mkdir(parents=True)
-    write_untrained_run(run)
+    networks = (*SMALL, "imitation.bc.network.hidden=[8]")
+    write_untrained_run(run, method=method, networks=networks)
     assert ibrl("export", run)[0] == 0
     monkeypatch.chdir(tmp_path)
     assert run_blocks((DOCS / "deploy.md").read_text(), "deploy.md") == 4

@@ -16,24 +16,27 @@ from ibrl_torchrl.builders.policies import build_imitation_policy
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
-from ibrl_torchrl.runs.checkpoint import KIND, save_checkpoint
+from ibrl_torchrl.runs.checkpoint import FALLBACK, KIND, save_checkpoint
 from ibrl_torchrl.runs.names import CHECKPOINT, CONFIG
 from ibrl_torchrl.runs.spaces import write_spaces
 
 SMALL = ("algo.actor.hidden=[8]", "algo.critic.hidden=[8]")
 
 
-def write_untrained_run(run: Path, *settings: str, networks: Sequence[str] = SMALL) -> Path:
+def write_untrained_run(
+    run: Path, *settings: str, method: str = "ibrl", networks: Sequence[str] = SMALL
+) -> Path:
     """Write the run folder of an untrained box-close agent; returns its path.
 
     Args:
         run: folder to create.
         settings: settings of the run.
+        method: option of ``algo``.
         networks: settings of the networks' sizes, by default small ones.
     """
     run.mkdir()
     overrides = ["task=metaworld/box-close", "task.horizon=10", "collector.workers=0"]
-    overrides += ["algo=ibrl", f"run_dir={run}", *networks, *settings]
+    overrides += [f"algo={method}", f"run_dir={run}", *networks, *settings]
     config = parse(TrainConfig, composed("train", overrides))
     OmegaConf.save(OmegaConf.structured(config), run / CONFIG)
     torch.manual_seed(0)
@@ -59,5 +62,8 @@ def write_untrained_run(run: Path, *settings: str, networks: Sequence[str] = SMA
         cached_proposals=config.replay.cache_proposals,
     )
     meta = {"task": config.task.label, "frames": 120}
-    save_checkpoint(run / CHECKPOINT, KIND, meta, {"loss": agent.loss.state_dict()})
+    state = {"loss": agent.loss.state_dict()}
+    if agent.fallback is not None:
+        state[FALLBACK] = agent.fallback.test.state_dict()
+    save_checkpoint(run / CHECKPOINT, KIND, meta, state)
     return run
