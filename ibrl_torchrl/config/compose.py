@@ -28,7 +28,7 @@ from ibrl_torchrl.errors import UsageError, brief, unknown_name
 DEFAULT_TASK = "metaworld/box-close"
 DEFAULT_METHOD = "ibrl_plus"
 PAPER_METHOD = "ibrl"  # of other experiments
-_DEFAULT_METHOD_EXPERIMENTS = (None, "small_lift", "small_can", "small_square")
+_DEFAULT_METHOD_EXPERIMENTS = (None, "small_lift", "small_can", "small_square", "small_pixels")
 _HYDRA = {
     "run": {"dir": "."},
     "sweep": {"dir": "runs/sweeps", "subdir": "."},

@@ -33,7 +33,7 @@ SIZES = {
     ("states", "3 x 256, 3 critics"): STATES,
     ("states", "paper: 3 x 1024, 5 critics"): ["experiment=paper_states", *TASK],
     ("states", "flow, 10 steps"): [*STATES, "imitation.bc.policy=flow"],
-    ("64 px", "ViT of one layer"): ["experiment=small_pixels", *TASK],
+    ("64 px", "ViT of one layer"): ["experiment=small_pixels", "algo=ibrl", *TASK],
     ("96 px", "paper: ViT, imitation by ResNet-18"): ["experiment=paper_pixels", *TASK],
 }
 

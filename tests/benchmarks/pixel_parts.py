@@ -12,7 +12,7 @@ from ibrl_torchrl.training.learner import build_learner
 IMAGE = "corner2_image"
 # The paper's networks with a batch of 32 instead of 256, which takes 10 s on one core.
 UPDATES = {
-    "small_pixels": ["experiment=small_pixels"],
+    "small_pixels": ["experiment=small_pixels", "algo=ibrl"],
     "paper_vit_32_of_256": ["experiment=paper_pixels", "replay.batch_size=32"],
     "paper_drq_32_of_256": ["experiment=paper_pixels_basic", "replay.batch_size=32"],
 }

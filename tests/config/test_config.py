@@ -47,15 +47,14 @@ def test_a_task_keeps_the_defaults_of_its_suite():
         (["task=metaworld/assembly"], "ibrl_plus"),
         (["experiment=small_lift"], "ibrl_plus"),
         (["experiment=paper_can"], "ibrl"),
-        (["experiment=small_pixels"], "ibrl"),
+        (["experiment=small_pixels"], "ibrl_plus"),
+        (["experiment=paper_pixels"], "ibrl"),
         (["experiment=chunk_cvae_lift"], "ibrl"),
         (["experiment=small_lift", "algo=ibrl"], "ibrl"),
         (["algo=td3", "experiment=small_lift"], "td3"),
     ],
 )
-def test_small_experiments_of_states_take_the_default_method_and_others_the_papers(
-    overrides, method
-):
+def test_small_experiments_take_the_default_method_and_others_the_papers(overrides, method):
     assert composed(*overrides).algo.name == method
 
 

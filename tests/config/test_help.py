@@ -96,7 +96,7 @@ def test_help_and_reference_name_the_default_options_of_groups():
     assert "(default metaworld/box-close, or the experiment's)" in text
     assert (
         "td3 (default ibrl_plus; "
-        "with an experiment other than small_can, small_lift, small_square: ibrl)"
+        "with an experiment other than small_can, small_lift, small_pixels, small_square: ibrl)"
     ) in text
     assert "small_square (default none)" in text
     assert "values without arguments. Another task, algo or experiment may bring its own" in text

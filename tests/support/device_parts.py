@@ -66,9 +66,9 @@ METHODS = {
     "replay-on-device": ["replay.storage=device"],
     "prioritised-on-device": ["replay.storage=device", "replay.prioritized=true"],
     "halves-on-device": ["algo=rlpd_plus", "replay.storage=device"],
-    "pixels-on-device": [*PIXELS, "replay.storage=device"],
-    "drq": [*PIXELS, "encoder@algo.encoder=drq", "algo.critic.head=drq"],
-    "vit": [*PIXELS, "replay.cache_proposals=false"],
+    "pixels-on-device": [*PIXELS, "algo=ibrl", "replay.storage=device"],
+    "drq": [*PIXELS, "algo=ibrl", "encoder@algo.encoder=drq", "algo.critic.head=drq"],
+    "vit": [*PIXELS, "algo=ibrl", "replay.cache_proposals=false"],
 }
 SETTINGS = {name: [*SMALL, *settings] for name, settings in METHODS.items()}
 # Its imitation policy has the actor's network.

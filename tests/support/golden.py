@@ -47,7 +47,8 @@ SETTINGS = {
         *("replay.batch_size=16", "replay.prioritized=true", "task.relative_positions=[]"),
     ],
     "pixels": [
-        *("experiment=small_pixels", *SHORT, "task.image_size=32", "task.frame_stack=2"),
+        *("experiment=small_pixels", "algo=ibrl", *SHORT),
+        *("task.image_size=32", "task.frame_stack=2", "algo.update.lr=3e-4"),
         *("algo.actor.hidden=[16]", "algo.critic.hidden=[16]", "algo.critic.head_size=16"),
         *("imitation.bc.network.hidden=[16]", "replay.capacity=400", "replay.batch_size=8"),
     ],

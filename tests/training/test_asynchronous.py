@@ -41,7 +41,8 @@ SETTINGS = {
     "plus": (StateSpecs, ["algo.exploration_correlation=0"]),
     "soft": (StateSpecs, ["algo=ibrl_soft"]),
     "rft": (StateSpecs, ["algo=rft_dynamic"]),
-    "pixels": (PixelSpecs, ["experiment=small_pixels"]),
+    "pixels": (PixelSpecs, ["experiment=small_pixels", "algo=ibrl"]),
+    "plus-pixels": (PixelSpecs, ["experiment=small_pixels", "algo.exploration_correlation=0"]),
     "drq": (PixelSpecs, ["experiment=paper_pixels_basic", "task.image_size=64"]),
 }
 

@@ -44,7 +44,8 @@ pytestmark = pytest.mark.simulator
 CPU = torch.device("cpu")
 IMAGE = "corner2_image"
 TINY = [
-    *("experiment=small_pixels", "task=metaworld/reach", "task.image_size=32", "task.horizon=40"),
+    *("experiment=small_pixels", "algo=ibrl"),
+    *("task=metaworld/reach", "task.image_size=32", "task.horizon=40"),
     *("algo.warmup.episodes=2", "algo.actor.hidden=[16]", "algo.critic.hidden=[16]"),
     *("algo.critic.head_size=16", "imitation.bc.network.hidden=[16]", "imitation.bc.steps=20"),
     *("replay.capacity=400", "replay.batch_size=8", "total_frames=130", "log.every=1"),
