@@ -1,0 +1,41 @@
+"""Imitation by the initialised RL actor before RL begins."""
+
+from __future__ import annotations
+
+import torch
+from torchrl.objectives import HardUpdate
+
+from ibrl_torchrl.builders.agent import Agent
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.console import echo
+from ibrl_torchrl.data.replay import Replay, ReplayWithDemos
+from ibrl_torchrl.objectives import BCRegularizedTD3Loss
+
+
+def pretrain_actor(config: TrainConfig, agent: Agent, replay: Replay, device: torch.device) -> None:
+    """Minimise the behaviour cloning term alone for ``algo.actor_init_steps`` updates.
+
+    An imitation policy trained without dropout imitates badly with it. The actor starts with its
+    weights and is trained with dropout, so that the behaviour cloning term would first have to
+    repair what the policy knew, while RL moves the actor, too.
+
+    Args:
+        config: settings of the run.
+        agent: agent whose actor has the weights of an imitation policy; its target follows.
+        replay: replay buffer with the demonstrations of the behaviour cloning term.
+        device: device of the batches.
+    """
+    steps, name = config.algo.actor_init_steps, config.algo.actor_init
+    if steps == 0 or name is None:
+        return
+    loss, term = agent.loss, agent.terms["loss_actor"]
+    assert isinstance(loss, BCRegularizedTD3Loss) and isinstance(replay, ReplayWithDemos)
+    optimizer = torch.optim.Adam(term.parameters, lr=config.imitation[name].lr, fused=True)
+    for _ in range(steps):
+        error = loss.bc_loss(replay.demos.sample(replay.batch_size).to(device))
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    HardUpdate(loss, value_network_update_interval=1).step()  # critics still equal their targets
+    echo(f"actor: squared imitation error {error.item():.3f} with dropout after {steps} updates")
