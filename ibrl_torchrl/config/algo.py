@@ -237,7 +237,8 @@ class AlgoConfig:
     actor_init_steps: int = setting(
         0,
         help="Updates of the behaviour cloning term alone before RL, at the learning rate of that "
-        "policy, so that the actor imitates with its dropout, too; 0: none.",
+        "policy, so that the actor imitates with its dropout, too; methods without the term, or "
+        "without actor_init, have none.",
         at_least=0,
     )
     actor_init_std: float = setting(
@@ -297,12 +298,6 @@ class AlgoConfig:
             "algo.loss.q_filter",
             self.loss.q_filter,
             "false unless algo.loss.bc_weight and algo.actor_init are set",
-        )
-        require(
-            self.actor_init_steps == 0 or (self.loss.bc_weight > 0 and self.actor_init is not None),
-            "algo.actor_init_steps",
-            self.actor_init_steps,
-            "0 unless algo.loss.bc_weight and algo.actor_init are set",
         )
         require_replan(self.chunk, "algo.chunk")
         _require_supported(self)

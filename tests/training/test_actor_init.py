@@ -11,7 +11,6 @@ from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
-from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.modules import Normalize
 from ibrl_torchrl.training.actor_init import pretrain_actor
 
@@ -57,14 +56,11 @@ def test_actor_and_target_imitate_the_demonstrations_and_nothing_else_moves(tmp_
     assert agent.policies["rl"](demos)["action"].abs().max() < 0.1
 
 
-def test_no_updates_draw_no_random_numbers(tmp_path):
-    agent, replay = agent_and_replay(settings(), tmp_path)
+@pytest.mark.parametrize("method", ["algo=ibrl_plus", "algo=ibrl algo.actor_init_steps=5"])
+def test_without_updates_no_random_numbers_are_drawn(method, tmp_path):
+    config = settings(*method.split())  # IBRL has no behaviour cloning term
+    agent, replay = agent_and_replay(config, tmp_path)
     before = agent.loss.actor_network_params.clone(), torch.get_rng_state()
-    pretrain_actor(settings(), agent, replay, CPU)
+    pretrain_actor(config, agent, replay, CPU)
     assert (agent.loss.actor_network_params == before[0]).all()
     assert torch.equal(torch.get_rng_state(), before[1])
-
-
-def test_updates_need_the_term_and_an_initialised_actor():
-    with pytest.raises(UsageError, match=r"^algo\.actor_init_steps=5 must be 0 unless algo\.loss"):
-        settings("algo=ibrl", "algo.actor_init_steps=5")
