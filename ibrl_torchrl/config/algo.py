@@ -234,13 +234,6 @@ class AlgoConfig:
     actor_init: str | None = setting(
         None, help="Imitation policy whose weights initialise the actor (RFT); null: random."
     )
-    actor_init_steps: int = setting(
-        0,
-        help="Updates of the behaviour cloning term alone before RL, at the learning rate of that "
-        "policy, so that the actor imitates with its dropout, too; methods without the term, or "
-        "without actor_init, have none.",
-        at_least=0,
-    )
     actor_init_std: float = setting(
         0.1,
         help="Standard deviation, before tanh, of a stochastic actor that actor_init initialises.",

@@ -86,17 +86,13 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
             ``q_filter_rate`` float scalars.
         """
         loss, info = super().actor_loss(tensordict)
-        bc_loss = self.bc_loss(tensordict.get(keys.DEMO))
+        bc_loss = self._squared_error(tensordict.get(keys.DEMO))
         q_filter_rate = self._q_filter_rate(tensordict)
         info |= {"bc_loss": bc_loss.detach(), "q_filter_rate": q_filter_rate}
         return loss + self.bc_weight * q_filter_rate * bc_loss, info
 
-    def bc_loss(self, demos: TensorDictBase) -> Tensor:
-        """Mean squared distance E ||a - pi(s)||^2 to demonstrated actions, float scalar.
-
-        Args:
-            demos: demonstration transitions [B], observations and actions.
-        """
+    def _squared_error(self, demos: TensorDictBase) -> Tensor:
+        """Mean squared distance E ||a - pi(s)||^2 to the demonstrations' actions."""
         action = self._actor_actions(self.actor_network, self._encode(demos))[0]
         demonstrated = demos.get(self.tensor_keys.action)
         if action.ndim > demonstrated.ndim:  # candidates [B, n, A]

@@ -37,7 +37,6 @@ from ibrl_torchrl.runs.names import EPISODES, FAILED, REPLAY
 from ibrl_torchrl.runs.origin import run_origin
 from ibrl_torchrl.runs.tables import imitation_loss_column
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler
-from ibrl_torchrl.training.actor_init import pretrain_actor
 from ibrl_torchrl.training.imitation import PolicyNetworks
 from ibrl_torchrl.training.learner import Learner, build_learner
 from ibrl_torchrl.training.logger import RunLogger
@@ -97,8 +96,6 @@ def reinforce(
         interventions=interventions,
         device=device,
     )
-    if checkpoint is None:
-        pretrain_actor(config, agent, replay, device)
     self_imitation = build_self_imitation(
         config.imitation,
         networks,
