@@ -33,7 +33,8 @@ class NewestState(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write what the policy writes."""
-        inputs = tensordict.select(*self.in_keys, strict=False)
+        # A whole copy: policies with a state read optional keys that are not among their in_keys.
+        inputs = tensordict.copy()
         stacked = inputs.get(STATE)
         inputs.set(STATE, stacked[..., -(stacked.shape[-1] // self._state_stack) :])
         return tensordict.update(self.policy(inputs).select(*self.out_keys))

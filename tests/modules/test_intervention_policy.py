@@ -95,6 +95,13 @@ def test_a_policy_of_chunks_plans_anew_after_an_intervention():
     assert episode["action"].flatten().tolist() == [0, -1, 2, 12, 22, 5]
 
 
+def test_newest_state_keeps_the_state_of_a_chunk():
+    plan = TensorDictModule(lambda s: s + torch.arange(3.0), ["state"], ["action"])
+    policy, td = NewestState(ChunkExecutor(plan, 3), 2), TensorDict(state=torch.zeros(2))
+    assert [policy(td)["action"].item() for _ in range(4)] == [0.0, 1.0, 2.0, 0.0]
+    assert torch.equal(td["state"], torch.zeros(2))
+
+
 def test_an_expert_reads_the_newest_of_stacked_states():
     newest = NewestState(TensorDictModule(lambda s: -s, ["state"], ["action"]), 2)
     td = TensorDict(state=torch.arange(8.0).view(2, 4), batch_size=[2])
