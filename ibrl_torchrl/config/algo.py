@@ -57,12 +57,6 @@ class LossConfig:
         "algo.fallback.policy acts.",
         at_least=0,
     )
-    q_filter_ramp: int = setting(
-        0,
-        help="Further frames until the Q-filter has its full effect, which rises linearly.",
-        at_least=0,
-        unit="frames",
-    )
     alpha: float = setting(
         0.01, help="Initial entropy temperature of sac, tqc and redq_sac.", above=0
     )

@@ -265,9 +265,7 @@ def schedule_q_filter(agent: Agent, config: LossConfig, frames: int) -> None:
     """
     if isinstance(agent.loss, BCRegularizedTD3Loss):
         is_proven = agent.fallback is None or bool(agent.fallback.test.is_passed)
-        elapsed, ramp = frames - config.q_filter_after, config.q_filter_ramp
-        weight = min(1.0, elapsed / ramp) if ramp > 0 else 1.0
-        agent.loss.set_q_filter(weight if is_proven and elapsed >= 0 else 0.0)
+        agent.loss.q_filter_active = is_proven and frames >= config.q_filter_after
 
 
 def _collection_lines(
