@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -28,6 +30,15 @@ def echo(line: str) -> None:
     """Print a line to standard output, above a progress bar, at once also to a pipe or file."""
     tqdm.write(line)
     sys.stdout.flush()
+
+
+def leave_terminal() -> None:
+    """Discard what is written to a terminal from now on: writing to a closed one is an error."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode):  # a closed one no longer tells by isatty
+            os.dup2(null, descriptor)
+    os.close(null)
 
 
 @contextmanager

@@ -8,12 +8,14 @@ import random
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ibrl_torchrl.console import echo
+from ibrl_torchrl.console import echo, leave_terminal
 from ibrl_torchrl.errors import UsageError
 
 if TYPE_CHECKING:  # it takes seconds and memory that a process which waits for others need not have
@@ -45,6 +47,23 @@ def setup_process(
     if threads is not None:
         torch.set_num_threads(threads)
     return require_device(device, trial)
+
+
+@contextmanager
+def forked_rng(device: torch.device | None) -> Iterator[None]:
+    """Random numbers of PyTorch whose state is restored afterwards: the CPU's and one device's.
+
+    By default ``torch.random.fork_rng`` reads the states of all GPUs, and warns where there are
+    several.
+
+    Args:
+        device: device whose generator is restored, too; a CPU or None: none.
+    """
+    import torch
+
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
 
 
 def require_device(device: str, trial: int | None = None) -> torch.device:
@@ -141,10 +160,12 @@ class InterruptHandler:
             raise Interrupted
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        del signum, frame
+        del frame
         if self._requested:
             raise KeyboardInterrupt
         self._requested = True
+        if signum == signal.SIGHUP:
+            leave_terminal()
         echo("stopping after this episode; interrupt again to stop immediately")
 
 

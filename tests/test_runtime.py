@@ -1,6 +1,10 @@
 """Runtime of a process: device, deferred signals."""
 
+import os
+import pty
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -35,6 +39,36 @@ def test_interrupt_handler_leaves_an_ignored_hangup_ignored():
             interrupt.check()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+CLOSED_TERMINAL = """
+import signal, sys
+from ibrl_torchrl.console import echo
+from ibrl_torchrl.runtime import Interrupted, InterruptHandler
+with InterruptHandler() as interrupt:
+    echo("ready")
+    sys.stdin.readline()  # ends when the terminal is closed
+    signal.sigtimedwait([], 0.2)
+    echo("saving")
+    try:
+        interrupt.check()
+    except Interrupted:
+        open(sys.argv[1], "w").write("saved")
+"""
+
+
+def test_a_closed_terminal_interrupts_without_an_error(tmp_path):
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-c", CLOSED_TERMINAL, str(tmp_path / "checkpoint")]
+    process = subprocess.Popen(
+        command, stdin=follower, stdout=follower, stderr=follower, start_new_session=True
+    )
+    os.close(follower)
+    assert b"ready" in os.read(leader, 100)
+    os.close(leader)
+    process.send_signal(signal.SIGHUP)  # as the kernel does to those whose terminal it is
+    assert process.wait(20) == 0
+    assert (tmp_path / "checkpoint").read_text() == "saved"
 
 
 def test_interrupt_handler_does_nothing_outside_the_main_thread():

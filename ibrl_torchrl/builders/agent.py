@@ -148,7 +148,7 @@ def build_agent(
         choose = [*others, _selector(critic, choice.acting, choice)]
     hybrid = TensorDictSequential(*actor, *choose) if acting else rl
     scored = hybrid
-    if [*proposals] != choice.acting.policies:
+    if hybrid is rl or [*proposals] != choice.acting.policies:  # no selector has scored them all
         others = [candidates[name] for name in proposals[len(choice.acting.policies) :]]
         all_keys = [proposal_key(name) for name in proposals]
         reduction = cast(CriticReduction, choice.acting.reduction)

@@ -14,6 +14,7 @@ from ibrl_torchrl.config.task import TaskConfig
 from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.keys import PROPRIO, STATE
 from ibrl_torchrl.modules import Normalize
+from ibrl_torchrl.runtime import forked_rng
 
 # By observation key; every network takes a copy, to be saved with it.
 Normalizers = Mapping[str, Normalize]
@@ -135,7 +136,7 @@ def _initial_spread(task: TaskConfig, env: EnvBase, keys: Sequence[str]) -> dict
     if task.num_init_states == 0 or not keys:  # images alone need no initial states
         return {key: torch.zeros(env.observation_spec[key].shape[-1]) for key in keys}
     values: dict[str, list[Tensor]] = {key: [] for key in keys}
-    with torch.random.fork_rng():
+    with forked_rng(env.device):
         for seed in range(_SEED, _SEED + task.num_init_states):
             env.set_seed(seed)
             initial = env.reset()

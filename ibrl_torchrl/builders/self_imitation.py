@@ -51,6 +51,7 @@ def build_self_imitation(
             every=config.self_imitation.every,
             steps=config.self_imitation.steps,
             lr=config.self_imitation.lr or config.lr,
+            lr_name=f"imitation.{name}.self_imitation.lr",
             grad_clip=config.grad_clip,
         )
         for name, config in configs.items()

@@ -217,8 +217,11 @@ def _run_sweep(
         try:
             while not running.is_done():
                 time.sleep(0.5)
-                done = sum(min(_frames(f), total // len(folders)) for f in folders)
-                bar.update(done - bar.n if is_training else 0)
+                if is_training:
+                    done = sum(min(_frames(f), total // len(folders)) for f in folders)
+                else:
+                    done = sum(map(is_finished, folders))
+                bar.update(done - bar.n)
         except KeyboardInterrupt:
             running.interrupt()
             raise

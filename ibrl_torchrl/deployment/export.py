@@ -117,7 +117,7 @@ def export_policy(policies: RunPolicies, name: str, path: Path) -> float:
         try:
             program = torch.export.export(policy, observation, strict=False)
             run = _WRITERS[path.suffix](program, policy, _metadata(policy, policies), temporary)
-        except UsageError:
+        except (UsageError, OSError):
             raise
         except Exception as error:  # of many types, whichever operation a policy has
             reason = " ".join(str(error).split())[:100]

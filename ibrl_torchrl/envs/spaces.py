@@ -89,8 +89,8 @@ def _bounds(spec: TensorSpec) -> dict[str, list[float]]:
 
 def _bounded(bounds: Mapping[str, Any]) -> Bounded:
     low, high = (torch.tensor(bounds[name], dtype=torch.float32) for name in ("low", "high"))
-    if low.ndim != 1 or not bool((low < high).all()):
-        raise ValueError("action bounds must be two lists of numbers, low < high")
+    if low.ndim != 1 or not bool(((low < high) & (high - low).isfinite()).all()):
+        raise ValueError("action bounds must be two lists of finite numbers, low < high")
     return Bounded(low, high, low.shape, dtype=torch.float32)
 
 

@@ -83,6 +83,7 @@ class SelfImitation:
         every: int,
         steps: int,
         lr: float,
+        lr_name: str = "lr",
         grad_clip: float | None = None,
     ) -> None:
         self._policy = policy
@@ -91,7 +92,7 @@ class SelfImitation:
         self._data = data
         self._every = every
         self._steps = steps
-        self._lr = lr
+        self._lr, self._lr_name = lr, lr_name
         self._grad_clip = grad_clip
         self.optimizer = torch.optim.Adam(self.trained.parameters(), lr=lr, fused=True)
         self._rounds = 0
@@ -123,7 +124,7 @@ class SelfImitation:
             for _ in range(rounds * self._steps)
         ]
         loss = torch.stack(losses).mean()
-        require_finite(loss, self._lr)
+        require_finite(loss, self._lr_name, self._lr)
         self._update_policy()
         return loss.item()
 

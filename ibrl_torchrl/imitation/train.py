@@ -23,6 +23,7 @@ def train_imitation(
     steps: int,
     batch_size: int,
     lr: float,
+    lr_name: str = "lr",
     grad_clip: float | None = None,
     on_step: Callable[[int, Tensor], bool | None] | None = None,
 ) -> None:
@@ -36,6 +37,7 @@ def train_imitation(
         steps: optimiser steps.
         batch_size: transitions in a batch, drawn with replacement.
         lr: learning rate.
+        lr_name: its name in messages; default ``"lr"``.
         grad_clip: bound of the gradient's norm; None (default): none.
         on_step: called after every step with its number, from 1, and its loss, a scalar without
             gradients; training ends where it returns True. None (default): nothing.
@@ -49,7 +51,7 @@ def train_imitation(
         batch = transitions[torch.randint(len(transitions), (batch_size,))]
         value = imitation_step(loss, batch, optimizer, grad_clip)
         if step % CHECK_EVERY == 0 or step == steps:
-            require_finite(value, lr)
+            require_finite(value, lr_name, lr)
         if on_step is not None and on_step(step, value):
             break
     network.eval()
@@ -82,14 +84,19 @@ def imitation_step(
     return value.detach()
 
 
-def require_finite(loss: Tensor, lr: float) -> None:
+def require_finite(loss: Tensor, lr_name: str, lr: float) -> None:
     """Refuse a loss that is NaN or inf.
+
+    Args:
+        loss: imitation loss, float scalar.
+        lr_name: name of the learning rate.
+        lr: its value.
 
     Raises:
         UsageError: names the learning rate.
     """
     if not torch.isfinite(loss):
-        raise UsageError(f"lr={lr}: the imitation loss became {loss.item()}; lower it")
+        raise UsageError(f"{lr_name}={lr}: the imitation loss became {loss.item()}; lower it")
 
 
 def total_loss(loss: TensorDictModuleBase, batch: TensorDictBase) -> Tensor:

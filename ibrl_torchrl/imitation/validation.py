@@ -12,6 +12,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import nn
 
 from ibrl_torchrl.imitation.train import total_loss
+from ibrl_torchrl.runtime import forked_rng
 
 EpisodeT = TypeVar("EpisodeT")
 
@@ -74,7 +75,7 @@ class ValidationLoss:
         """Loss of the network's present weights."""
         mode = self._network.training
         self._network.eval()
-        with torch.random.fork_rng():
+        with forked_rng(self._batches[0].device):
             torch.manual_seed(0)
             total = sum(len(b) * total_loss(self._loss, b.copy()).item() for b in self._batches)
         self._network.train(mode)

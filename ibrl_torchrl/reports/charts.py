@@ -197,7 +197,7 @@ def _imitation_share(comparison: Comparison) -> Chart | None:
         FRAMES,
         "share of imitation actions",
         drawn,
-        meanings=_meanings(dashes),
+        meanings=dash_meanings(dashes),
     )
 
 
@@ -213,7 +213,8 @@ def policy_dashes(imitation: Collection[str]) -> dict[str, Dashes]:
     return {name: imitation_dashes(number) for number, name in enumerate(imitation)}
 
 
-def _meanings(dashes: Mapping[str, Dashes]) -> tuple[tuple[str, Dashes], ...]:
+def dash_meanings(dashes: Mapping[str, Dashes]) -> tuple[tuple[str, Dashes], ...]:
+    """Names and dashes of a chart's policies; none where a single one has solid lines."""
     return tuple(dashes.items()) if len(dashes) > 1 else ()
 
 

@@ -29,7 +29,12 @@ def command_table(comparison: Comparison) -> list[Row]:
 
 def _without_seed(run: Run) -> str:
     """Command with ``N`` in place of the seed, in settings and in paths."""
-    return re.sub(rf"seed(=?){run.seed}(?!\d)", r"seed\1N", simplified(run.provenance["command"]))
+    return re.sub(_seed_of(run), r"seed\1N", simplified(run.provenance["command"]))
+
+
+def _seed_of(run: Run) -> str:
+    """Pattern of the seed in settings, not of another such as ``demos.seed``, and in paths."""
+    return rf"(?<![._])seed(=?){run.seed}(?!\d)"
 
 
 def simplified(command: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ibrl_torchrl.reports.charts import Chart, Line, Reference, policy_dashes
+from ibrl_torchrl.reports.charts import Chart, Line, Reference, dash_meanings, policy_dashes
 from ibrl_torchrl.reports.comparison import Comparison
 from ibrl_torchrl.reports.curves import aggregate
 from ibrl_torchrl.reports.diagnosis_tables import (
@@ -24,7 +24,7 @@ def diagnosis_charts(comparison: Comparison, diagnoses: Sequence[Diagnosis]) -> 
     if not diagnoses:
         return []
     dashes = policy_dashes(comparison.imitation)
-    meanings = tuple(dashes.items()) if len(dashes) > 1 else ()
+    meanings = dash_meanings(dashes)
     return [
         Chart(
             "imitation_in_episode",

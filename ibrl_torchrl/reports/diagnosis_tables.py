@@ -54,7 +54,7 @@ class Rollout:
         policy: name of the imitation policy.
         source: ``"demonstrated"`` or ``"visited"``, where the state is from.
         success: whether the rollout solved the task.
-        error: mean distance from the scripted expert's actions; None without one.
+        error: distance of the first action from the scripted expert's; None without one.
     """
 
     policy: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from ibrl_torchrl.reports.sections import section
 from ibrl_torchrl.reports.statistics import RESAMPLES
 from ibrl_torchrl.reports.style import FigureStyle
 from ibrl_torchrl.runs.reader import Run
+
+# Names of a section's tables and figures: number, task, what they show.
+_SECTION_FILE = re.compile(r"\d+-[A-Za-z0-9-]+-[a-z_]+\.(csv|svg|pdf|png)")
 
 
 def write_report(
@@ -57,11 +60,11 @@ def write_report(
     comparisons = compare(runs)
     missing = _missing_library() if interactive else None
     is_interactive = interactive and missing is None
-    sections = []
+    sections, written = [], set[Path]()
     for number, comparison in enumerate(comparisons, 1):
         prefix = f"{number}-{re.sub('[^A-Za-z0-9]+', '-', comparison.task)}"
         sections.append(section(comparison, number, prefix, out, is_interactive=is_interactive))
-        _write_files(sections[-1], out, style or FigureStyle())
+        written.update(_write_files(sections[-1], out, style or FigureStyle()))
     page = _render(
         title=title,
         runs=len(runs),
@@ -74,6 +77,9 @@ def write_report(
     )
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(page)
+    for path in out.iterdir():  # of an earlier report
+        if _SECTION_FILE.fullmatch(path.name) and path not in written:
+            path.unlink()
     return comparisons
 
 
@@ -119,14 +125,16 @@ def _script_hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _write_files(content: Mapping[str, Any], out: Path, style: FigureStyle) -> None:
-    """Write the tables and figures of a section."""
+def _write_files(content: Mapping[str, Any], out: Path, style: FigureStyle) -> Iterator[Path]:
+    """Write the tables and figures of a section; yields their paths."""
     for name, rows in content["csv"].items():
         if rows:
             path = out / f"{content['prefix']}-{name}.csv"
             write_table(path, rows[0], ([*row.values()] for row in rows))
+            yield path
     for drawing in content["drawings"] if style.formats else ():
         figure = draw(drawing, style)
         for file_format in style.formats:
             path = out / f"{content['prefix']}-{drawing.name}.{file_format}"
             save_figure(figure, path, file_format)
+            yield path

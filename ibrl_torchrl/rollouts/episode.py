@@ -25,6 +25,7 @@ from ibrl_torchrl.envs.base import SparseRewardEnv
 from ibrl_torchrl.episodes import executed_episode
 from ibrl_torchrl.errors import UsageError, brief
 from ibrl_torchrl.keys import ACTION, DONE, INTERVENTION, NEXT, PROPOSAL, TERMINATED
+from ibrl_torchrl.runtime import forked_rng
 
 MAX_STEPS = 1_000_000  # environments end their episodes; EnvBase.rollout needs a bound
 
@@ -59,7 +60,7 @@ def rollout_episode(
             has no action: the simulation became unstable.
     """
     exploration = ExplorationType.RANDOM if explore else ExplorationType.DETERMINISTIC
-    with torch.random.fork_rng(), set_exploration_type(exploration):
+    with forked_rng(env.device), set_exploration_type(exploration):
         torch.manual_seed(seed)
         env.set_seed(seed)
         try:

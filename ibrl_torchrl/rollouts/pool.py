@@ -33,7 +33,7 @@ from ibrl_torchrl.rollouts.episode import rollout_episode
 MAX_FAILURES = 3  # attempts at an episode, after which it fails
 EPISODE_TIMEOUT = 600.0  # seconds
 _POLL_SECONDS = 0.5
-_STOP_SECONDS = 5.0  # until a process that does not stop is killed
+STOP_SECONDS = 5.0  # until a process that does not stop is killed
 _EPISODE, _USAGE_ERROR, _FAILURE = range(3)  # types of a worker's messages
 
 Message = tuple[int, Any]
@@ -171,6 +171,7 @@ class RolloutPool:
         # Urgent requests, and all others.
         self._queues: tuple[deque[RolloutRequest], deque[RolloutRequest]] = deque(), deque()
         self._lock = threading.Lock()
+        self._error: BaseException | None = None  # that has ended the dispatcher
         self._wakeup_receiver, self._wakeup_sender = mp.Pipe(duplex=False)
         self._timeout = episode_timeout
         self._closing = threading.Event()
@@ -203,6 +204,9 @@ class RolloutPool:
         weights = self.snapshot() if weights is None else self._sendable(weights)
         request = RolloutRequest(policy, seed, explore, max_steps, urgent, weights)
         with self._lock:
+            if self._error is not None:
+                request.future.set_exception(self._error)
+                return request.future
             self._queues[not urgent].append(request)
         self._wakeup_sender.send(None)
         return request.future
@@ -215,7 +219,7 @@ class RolloutPool:
         """Stop all workers, those that hang by force, and cancel unfinished requests."""
         self._closing.set()
         self._wakeup_sender.send(None)
-        self._dispatcher.join(_STOP_SECONDS)
+        self._dispatcher.join(STOP_SECONDS)
         for worker in self._workers:
             worker.terminate()
         for worker in self._workers:
@@ -242,8 +246,10 @@ class RolloutPool:
                     if worker.connection in ready:
                         self._receive(worker)
         except BaseException as error:  # reported by futures, as this thread has no caller
-            for request in self._unfinished():
-                request.future.set_exception(error)
+            with self._lock:
+                self._error = error
+                for request in self._unfinished():
+                    request.future.set_exception(error)
             if not isinstance(error, UsageError):
                 raise
 

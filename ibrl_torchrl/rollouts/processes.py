@@ -18,6 +18,7 @@ from torchrl.envs import EnvBase
 
 from ibrl_torchrl.rollouts.pool import (
     EPISODE_TIMEOUT,
+    STOP_SECONDS,
     EpisodeRunner,
     Message,
     RolloutPool,
@@ -28,8 +29,6 @@ from ibrl_torchrl.rollouts.pool import (
     module_tensors,
 )
 from ibrl_torchrl.runtime import die_with_parent
-
-_STOP_SECONDS = 5.0  # until a process that does not stop is killed
 
 
 class RolloutWorkers(RolloutPool):
@@ -112,7 +111,7 @@ class _ProcessWorker(RolloutWorker):
     def stop(self) -> str:
         """Stop the process, by force where it does not answer; returns its exit code."""
         self._process.terminate()
-        self._process.join(_STOP_SECONDS)
+        self._process.join(STOP_SECONDS)
         if self._process.is_alive():  # stopped by a debugger or SIGSTOP, or hung in the kernel
             self._process.kill()
             self._process.join()

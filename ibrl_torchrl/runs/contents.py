@@ -22,6 +22,11 @@ from ibrl_torchrl.errors import UsageError, brief
 
 _MAX_DEPTH = 16  # levels of dicts and lists; checkpoints have up to 6
 _WORDS = 624  # of the Mersenne Twister's state, in Python and NumPy
+_MAX_ENTRIES = 10_000  # of the settings of an optimiser
+_EPISODE = (
+    *("root/action", "root/proposal"),
+    *("next/reward", "next/done", "next/terminated", "next/truncated", "next/success"),
+)
 _PLAIN = (str, int, float, bool, type(None))
 
 T = TypeVar("T")
@@ -184,8 +189,8 @@ def require_adam_state(
     Raises:
         UsageError: names the first difference.
     """
-    groups = optimizer.state_dict()["param_groups"]
-    if stored.get("param_groups") != groups:
+    expected = optimizer.state_dict()["param_groups"]
+    if not _is_plain_equal(entry(stored, "param_groups", list, where), expected):
         raise UsageError(
             f"{where}: the optimiser {name} has other settings; use the configuration it was "
             "trained with"
@@ -193,7 +198,9 @@ def require_adam_state(
     states = entry(stored, "state", dict, where)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if unknown := {*states} - {*range(len(parameters))}:
-        raise UsageError(f"{where}: the optimiser {name} has no parameter {brief(min(unknown))}")
+        raise UsageError(
+            f"{where}: the optimiser {name} has no parameter {brief(min(unknown, key=str))}"
+        )
     for index, state in states.items():
         label = f"optimizers.{name}.{index}"
         moments = ("exp_avg", "exp_avg_sq")
@@ -204,6 +211,15 @@ def require_adam_state(
             require_like(state[moment], parameters[index], f"{label}.{moment}", where)
         if bool(state["step"] < 0) or bool((state["exp_avg_sq"] < 0).any()):
             raise _unfit(where, label, "negative", "steps and second moments of at least 0")
+
+
+def _is_plain_equal(stored: object, expected: object) -> bool:
+    """Whether values are equal and plain: comparing tensors to numbers is an error."""
+    try:
+        require_plain(stored, _MAX_ENTRIES)
+    except ValueError:
+        return False
+    return stored == expected
 
 
 def require_random_state(state: Mapping[str, Any], where: object) -> None:
@@ -227,7 +243,7 @@ def require_random_state(state: Mapping[str, Any], where: object) -> None:
         for gpu in gpus:
             _bytes(gpu, torch.cuda.get_rng_state())
         if unknown := {*state} - {"python", "numpy", "torch_cpu", "torch_cuda"}:
-            raise ValueError(f"of {brief(min(unknown))}")
+            raise ValueError(f"of {brief(min(unknown, key=str))}")
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
             f"{where}: holds invalid random states ({brief(error)}); start the run again"
@@ -294,7 +310,7 @@ def require_packed_episode(packed: object, where: object) -> None:
     """
     if not isinstance(packed, Mapping) or not all(isinstance(v, Tensor) for v in packed.values()):
         raise _unfit(where, "an episode", brief(type(packed).__name__), "tensors by name")
-    for name in ("root/action", "next/reward", "next/done", "next/terminated", "next/truncated"):
+    for name in _EPISODE:
         entry(packed, name, Tensor, where)
     done = packed["next/done"]
     length = len(done) if done.ndim == 2 and done.dtype == torch.bool else 0

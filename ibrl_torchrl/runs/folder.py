@@ -168,12 +168,12 @@ def _require_same(path: Path, original: Mapping[str, Any], settings: Mapping[str
     Raises:
         UsageError: names the first difference.
     """
-    values = dict(flatten_settings(original))
-    for key, value in flatten_settings(settings):
-        if key not in CALL_SETTINGS and (stored := values.get(key)) != value:
+    stored, given = dict(flatten_settings(original)), dict(flatten_settings(settings))
+    for key in dict.fromkeys([*given, *stored]):  # also what this call leaves out
+        if key not in CALL_SETTINGS and stored.get(key) != given.get(key):
             raise UsageError(
-                f"{path}: was started with {key}={stored}, this call has {value}; use the same "
-                "settings or another folder"
+                f"{path}: was started with {key}={stored.get(key)}, this call has "
+                f"{given.get(key)}; use the same settings or another folder"
             )
 
 

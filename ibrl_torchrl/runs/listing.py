@@ -129,9 +129,9 @@ def _read(path: Path, config: Mapping[str, Any]) -> RunSummary:
         state=_state(path),
         task=fields.name(f"{config['task']['suite']}/{config['task']['name']}"),
         method=fields.name(config["algo"]["name"]) if "algo" in config else "imitation",
-        seed=int(config["seed"]),
+        seed=fields.count(config["seed"]),
         frames=max([fields.count(row["frames"]) for row in progress], default=0),
-        total_frames=int(config.get("total_frames", 0)),
+        total_frames=fields.count(config.get("total_frames", 0)),
         success=success,
         minutes=max(seconds) / 60 if seconds else None,
     )

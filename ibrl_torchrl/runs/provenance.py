@@ -107,18 +107,24 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Git commit of the source tree, ``-dirty`` with changes; None outside a repository."""
+    """Git commit of the source tree, ``-dirty`` with changes; None if it is in no repository.
+
+    A virtual environment may be inside the repository of another project.
+    """
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        if not _git("ls-files", Path(__file__).name):
+            return None
+        return _git("describe", "--always", "--dirty", "--abbrev=12") or None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return described.stdout.strip() or None
+
+
+def _git(*arguments: str) -> str:
+    """Output of a git command in the folder of this file; empty if it fails."""
+    command = ["git", *arguments]
+    folder = Path(__file__).parent
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10)
+    return result.stdout.strip()
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:

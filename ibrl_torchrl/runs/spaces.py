@@ -33,7 +33,10 @@ def read_spaces(run_dir: Path) -> Spaces | None:
         return None
     try:
         return Spaces.from_dict(read_json(path))
-    except (UsageError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        *(UsageError, ArithmeticError, AttributeError),
+        *(KeyError, RuntimeError, TypeError, ValueError),
+    ) as error:
         raise UsageError(
             f"{path}: is damaged; restore it, or remove it to build the simulator for its shapes"
         ) from error

@@ -23,6 +23,7 @@ from ibrl_torchrl.episodes import unstack_frames
 from ibrl_torchrl.imitation.dagger import MixturePolicy, expert_probability
 from ibrl_torchrl.rollouts.collector import episode_seed
 from ibrl_torchrl.runs.names import DEMOS
+from ibrl_torchrl.runtime import forked_rng
 from ibrl_torchrl.training.demonstrations import record_to
 from ibrl_torchrl.training.imitation import PolicyNetworks, imitation
 
@@ -116,7 +117,7 @@ def _labelled_episodes(
     The learner acts without draws of its own, as in evaluations: its states are the ones to label.
     """
     for seed in seeds:
-        with torch.random.fork_rng(), set_exploration_type(ExplorationType.DETERMINISTIC):
+        with forked_rng(env.device), set_exploration_type(ExplorationType.DETERMINISTIC):
             torch.manual_seed(seed)
             env.set_seed(seed)
             episode = record_episode(env, policy)

@@ -154,6 +154,7 @@ def _trained(
             steps=config.steps,
             batch_size=config.batch_size,
             lr=config.lr,
+            lr_name=f"imitation.{name}.lr",
             grad_clip=config.grad_clip,
             on_step=on_step,
         )

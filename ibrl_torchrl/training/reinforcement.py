@@ -196,7 +196,7 @@ def _train(
         metrics=[*agent.metrics, *map(imitation_loss_column, self_imitation)],
         interventions=interventions,
     )
-    with closing(logger), InterruptHandler() as interrupt:
+    with closing(logger):
         if checkpoint is None:
             results = logger.evaluate_imitation()
             if (name := config.algo.fallback.policy) is not None and agent.fallback is not None:
@@ -208,6 +208,8 @@ def _train(
             echo(f"resuming from frame {counters.frames}")
         schedule_q_filter(agent, config.algo.loss, counters.frames)
 
+        interrupt = InterruptHandler()
+
         def on_episode(metrics: dict[str, float]) -> None:
             if agent.fallback is not None:
                 agent.fallback.test.update(tested_episodes(counters.successes, config.algo))
@@ -215,30 +217,32 @@ def _train(
             logger.after_episode(metrics)
             interrupt.check()
 
-        try:
-            train(
-                _logged(collector, log),
-                learner,
-                replay,
-                counters,
-                total_frames=config.total_frames,
-                frames_per_round=config.algo.update.frames_per_round,
-                proposals=agent.proposals,
-                device=device,
-                on_episode=on_episode,
-                warmup_updates=config.algo.warmup.updates,
-                actor_after=config.algo.update.actor_after,
-                self_imitation=self_imitation,
-            )
-        except NotFinite:
-            state.save_networks(FAILED, counters.frames, state.networks())
-            echo(f"networks at that time: {run_dir / FAILED}")
-            raise
-        except Interrupted:
-            logger.checkpoint()
-            echo(f"stopped; resume with: ibrl train resume={run_dir}")
-            echo(f"or evaluate it with: ibrl eval {run_dir}")
-            raise
+        # Evaluations before and after are done anew when the run is resumed.
+        with interrupt:
+            try:
+                train(
+                    _logged(collector, log),
+                    learner,
+                    replay,
+                    counters,
+                    total_frames=config.total_frames,
+                    frames_per_round=config.algo.update.frames_per_round,
+                    proposals=agent.proposals,
+                    device=device,
+                    on_episode=on_episode,
+                    warmup_updates=config.algo.warmup.updates,
+                    actor_after=config.algo.update.actor_after,
+                    self_imitation=self_imitation,
+                )
+            except NotFinite:
+                state.save_networks(FAILED, counters.frames, state.networks())
+                echo(f"networks at that time: {run_dir / FAILED}")
+                raise
+            except Interrupted:
+                logger.checkpoint()
+                echo(f"stopped; resume with: ibrl train resume={run_dir}")
+                echo(f"or evaluate it with: ibrl eval {run_dir}")
+                raise
         logger.finish()
 
 

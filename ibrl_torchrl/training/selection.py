@@ -134,7 +134,8 @@ class LowestValidationLoss:
         """
         loss = self._loss()
         if not math.isfinite(loss):
-            raise UsageError(f"lr={self._lr}: the validation loss became {loss}; lower it")
+            lr = f"imitation.{self._name}.lr={self._lr}"
+            raise UsageError(f"{lr}: the validation loss became {loss}; lower it")
         self._report(step, loss)
         self._best.update(self._network, step, -loss)
         return self._stopping.update(loss)

@@ -1,6 +1,8 @@
 """Exported policies, loaded by their own runtimes, against the run's policy."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ from support.untrained_runs import write_untrained_run
 from tensordict.nn import TensorDictModule, TensorDictSequential
 
 from ibrl_torchrl import load_policy
+from ibrl_torchrl.deployment import export
 from ibrl_torchrl.deployment.export import METADATA, export_policy
 from ibrl_torchrl.deployment.load import load_run_policies
 from ibrl_torchrl.errors import UsageError
@@ -167,6 +170,17 @@ class Unexportable(torch.nn.Module):
 
     def forward(self, state):
         return state[..., :4].tanh() * (1 if bool(state.sum() > 0) else 2)
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    policies = load_run_policies(write_untrained_run(tmp_path / "run"))
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setitem(export._WRITERS, ".pt2", full)
+    with pytest.raises(UsageError, match="disk"):
+        export_policy(policies, "bc", tmp_path / "policy.pt2")
 
 
 def test_refuses_a_policy_that_cannot_be_exported(tmp_path):

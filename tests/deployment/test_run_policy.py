@@ -1,5 +1,7 @@
 """Policies of run folders on arrays, against the same policies in their environment."""
 
+import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -214,7 +216,11 @@ def test_a_run_without_spaces_builds_its_simulator(tmp_path, capsys):
 
 def test_refuses_damaged_folders(tmp_path):
     run = write_untrained_run(tmp_path / "run")
-    for content in ("", "[]", '{"action": {"low": [1], "high": [0]}}'):
+    spaces = json.loads((run / SPACES).read_text())
+    infinite = {"low": [-math.inf], "high": [math.inf]}
+    unbounded = json.dumps(spaces | {"action": infinite, "native_action": infinite})
+    endless = json.dumps(spaces | {"state_parts": {"a": math.inf}})
+    for content in ("", "[]", '{"action": {"low": [1], "high": [0]}}', unbounded, endless):
         (run / SPACES).write_text(content)
         with pytest.raises(UsageError, match=r"spaces\.json: is damaged; restore it, or remove"):
             load_policy(run)

@@ -196,6 +196,17 @@ def test_commands_that_differ_in_the_seed_are_quoted_once(report):
     assert "ibrl train seed=1<" not in page
 
 
+def test_commands_keep_seeds_of_other_settings(tmp_path):
+    for seed in (1, 2):
+        folder = write_run(tmp_path / f"runs/i{seed}", "ibrl", seed)
+        provenance = json.loads((folder / "run.json").read_text())
+        provenance["command"] = f"ibrl train demos.seed=1 seed={seed} run_dir=runs/ibrl-seed{seed}"
+        (folder / "run.json").write_text(json.dumps(provenance))
+    write_report(find_runs([tmp_path / "runs"]), tmp_path / "out", "A")
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("ibrl train demos.seed=1 seed=N run_dir=runs/ibrl-seedN") == 1
+
+
 def test_runs_are_grouped_by_method_behind_a_click(report):
     page = (report / "index.html").read_text()
     summaries = re.findall(r"<summary>(.*?)</summary>", page)
@@ -230,6 +241,18 @@ def test_formats_of_figures_are_chosen(tmp_path):
     suffixes = {path.suffix for path in (tmp_path / "svg").iterdir()}
     assert suffixes == {".html", ".csv", ".svg"}
     assert {path.suffix for path in (tmp_path / "none").iterdir()} == {".html", ".csv"}
+
+
+def test_files_of_an_earlier_report_are_removed(report, tmp_path):
+    kept = tmp_path / "out" / "notes.csv"
+    kept.write_text("mine")
+    improvement = report / "1-metaworld-box-close-improvement.csv"
+    assert improvement.exists() or [*report.glob("*-improvement.csv")]
+    write_report(find_runs([tmp_path / "runs/i1"]), report, "alone")
+    assert kept.read_text() == "mine"
+    files = {path.name for path in report.iterdir()}
+    assert not [name for name in files if name.startswith("2-") or "improvement" in name]
+    assert {"index.html", "1-metaworld-box-close-final.csv"} <= files
 
 
 def test_comparison_without_finished_runs_has_a_message(tmp_path):

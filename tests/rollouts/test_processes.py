@@ -64,6 +64,22 @@ def test_max_steps_truncates_an_episode_and_leaves_its_start_as_it_is(workers, p
         assert_equal(later, whole)
 
 
+def test_requests_after_the_end_of_the_dispatcher_fail_at_once(policies, tmp_path, monkeypatch):
+    workers = RolloutWorkers(partial(FaultyEnv, tmp_path / "died"), policies, 1)
+    try:
+        workers.submit("bc", 0).result()
+
+        def fail(worker):
+            raise UsageError("no worker starts")
+
+        monkeypatch.setattr(workers, "_receive", fail)
+        for _ in range(2):
+            with pytest.raises(UsageError, match="no worker starts"):
+                workers.submit("bc", 0).result(timeout=60)
+    finally:
+        workers.close()
+
+
 def test_workers_use_the_weights_of_the_submission_or_of_a_snapshot(workers, policies):
     (weight,) = policies["explore"].parameters()
     before = weight.item()

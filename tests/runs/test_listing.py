@@ -97,6 +97,7 @@ def test_imitation_alone(tmp_path):
         (CONFIG, "seed: ["),
         (CONFIG, "{seed: 1, imitation: {}, task: 3}"),
         (CONFIG, b"\xff\xfe\x00"),
+        (CONFIG, "{seed: .inf, imitation: {}, task: {suite: a, name: b}}"),
         (CONFIG, '{seed: 1, imitation: {}, task: {suite: "\\e[2J", name: b}}'),
         (EVAL, "frames,policy\n1,hybrid\n"),
         (EVALUATION, "policy,success\nhybrid,x\n"),

@@ -1,11 +1,14 @@
 """Provenance: run.json, fingerprints of inputs."""
 
+import subprocess
+
 import pytest
 import torch
 from support.parts import episode
 from torch import nn
 
 from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.runs import provenance
 from ibrl_torchrl.runs.provenance import (
     fingerprint,
     input_fingerprints,
@@ -31,6 +34,19 @@ def test_input_fingerprints_are_those_of_stored_runs():
         "bc": "cabbb9f5f1b37d25",
         "act": "e7a56a2e4458db4a",
     }
+
+
+def test_commit_is_that_of_this_program_alone(tmp_path, monkeypatch):
+    """A virtual environment within another project's repository."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *command], check=True)
+    installed = tmp_path / "provenance.py"
+    installed.touch()
+    monkeypatch.setattr(provenance, "__file__", str(installed))
+    assert provenance._commit() is None
+    subprocess.run([*git, "add", "provenance.py"], check=True)
+    assert provenance._commit().endswith("-dirty")
 
 
 def test_fingerprint_differs_by_value_dtype_and_shape():

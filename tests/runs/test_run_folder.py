@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
@@ -180,6 +180,23 @@ def test_run_folder_resumes_with_equal_settings_and_versions_only(tmp_path):
     with (
         pytest.raises(UsageError, match=r"was started with torch 1\.0, \d.* is installed"),
         open_run_folder(tmp_path, Config(), "resume"),
+    ):
+        pass
+
+
+def test_resuming_compares_settings_that_the_call_leaves_out(tmp_path):
+    @dataclass
+    class Kwargs:
+        seed: int = 3
+        run_dir: str = "."
+        kwargs: dict[str, str] = field(default_factory=lambda: {"reward_type": "dense"})
+
+    with open_run_folder(tmp_path, Kwargs()):
+        (tmp_path / "checkpoint.pt").touch()
+    message = r"was started with kwargs\.reward_type=dense, this call has None; use the same"
+    with (
+        pytest.raises(UsageError, match=message),
+        open_run_folder(tmp_path, Kwargs(kwargs={}), "resume"),
     ):
         pass
 

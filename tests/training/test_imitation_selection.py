@@ -95,7 +95,9 @@ def test_held_out_episodes_are_not_trained_on():
     for state in ("state", "action"):
         demos[0][state][:] = float("nan")
     # Whichever of both is held out, one loss is not finite.
-    with pytest.raises(UsageError, match=r"^lr=0\.01: the (validation|imitation) loss became nan"):
+    with pytest.raises(
+        UsageError, match=r"^imitation\.bc\.lr=0\.01: the (validation|imitation) loss became nan"
+    ):
         trained(demos, validation_fraction=0.5)
 
 
