@@ -34,6 +34,7 @@ from ibrl_torchrl.modules import (
     ScoreProposals,
     SuccessTest,
     is_stochastic,
+    tied_copy,
 )
 from ibrl_torchrl.modules.critics.base import CriticEnsembleBase, CriticReduction
 from ibrl_torchrl.modules.selector import SelectionMode
@@ -127,11 +128,10 @@ def build_agent(
     # The policies of the critics' choice come first, so that its indices are those of all.
     proposals = tuple(dict.fromkeys([*choice.acting.policies, *imitation]))
 
-    adapter, target = adapter_of(loss), choice.acting_actor == "target"
+    encoder = [] if networks.encoder is None else [tied_copy(networks.encoder).eval()]
     base = [] if algo.residual is None else [candidates[algo.residual.base]]
-    proposal = _rl_proposal(adapter.acting_actor(target=target))
-    actor = [*adapter.acting_encoder(target=target), *base, proposal]
-    critic = adapter.acting_critics(target=choice.acting_critic == "target")
+    actor = [*encoder, *base, _acting_actor(networks.actor)]
+    critic = adapter_of(loss).acting_critics(target=choice.acting_critic == "target")
     noise = build_noise(
         algo.exploration_noise,
         algo.exploration_correlation,
@@ -198,9 +198,10 @@ def _candidates(
     return {name: candidates(policy) for name, policy in policies.items()}
 
 
-def _rl_proposal(actor: TensorDictModuleBase) -> TensorDictModuleBase:
-    """Actor that writes the RL action alone."""
-    return actor if [*actor.out_keys] == [RL_ACTION] else ActorProposal(actor, RL_ACTION)
+def _acting_actor(actor: TensorDictModuleBase) -> TensorDictModuleBase:
+    """Weight-sharing copy of the actor in eval mode that writes the RL action alone."""
+    acting = tied_copy(actor).eval()
+    return acting if [*actor.out_keys] == [RL_ACTION] else ActorProposal(acting, RL_ACTION)
 
 
 def uniform_policy(env: EnvBase | Spaces) -> TensorDictModuleBase:

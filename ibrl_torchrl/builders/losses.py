@@ -107,7 +107,6 @@ def _td3_loss(
     config, choice = algo.loss, algo.proposals
     settings: dict[str, Any] = {
         "encoder": networks.encoder,
-        "delay_encoder": networks.encoder is not None and choice.acting_actor == "target",
         "bootstrap": choice.bootstrap.select,
         "beta": choice.beta,
         "epsilon": choice.epsilon,

@@ -123,12 +123,6 @@ class ProposalsConfig:
         help="Critics that choose while acting: online (paper) or target (original code).",
         choices=("online", "target"),
     )
-    acting_actor: str = setting(
-        "online",
-        help="RL actor that acts: online (paper) or target, its moving average. From pixels, that "
-        "of the encoder, too, which then also encodes s' in the TD target.",
-        choices=("online", "target"),
-    )
     beta: float = setting(10.0, help="Inverse temperature of the soft choice.", at_least=0)
     epsilon: float = setting(
         0.1, help="Share of random choices of epsilon-greedy.", at_least=0, at_most=1
@@ -336,8 +330,6 @@ def _require_supported(algo: AlgoConfig) -> None:
         require(algo.encoder is None, "algo.encoder", "an encoder", f"null {reason}")
         require(algo.residual is None, "algo.residual", "a base", f"null {reason}")
         require(loss.bc_weight == 0, "algo.loss.bc_weight", loss.bc_weight, f"0 {reason}")
-        actor = proposals.acting_actor
-        require(actor == "online", "algo.proposals.acting_actor", actor, f"online {reason}")
         delay = algo.update.actor_after
         require(delay == 0, "algo.update.actor_after", delay, f"0 {reason}")
         output = algo.critic.output
@@ -367,14 +359,6 @@ def _require_supported(algo: AlgoConfig) -> None:
         "algo.proposals.num_min",
         proposals.num_min,
         f"below algo.critic.num_critics={algo.critic.num_critics} with redq_sac",
-    )
-    require(
-        algo.encoder is None
-        or proposals.acting_actor == "online"
-        or proposals.acting_critic == "target",
-        "algo.proposals.acting_critic",
-        proposals.acting_critic,
-        "target with an encoder and algo.proposals.acting_actor=target, as it reads its features",
     )
     correlation = algo.exploration_correlation
     require(

@@ -9,7 +9,7 @@ from tensordict.utils import NestedKey
 from torchrl.objectives import LossModule
 
 from ibrl_torchrl.keys import RL_ACTION
-from ibrl_torchrl.modules import ActorProposal, IBRLSelector
+from ibrl_torchrl.modules import ActorProposal, IBRLSelector, tied_copy
 from ibrl_torchrl.modules.choice import SelectionMode
 from ibrl_torchrl.modules.critics.base import CriticReduction
 from ibrl_torchrl.modules.gates import Gate
@@ -29,7 +29,6 @@ def hybrid_policy(
     reduction: CriticReduction = "min",
     gate: Gate | None = None,
     actor_key: NestedKey = RL_ACTION,
-    target: bool = False,
 ) -> TensorDictSequential:
     """Policy in which the loss's critics choose between its actor and the proposals.
 
@@ -51,8 +50,6 @@ def hybrid_policy(
         gate: cautious choice, see :class:`~ibrl_torchrl.modules.Gate`; None (default): none.
         actor_key: key of the actor's proposal, default ``"rl_action"``; an actor of several
             proposals keeps its keys.
-        target: act with the target parameters of actor, critics and encoder, as far as the loss
-            has them: moving averages, which an update changes less. Default False.
 
     Raises:
         TypeError: the loss is not supported.
@@ -64,12 +61,12 @@ def hybrid_policy(
         if not isinstance(estimator, ProposalValueEstimator):
             raise ValueError("the loss has no proposals; pass them, or call bootstrap_from first")
         proposals = [*estimator.proposals]
-    actor = adapter.acting_actor(target=target)
+    actor = tied_copy(loss.actor_network).eval()
     actor_keys = adapter.acting_keys
     if len(actor_keys) == 1:
         actor, actor_keys = ActorProposal(actor, actor_key, actor_keys[0]), [actor_key]
     selector = IBRLSelector(
-        adapter.acting_critics(target=target),
+        adapter.acting_critics(),
         [*actor_keys, *(proposal.out_keys[0] for proposal in proposals)],
         mode=mode,
         beta=beta,
@@ -81,5 +78,4 @@ def hybrid_policy(
     )
     # Proposals first: a residual actor reads the action that it changes.
     exploration = [] if noise is None else [noise]
-    encoder = adapter.acting_encoder(target=target)
-    return TensorDictSequential(*proposals, *encoder, actor, *exploration, selector)
+    return TensorDictSequential(*proposals, *adapter.acting_encoder, actor, *exploration, selector)

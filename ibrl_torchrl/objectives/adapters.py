@@ -90,17 +90,10 @@ class LossAdapter(ABC):
         """Steps of n-step transitions that the loss drops; None: it passes them on."""
         return None
 
-    def acting_encoder(self, *, target: bool = False) -> list[TensorDictModuleBase]:
+    @property
+    def acting_encoder(self) -> list[TensorDictModuleBase]:
         """Encoder that runs before the actor, in eval mode, by reference; empty without one."""
-        del target
         return []
-
-    def acting_actor(self, *, target: bool = False) -> TensorDictModuleBase:
-        """Online or target actor in eval mode, by reference."""
-        actor = tied_copy(self.loss.actor_network).eval()
-        if target:
-            hold_by_reference(actor, self.loss.target_actor_network_params)
-        return actor
 
     @property
     def acting_keys(self) -> list[NestedKey]:

@@ -66,9 +66,9 @@ class IBRLTD3Loss(LossModule):
     :func:`~ibrl_torchrl.modules.tied_copy` in eval mode.
 
     From pixels, actor and critics read the features of a shared ``encoder``. As in the original
-    code, only the critic loss trains it and it has no target parameters, unless ``delay_encoder``.
-    s and s' are encoded in separate forward passes, with independent random shifts if the encoder
-    augments in train mode. The actor loss reuses the features of s.
+    code, only the critic loss trains it and it has no target parameters. s and s' are encoded in
+    separate forward passes, with independent random shifts if the encoder augments in train
+    mode. The actor loss reuses the features of s.
 
     The actor may write several proposals, each trained by its own term of the actor loss: an RL
     action and a residual (edit) of an imitation action, say. An actor that reads an imitation
@@ -84,9 +84,6 @@ class IBRLTD3Loss(LossModule):
             candidates [*, n, A], with distinct keys; default none.
         encoder: reads images and writes the features that actor and critics read; None (default)
             if both read observations directly.
-        delay_encoder: keep target parameters of the encoder, updated with those of the critics,
-            which encode s' and with which the target actor can act. Default False, as in the
-            original code.
         bootstrap: how the target chooses among the proposals: ``"greedy"`` (paper, default),
             ``"soft"`` or ``"epsilon"``; see :class:`~ibrl_torchrl.modules.IBRLSelector`.
         beta: inverse temperature of the soft choice, default 10.
@@ -190,9 +187,6 @@ class IBRLTD3Loss(LossModule):
     qvalue_network: CriticEnsembleBase
     qvalue_network_params: TensorDictParams
     target_qvalue_network_params: TensorDictParams
-    encoder: TensorDictModuleBase
-    encoder_params: TensorDictParams
-    target_encoder_params: TensorDictParams
     low: Tensor
     high: Tensor
 
@@ -203,7 +197,6 @@ class IBRLTD3Loss(LossModule):
         proposals: Sequence[TensorDictModuleBase] = (),
         *,
         encoder: TensorDictModuleBase | None = None,
-        delay_encoder: bool = False,
         bootstrap: SelectionMode = "greedy",
         beta: float = 10.0,
         epsilon: float = 0.1,
@@ -254,13 +247,7 @@ class IBRLTD3Loss(LossModule):
             )
         self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
         self.convert_to_functional(critic, "qvalue_network", create_target_params=True)
-        self.delay_encoder = delay_encoder
-        if not delay_encoder:
-            self.encoder = encoder or _IdentityEncoder()
-        elif encoder is None:
-            raise ValueError("delay_encoder=True needs an encoder, got encoder=None")
-        else:
-            self.convert_to_functional(encoder, "encoder", create_target_params=True)
+        self.encoder = encoder or _IdentityEncoder()
         self.tensor_keys.action = critic.action_key
         low, high = _bounds(action_spec, bounds, critic.action_key)
         require_bounds(low, high)
@@ -348,7 +335,7 @@ class IBRLTD3Loss(LossModule):
         names = self.tensor_keys
         estimator = self._value_estimator
         target = estimator.value_estimate(tensordict.copy()).detach()
-        encoded = self.encode(tensordict.select(*self._obs_keys))
+        encoded = self.encoder(tensordict.select(*self._obs_keys))
         for key in self.encoder.out_keys:
             tensordict.set(key, encoded.get(key).detach())
         critic_input = encoded.select(*self.qvalue_network.observation_keys)
@@ -391,12 +378,10 @@ class IBRLTD3Loss(LossModule):
         Returns:
             Terms by name. No parameter is in two terms.
         """
-        encoder = self.encoder_params if self.delay_encoder else self.encoder
-        critic = _trainable(encoder, self.qvalue_network_params)
+        critic = _trainable(self.encoder, self.qvalue_network_params)
         actor = _trainable(self.actor_network_params)
-        targets = ("qvalue_network", "encoder") if self.delay_encoder else ("qvalue_network",)
         return {
-            "loss_qvalue": LossTerm(self.qvalue_loss, critic, targets, True),
+            "loss_qvalue": LossTerm(self.qvalue_loss, critic, ("qvalue_network",), True),
             "loss_actor": LossTerm(self.actor_loss, actor, ("actor_network",), False),
         }
 
@@ -420,21 +405,12 @@ class IBRLTD3Loss(LossModule):
         )
         return clip_straight_through(action + noise, (self.low, self.high))
 
-    def encode(self, tensordict: TensorDictBase, *, target: bool = False) -> TensorDictBase:
-        """Write the encoder's features; those of its target parameters, if the loss has them."""
-        if not self.delay_encoder:
-            return self.encoder(tensordict)
-        with _with_params(
-            self.target_encoder_params if target else self.encoder_params, self.encoder
-        ):
-            return self.encoder(tensordict)
-
     def _encode(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Observations with features, without a gradient; reuses features in the batch."""
         if all(tensordict.get(key, None) is not None for key in self.encoder.out_keys):
             return tensordict
         with torch.no_grad():
-            return self.encode(tensordict.select(*self._obs_keys))
+            return self.encoder(tensordict.select(*self._obs_keys))
 
     def _actor_actions(self, network: TensorDictModuleBase, obs: TensorDictBase) -> list[Tensor]:
         """Actions [B, A] of ``network``, the actor or a tied copy of it, for each of its keys."""
@@ -532,14 +508,11 @@ class IBRLTD3Adapter(LossAdapter):
         """Size of the random subset."""
         return self.loss.num_min
 
-    def acting_encoder(self, *, target: bool = False) -> list[TensorDictModuleBase]:
-        """Online encoder, or its target if the loss has one, in eval mode, by reference."""
-        if isinstance(self.loss.encoder, _IdentityEncoder):
-            return []
-        encoder = tied_copy(self.loss.encoder).eval()
-        if target and self.loss.delay_encoder:
-            hold_by_reference(encoder, self.loss.target_encoder_params)
-        return [encoder]
+    @property
+    def acting_encoder(self) -> list[TensorDictModuleBase]:
+        """Encoder in eval mode, by reference; empty from states."""
+        encoder = self.loss.encoder
+        return [] if isinstance(encoder, _IdentityEncoder) else [tied_copy(encoder).eval()]
 
     @property
     def acting_keys(self) -> list[NestedKey]:
@@ -548,7 +521,7 @@ class IBRLTD3Adapter(LossAdapter):
 
     def encode(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         """Copy of s' with the encoder's features."""
-        return self.loss.encode(next_tensordict.select(*self.loss._next_obs_keys), target=True)
+        return self.loss.encoder(next_tensordict.select(*self.loss._next_obs_keys))
 
     def propose(self, tensordict: TensorDictBase) -> float:
         """Write the target actor's actions with clipped noise."""

@@ -30,7 +30,9 @@ GAMMA = 0.8
 REPLAY = ReplayConfig(capacity=100, batch_size=8, n_steps=3)
 
 
-def settings(acting=("rl", "bc"), bootstrap=("rl", "bc"), *, policy_noise=0.2, **proposals):
+def settings(
+    acting=("rl", "bc"), bootstrap=("rl", "bc"), *, acting_critic="online", policy_noise=0.2
+):
     return AlgoConfig(
         actor=NetworkConfig(hidden=[8], dropout=0.5),
         critic=CriticConfig(hidden=[8], num_critics=3),
@@ -41,10 +43,10 @@ def settings(acting=("rl", "bc"), bootstrap=("rl", "bc"), *, policy_noise=0.2, *
         proposals=ProposalsConfig(
             acting=ActingChoiceConfig(policies=[*acting], select="greedy", reduction="min"),
             bootstrap=ChoiceConfig(policies=[*bootstrap], select="soft", reduction="mean"),
+            acting_critic=acting_critic,
             beta=5.0,
             epsilon=0.1,
             num_min=2,
-            **proposals,
         ),
         update=UpdateConfig(lr=0.1, tau=0.25, frames_per_round=1, critic_updates=1),
         warmup=WarmupConfig(policy="bc", episodes=1),
@@ -156,29 +158,6 @@ def test_agent_acting_critic_values_the_chosen_action(scorer, tmp_path):
                 values[name] = loss.qvalue_network(chosen.clone())["state_action_value"].min()
     assert values["online"] != values["target"]
     assert chosen["chosen_value"].item() == pytest.approx(values[scorer].item())
-
-
-@pytest.mark.parametrize("source", ["online", "target"])
-def test_agent_acts_by_the_chosen_actor(source, tmp_path):
-    torch.manual_seed(0)
-    built = agent(acting_actor=source)
-    loss = built.loss
-    replay = build_replay(REPLAY, loss.in_keys, GAMMA, [Countdown(9).rollout(9)], tmp_path)
-    learner = Learner(loss, loss.terms(), lr=0.1, tau=0.25, critic_updates=1)
-    for _ in range(3):
-        learner.round(replay, CPU)
-
-    state = TensorDict(state=torch.tensor([1.0, 2.0]))
-    loss.actor_network.eval()
-    with torch.no_grad():
-        actions = {}
-        for name, prefix in (("online", ""), ("target", "target_")):
-            params = getattr(loss, f"{prefix}actor_network_params")
-            with params.to_module(loss.actor_network):
-                actions[name] = loss.actor_network(state.clone())["rl_action"]
-        assert not torch.equal(*actions.values())
-        for policy in ("rl", "hybrid"):
-            assert torch.equal(built.policies[policy](state.clone())["rl_action"], actions[source])
 
 
 def test_replay_holds_demonstrations_after_construction(tmp_path):

@@ -1,7 +1,5 @@
 """IBRLTD3Loss with an encoder: gradients, reuse of features, cached proposals."""
 
-import itertools
-
 import pytest
 import torch
 from benchmarks import plain_pixels
@@ -25,7 +23,6 @@ from ibrl_torchrl.modules import (
     ViT,
 )
 from ibrl_torchrl.objectives import IBRLTD3Loss
-from ibrl_torchrl.objectives.adapters import adapter_of
 from ibrl_torchrl.training.learner import Learner
 
 CPU = torch.device("cpu")
@@ -340,77 +337,6 @@ def test_critics_converge_to_a_constant_target():
     for _ in range(60):
         last = learner.update("loss_qvalue", batch)["loss_qvalue"]
     assert last < 0.05 and last < first / 10
-
-
-# Target parameters of the encoder
-
-
-def features(encoder, batch):
-    with torch.no_grad():
-        return encoder(batch.select(IMAGE))["features"]
-
-
-def test_target_encoder_needs_an_encoder():
-    with pytest.raises(ValueError, match="delay_encoder=True needs an encoder"):
-        IBRLTD3Loss(actor(0.2), critics([1.0]), num_min=1, delay_encoder=True)
-
-
-@BOTH
-def test_target_encoder_starts_as_the_online_one_and_encodes_next_s(network, ensemble):
-    results = []
-    for delay_encoder in (False, True):
-        loss = eval_mode(make_loss(network, ensemble, delay_encoder=delay_encoder))
-        torch.manual_seed(5)
-        losses = loss(make_batch())
-        losses["loss_qvalue"].backward()
-        gradients = [parameter.grad for parameter in loss.encoder.parameters()]
-        results.append([losses["loss_qvalue"], losses["loss_actor"], *gradients])
-    assert all(map(torch.equal, *results))
-
-    batch, infos = make_batch(), []
-    for changed in (None, "encoder_params", "target_encoder_params"):
-        if changed:
-            for tensor in getattr(loss, changed).values(True, True):
-                tensor.data.mul_(0.5)
-        torch.manual_seed(5)
-        infos.append(loss.qvalue_loss(batch.clone())[1])
-    for name, differs in (("pred_value", (True, False)), ("target_value", (False, True))):
-        pairs = itertools.pairwise(infos)
-        assert tuple(not torch.equal(a[name], b[name]) for a, b in pairs) == differs
-
-
-def test_target_encoder_is_the_moving_average_of_the_critics_updates():
-    loss = eval_mode(make_loss(delay_encoder=True))
-    learner, batch = make_learner(loss), make_batch()
-    acting, online = (adapter_of(loss).acting_encoder(target=t)[0] for t in (True, False))
-    before = [p.detach().clone() for p in loss.encoder.parameters()]
-    learner.update("loss_qvalue", batch)
-    after = [*loss.encoder.parameters()]
-    # What acts holds the same tensors, so that it follows at once.
-    targets = [tensor for name, tensor in acting.named_buffers()]
-    assert len(targets) == len(before)
-    for target, old, new in zip(targets, before, after, strict=True):
-        assert torch.allclose(target, old + 0.25 * (new - old), atol=1e-6)
-    learner.update("loss_actor", batch)
-    assert torch.equal(features(online, batch), features(loss.encoder, batch))
-    assert not torch.equal(features(acting, batch), features(online, batch))
-    assert not any(p.requires_grad for p in acting.parameters())
-    parameters = learner.optimizers["loss_qvalue"].param_groups[0]["params"]
-    assert [*map(id, parameters)][: len(after)] == [*map(id, after)]
-
-
-def test_state_dict_restores_the_target_encoder():
-    loss, other = (eval_mode(make_loss(seed=seed, delay_encoder=True)) for seed in (0, 7))
-    for tensor in loss.target_encoder_params.values(True, True):
-        tensor.mul_(0.5)
-    other.load_state_dict(loss.state_dict())
-    batch = make_batch()
-    for target in (False, True):
-        expected, restored = (
-            features(adapter_of(each).acting_encoder(target=target)[0], batch)
-            for each in (loss, other)
-        )
-        assert torch.equal(expected, restored)
 
 
 # Cached proposals

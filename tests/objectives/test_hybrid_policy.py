@@ -107,26 +107,6 @@ def test_noise_is_on_the_actors_proposal_alone():
         assert env.rollout(50, policy)["action"].unique().tolist() == [0.5]
 
 
-@pytest.mark.parametrize("kind", ["ibrl", "td3"])
-def test_target_networks_act_and_choose(kind):
-    if kind == "ibrl":
-        loss = IBRLTD3Loss(actor(0.5), critics([1.0, 1.0]), [proposal(0.2)])
-    else:
-        td3 = MAKERS[kind]([critic(1.0), critic(1.0)])
-        loss = bootstrap_from(td3, [proposal(0.2)], gamma=GAMMA)
-    online, target = hybrid_policy(loss), hybrid_policy(loss, target=True)
-    state = Countdown(5).reset()
-    actions = [policy(state.clone())["rl_action"] for policy in (online, target)]
-    assert torch.equal(*actions)
-    for tensor in loss.actor_network_params.values(True, True):
-        tensor.data.zero_()  # the online actor acts by 0, and the critics prefer 0.2
-    assert online(state.clone())["proposal"].item() == 1
-    assert target(state.clone())["proposal"].item() == 0
-    assert torch.equal(target(state.clone())["rl_action"], actions[1])
-    SoftUpdate(loss, tau=1.0).step()
-    assert target(state.clone())["proposal"].item() == 1
-
-
 def test_loss_without_proposals_names_the_remedy():
     loss = MAKERS["sac"]([critic(1.0), critic(1.0)])
     with pytest.raises(ValueError, match="pass them, or call bootstrap_from first"):

@@ -45,10 +45,6 @@ METHODS = {
     "epsilon": ["algo.proposals.select=epsilon"],
     "cautious": ["algo=ibrl_cautious", "algo.proposals.bootstrap.gate=confidence"],
     "target-critic": ["algo.proposals.acting_critic=target"],
-    "target-networks": [
-        "algo.proposals.acting_critic=target",
-        "algo.proposals.acting_actor=target",
-    ],
     "candidates": ["algo.proposals.samples=3"],
     "residual": ["algo=residual"],
     "expo": ["algo=expo"],
@@ -70,10 +66,6 @@ METHODS = {
     "replay-on-device": ["replay.storage=device"],
     "prioritised-on-device": ["replay.storage=device", "replay.prioritized=true"],
     "halves-on-device": ["algo=rlpd_plus", "replay.storage=device"],
-    "pixels-target-networks": [
-        *(*PIXELS, "algo=ibrl"),
-        *("algo.proposals.acting_critic=target", "algo.proposals.acting_actor=target"),
-    ],
     "pixels-on-device": [*PIXELS, "algo=ibrl", "replay.storage=device"],
     "drq": [*PIXELS, "algo=ibrl", "encoder@algo.encoder=drq", "algo.critic.head=drq"],
     "vit": [*PIXELS, "algo=ibrl", "replay.cache_proposals=false"],
