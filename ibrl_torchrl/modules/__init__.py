@@ -2,6 +2,7 @@
 
 from ibrl_torchrl.modules.actors import FeatureActor, PixelPolicy, StateActor
 from ibrl_torchrl.modules.augment import GaussianNoise, RandomShift
+from ibrl_torchrl.modules.average import WeightAverage
 from ibrl_torchrl.modules.choice import ProposalChoice
 from ibrl_torchrl.modules.chunks import ChunkExecutor, ChunkPrefix
 from ibrl_torchrl.modules.critics.network import CriticNetwork
@@ -101,6 +102,7 @@ __all__ = [
     "TakeOver",
     "ValueScaledNoise",
     "ViT",
+    "WeightAverage",
     "is_stochastic",
     "tied_copy",
 ]
