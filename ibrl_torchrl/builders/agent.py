@@ -33,7 +33,6 @@ from ibrl_torchrl.modules import (
     SampledProposals,
     ScoreProposals,
     SuccessTest,
-    WeightAverage,
     is_stochastic,
     tied_copy,
 )
@@ -53,7 +52,6 @@ class Agent:
         loss: owner of all trained networks and their targets.
         terms: loss terms by name, for the learner.
         metrics: names of the scalars of an update, in the order of columns.
-        average: moving average of encoder and actor, which acts in their place; None without.
         explore: policy that collects: proposals, noise on the RL action, choice.
         policies: evaluated policies in eval mode, without noise: ``"hybrid"``, ``"rl"`` and each
             imitation policy by its name.
@@ -67,7 +65,6 @@ class Agent:
     loss: LossModule
     terms: dict[str, LossTerm]
     metrics: list[str]
-    average: WeightAverage | None
     explore: TensorDictModuleBase
     policies: dict[str, TensorDictModuleBase]
     warmup: TensorDictModuleBase
@@ -133,11 +130,7 @@ def build_agent(
 
     encoder = [] if networks.encoder is None else [tied_copy(networks.encoder).eval()]
     base = [] if algo.residual is None else [candidates[algo.residual.base]]
-    rl_actor, average = _acting_actor(networks.actor), None
-    if algo.actor_ema is not None:
-        average = WeightAverage([*encoder, rl_actor], algo.actor_ema)
-        *encoder, rl_actor = cast(list[TensorDictModuleBase], [*average.module])
-    actor = [*encoder, *base, rl_actor]
+    actor = [*encoder, *base, _acting_actor(networks.actor)]
     critic = adapter_of(loss).acting_critics(target=choice.acting_critic == "target")
     noise = build_noise(
         algo.exploration_noise,
@@ -181,7 +174,6 @@ def build_agent(
         loss,
         terms,
         metrics,
-        average,
         execute_chunks(TensorDictSequential(*actor, noise, *choose), algo.chunk),
         policies,
         uniform_policy(env) if warmup == UNIFORM else policies[warmup],

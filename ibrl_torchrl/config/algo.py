@@ -234,13 +234,6 @@ class AlgoConfig:
     actor_init: str | None = setting(
         None, help="Imitation policy whose weights initialise the actor (RFT); null: random."
     )
-    actor_ema: float | None = setting(
-        None,
-        help="Decay of a moving average, over rounds of updates, of the weights of encoder and "
-        "actor, which acts in their place, such as 0.99; null: none.",
-        above=0,
-        below=1,
-    )
     actor_init_std: float = setting(
         0.1,
         help="Standard deviation, before tanh, of a stochastic actor that actor_init initialises.",

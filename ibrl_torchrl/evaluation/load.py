@@ -18,10 +18,8 @@ from ibrl_torchrl.console import echo
 from ibrl_torchrl.envs.spaces import Spaces
 from ibrl_torchrl.keys import HYBRID
 from ibrl_torchrl.runs.checkpoint import (
-    AVERAGE,
     FALLBACK,
     KIND,
-    LOSS,
     SELF_IMITATION,
     load_checkpoint,
     load_state,
@@ -111,9 +109,7 @@ def load_agent(
         chunks=config.imitation_chunks,
         cached_proposals=config.replay.cache_proposals,
     )
-    load_state(agent.loss, entry(state, LOSS, dict, path), path)
-    if agent.average is not None:
-        load_state(agent.average, entry(state, AVERAGE, dict, path), path)
+    load_state(agent.loss, entry(state, "loss", dict, path), path)
     if agent.fallback is not None:  # decided for good, as training has ended here
         load_state(agent.fallback.test, entry(state, FALLBACK, dict, path), path)
         agent = replace(agent, policies=agent.policies | {HYBRID: agent.fallback.active})

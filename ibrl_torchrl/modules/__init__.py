@@ -2,7 +2,6 @@
 
 from ibrl_torchrl.modules.actors import FeatureActor, PixelPolicy, StateActor
 from ibrl_torchrl.modules.augment import GaussianNoise, RandomShift
-from ibrl_torchrl.modules.average import WeightAverage
 from ibrl_torchrl.modules.choice import ProposalChoice
 from ibrl_torchrl.modules.chunks import ChunkExecutor, ChunkPrefix
 from ibrl_torchrl.modules.critics.network import CriticNetwork
@@ -102,7 +101,6 @@ __all__ = [
     "TakeOver",
     "ValueScaledNoise",
     "ViT",
-    "WeightAverage",
     "is_stochastic",
     "tied_copy",
 ]

@@ -20,8 +20,6 @@ from ibrl_torchrl.runs.contents import (
 
 FORMAT = 1  # version of the layout below
 KIND = "ibrl"  # kind of training checkpoints
-LOSS = "loss"  # its state of the loss's networks and targets
-AVERAGE = "average"  # its state of the moving average that acts
 FALLBACK = "fallback"  # its state of the test that decides who is deployed
 SELF_IMITATION = "self_imitation"  # their state of imitation policies that go on learning, by name
 

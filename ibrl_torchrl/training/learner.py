@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
-from torch import Tensor, nn
+from torch import Tensor
 from torchrl.objectives import LossModule
 
 from ibrl_torchrl.builders.agent import Agent
 from ibrl_torchrl.config.algo import UpdateConfig
 from ibrl_torchrl.data.replay.buffer import Replay
-from ibrl_torchrl.modules import WeightAverage
 from ibrl_torchrl.objectives import LossTerm, PartialSoftUpdate
-from ibrl_torchrl.runs.checkpoint import AVERAGE, LOSS, load_state, require_state
+from ibrl_torchrl.runs.checkpoint import load_state, require_state
 from ibrl_torchrl.runs.contents import entry, require_adam_state
 from ibrl_torchrl.runs.tables import share_column
 
@@ -37,7 +36,6 @@ class Learner:
         lr: learning rate of all optimisers.
         tau: step of the targets' moving averages.
         critic_updates: G.
-        average: moving average that a round updates; None (default): none.
         target_proposals: names of the proposals, in the order of the index ``next_proposal``.
         compile_mode: mode of ``torch.compile`` for the terms: ``"default"``, or
             ``"reduce-overhead"`` for CUDA graphs. None (default) is eager, which is faster on CPUs.
@@ -51,13 +49,11 @@ class Learner:
         lr: float,
         tau: float,
         critic_updates: int,
-        average: WeightAverage | None = None,
         target_proposals: Sequence[str] = (),
         compile_mode: str | None = None,
     ) -> None:
         self.loss = loss
         self.critic_updates = critic_updates
-        self._average = average
         self._target_proposals = target_proposals
         self._every_batch = [name for name, term in terms.items() if term.every_batch]
         self._last_batch = [name for name, term in terms.items() if not term.every_batch]
@@ -94,10 +90,7 @@ class Learner:
             metrics += [self.update(name, batch) for name in self._every_batch]
             replay.update_tensordict_priority(batch)
         last = [] if critics_only else self._last_batch
-        metrics += [self.update(name, batch) for name in last]
-        if self._average is not None:
-            self._average.update()
-        return metrics
+        return [*metrics, *(self.update(name, batch) for name in last)]
 
     def update(self, term: str, batch: TensorDictBase) -> dict[str, Tensor]:
         """Minimise a term on one batch [B] and move its targets; returns its metrics."""
@@ -116,19 +109,10 @@ class Learner:
                 metrics[share_column("target", proposal)] = share
         return metrics | {term: loss.detach()}
 
-    @property
-    def _networks(self) -> dict[str, nn.Module]:
-        average = {} if self._average is None else {AVERAGE: self._average}
-        return {LOSS: self.loss, **average}
-
-    def networks(self) -> dict[str, Any]:
-        """State of networks, targets and the moving average."""
-        return {name: network.state_dict() for name, network in self._networks.items()}
-
     def state_dict(self) -> dict[str, Any]:
-        """State of networks, targets, moving average and optimisers."""
+        """State of networks, targets and optimisers."""
         optimizers = {name: each.state_dict() for name, each in self.optimizers.items()}
-        return {**self.networks(), "optimizers": optimizers}
+        return {"loss": self.loss.state_dict(), "optimizers": optimizers}
 
     def require_fits(self, state: Mapping[str, Any], path: Path) -> None:
         """Refuse a state of other networks or optimisers, without loading it.
@@ -140,8 +124,7 @@ class Learner:
         Raises:
             UsageError: names the first difference.
         """
-        for name, network in self._networks.items():
-            require_state(network, entry(state, name, dict, path), path)
+        require_state(self.loss, entry(state, "loss", dict, path), path)
         optimizers = entry(state, "optimizers", dict, path)
         for name, optimizer in self.optimizers.items():
             require_adam_state(entry(optimizers, name, dict, path), optimizer, name, path)
@@ -157,8 +140,7 @@ class Learner:
             UsageError: see :meth:`require_fits`; nothing is loaded.
         """
         self.require_fits(state, path)
-        for name, network in self._networks.items():
-            load_state(network, state[name], path)
+        load_state(self.loss, state["loss"], path)
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
 
@@ -177,7 +159,6 @@ def build_learner(agent: Agent, config: UpdateConfig, compile_mode: str | None) 
         lr=config.lr,
         tau=config.tau,
         critic_updates=config.critic_updates,
-        average=agent.average,
         target_proposals=agent.target_proposals,
         compile_mode=compile_mode,
     )

@@ -103,7 +103,7 @@ class TrainingState:
 
     def networks(self) -> dict[str, Any]:
         """State of all networks that training changes, as ``ibrl eval`` loads it."""
-        networks = self.learner.networks()
+        networks: dict[str, Any] = {"loss": self.learner.loss.state_dict()}
         if self.fallback is not None:
             networks[FALLBACK] = self.fallback.state_dict()
         if self.self_imitation:
