@@ -40,4 +40,4 @@ class FastDropout(nn.Dropout):
         words = torch.randint(_LOWEST, -_LOWEST - 1, (-(-count // 4),)) ^ _LOWEST
         bits = words.view(torch.int16)[:count].view(inputs.shape)
         kept = bits >= zeroed - _LEVELS // 2
-        return inputs * (kept * (_LEVELS / (_LEVELS - zeroed)))
+        return inputs * (kept * (_LEVELS / (_LEVELS - zeroed))).to(inputs.dtype)

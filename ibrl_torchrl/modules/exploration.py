@@ -70,7 +70,8 @@ class CorrelatedNoise(OrnsteinUhlenbeckProcessModule):
             return super().forward(tensordict)
         steps = tensordict.get(self.ou.steps_key, None)
         if steps is None:
-            is_init = torch.ones(tensordict.batch_size, dtype=torch.bool, device=tensordict.device)
+            device = tensordict.get(self.ou.key).device
+            is_init = torch.ones(tensordict.batch_size, dtype=torch.bool, device=device)
         else:
             is_init = steps == 0
         return super().forward(tensordict.set(IS_INIT, is_init)).exclude(IS_INIT, inplace=True)
@@ -131,6 +132,9 @@ class ValueScaledNoise(TensorDictModuleBase):
         if value is None:
             return tensordict.set(self.action_key, action)
         scale = (1 - value.squeeze(-1).clamp(0, 1)) ** self.power
+        if (is_init := tensordict.get(IS_INIT, None)) is not None:
+            # Collectors keep the value of the episode before.
+            scale = scale.masked_fill(is_init.squeeze(-1), 0)
         # Between two actions of the space, and so in it.
         scaled = action.lerp(noisy, expand_as_right(scale, action))
         return tensordict.set(self.action_key, scaled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -106,3 +107,17 @@ class SpatialHead(Head):
         flat = features.reshape(-1, *features.shape[-2:])
         embedded = self.embedding(flat, extra.reshape(len(flat), 1, -1))
         return self.dropout(embedded.reshape(*batch, self.size))
+
+
+def require_proprio(network: nn.Module | None, vectors: Sequence[Tensor]) -> None:
+    """Refuse proprioception that a network would ignore, or lack.
+
+    Raises:
+        ValueError: there is another number of vectors than the network reads.
+    """
+    expected = int(network is not None)
+    if len(vectors) != expected:
+        raise ValueError(
+            f"got {len(vectors)} vectors of proprioception, this network reads {expected}; pass "
+            "proprio=... to it, or leave the key out of in_keys"
+        )

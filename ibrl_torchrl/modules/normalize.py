@@ -105,16 +105,14 @@ class Normalize(nn.Module):
                 as the differences of another initial state are those of the demonstrations.
                 Default 0.03.
         """
-        lower_bound = torch.as_tensor(min_std, dtype=observations.dtype).expand(
-            observations.shape[1]
-        )
+        lower_bound = torch.as_tensor(min_std).to(observations).expand(observations.shape[1])
         std = torch.maximum(observations.std(0, correction=0), lower_bound)
         kept = slice(None) if entries is None else entries
         mean, std = observations.mean(0)[kept], std[kept]
         if differences is not None:
             relative = _subtract(observations, differences)
             mean = torch.cat([mean, relative.mean(0)])
-            bound = torch.as_tensor(min_std_difference, dtype=observations.dtype)
+            bound = torch.as_tensor(min_std_difference).to(observations)
             std = torch.cat([std, torch.maximum(relative.std(0, correction=0), bound)])
         return cls(mean, std, entries, differences)
 

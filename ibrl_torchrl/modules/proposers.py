@@ -84,7 +84,7 @@ class SampledProposals(TensorDictModuleBase):
                 candidates = network.candidates(*observations, number=number)
             return tensordict.set(self._key, candidates)
         inputs = tensordict.select(*self.in_keys).unsqueeze(tensordict.ndim)
-        if self.noise_std is not None or number == 1:
+        if self.noise_std is not None or not random:
             action = self.policy(inputs).get(self._key)
             return tensordict.set(self._key, self._add_noise(action, number))
         inputs = inputs.expand(*tensordict.batch_size, number)

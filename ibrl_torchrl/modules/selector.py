@@ -132,6 +132,8 @@ class IBRLSelector(TensorDictModuleBase):
         super().__init__()
         if not proposals:
             raise ValueError("proposals must name at least one key")
+        if len({*proposals}) < len(proposals):
+            raise ValueError(f"proposals must write distinct keys, got {[*proposals]}")
         if not 1 <= num_min <= critic.num_critics:
             raise ValueError(
                 f"num_min must be between 1 and the {critic.num_critics} critics, got {num_min}"

@@ -78,4 +78,11 @@ def hybrid_policy(
     )
     # Proposals first: a residual actor reads the action that it changes.
     exploration = [] if noise is None else [noise]
-    return TensorDictSequential(*proposals, *adapter.acting_encoder, actor, *exploration, selector)
+    policy = [*proposals, *adapter.acting_encoder, actor, *exploration, selector]
+    if not adapter.acting_encoder:
+        return TensorDictSequential(*policy)
+    # Not the features, which replay would store and the actor loss take for today's encoder's.
+    features = {key for encoder in adapter.acting_encoder for key in encoder.out_keys}
+    written = dict.fromkeys(key for module in policy for key in module.out_keys)
+    kept = [key for key in written if key not in features]
+    return TensorDictSequential(*policy, selected_out_keys=kept)

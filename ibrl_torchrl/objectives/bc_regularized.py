@@ -109,4 +109,7 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         proposed = self.reference(tensordict.select(*self.reference.in_keys))
         reference_action = proposed.get(self.reference.out_keys[0])
         reference_value = self._reduced_q(obs, reference_action)
-        return (reference_value > self._reduced_q(obs, actor_action)).float().mean()
+        actor_value = self._reduced_q(obs, actor_action)
+        if actor_value.ndim > reference_value.ndim:  # of candidates [B, n]
+            reference_value = reference_value.unsqueeze(-1)
+        return (reference_value > actor_value).float().mean()

@@ -221,7 +221,6 @@ class ProposalValueEstimator(ValueEstimatorBase):
         """
         if self._checked or torch.compiler.is_compiling() or candidates.actions.is_meta:
             return
-        self._checked = True
         bounds = self.adapter.bounds
         if bounds is None:
             return
@@ -239,6 +238,7 @@ class ProposalValueEstimator(ValueEstimatorBase):
                     f"{int(worst[-1])}, outside of the bounds [{least:.3g}, {most:.3g}]; scale its "
                     "output to the action space, or pass the right action_spec to the loss"
                 )
+        self._checked = True
 
 
 def require_proposal(proposal: TensorDictModuleBase) -> NestedKey:
@@ -349,7 +349,7 @@ def bootstrap_from(
     # TorchRL's methods put another estimator, or only the loss's own keys, in place.
     loss.make_value_estimator = partial(_make_value_estimator, loss)
     loss.set_keys = partial(_set_keys, loss)
-    _require_inputs(loss)
+    loss.set_keys()  # also drops the inputs of proposals that these replace
     return loss
 
 

@@ -14,6 +14,7 @@ from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, TensorSpec
 from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules import set_recurrent_mode
 from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 from torchrl.objectives.value import TD0Estimator, ValueEstimatorBase
@@ -414,15 +415,15 @@ class IBRLTD3Loss(LossModule):
 
     def _actor_actions(self, network: TensorDictModuleBase, obs: TensorDictBase) -> list[Tensor]:
         """Actions [B, A] of ``network``, the actor or a tied copy of it, for each of its keys."""
-        with torch.no_grad():
-            obs = obs.copy() if self._actor_inputs else obs
-            for policy in self._actor_inputs:
-                _one_candidate(policy(obs), policy.out_keys[0])
-        with (
-            set_exploration_type(ExplorationType.RANDOM),
-            _with_params(self.actor_network_params, network),
-        ):
-            output = network(obs.select(*network.in_keys))
+        # TorchRL runs losses under DETERMINISTIC, where candidates are one mode, and under
+        # set_recurrent_mode(True), where a batch of transitions is one sequence.
+        with set_exploration_type(ExplorationType.RANDOM), set_recurrent_mode(False):
+            with torch.no_grad():
+                obs = obs.copy() if self._actor_inputs else obs
+                for policy in self._actor_inputs:
+                    _one_candidate(policy(obs), policy.out_keys[0])
+            with _with_params(self.actor_network_params, network):
+                output = network(obs.select(*network.in_keys))
         return [output.get(key) for key in self.actor_keys]
 
     def _reduced_q(self, obs: TensorDictBase, action: Tensor) -> Tensor:
@@ -620,6 +621,11 @@ def _bounds(
         if not isinstance(spec, Bounded):
             raise ValueError(
                 f"action_spec must be Bounded, got {type(spec).__name__}; pass bounds=(low, high)"
+            )
+        if spec.ndim > 1:
+            raise ValueError(
+                f"action_spec must be of one action, got the shape {[*spec.shape]}; pass "
+                "env.action_spec_unbatched"
             )
         bounds = spec.space.low, spec.space.high
     low, high = bounds if bounds is not None else (-1.0, 1.0)

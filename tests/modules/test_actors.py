@@ -12,7 +12,15 @@ from torch import nn
 from torchrl.data import Bounded
 from torchrl.modules import MLP
 
-from ibrl_torchrl.modules import FeatureActor, FlattenHead, Normalize, StateActor, tied_copy
+from ibrl_torchrl.modules import (
+    DrQCriticEnsemble,
+    FeatureActor,
+    FlattenHead,
+    Normalize,
+    SpatialCriticEnsemble,
+    StateActor,
+    tied_copy,
+)
 from ibrl_torchrl.modules.actors import ActionBounds
 from ibrl_torchrl.modules.dropout import FastDropout
 from ibrl_torchrl.modules.initialize import orthogonal_
@@ -32,6 +40,17 @@ def feature_actor(**settings):
 # Both read 6 numbers: their MLPs are of equal sizes.
 INPUTS = {state_actor: (5, 6), feature_actor: (5, *SHAPE)}
 BOTH_ACTORS = pytest.mark.parametrize("make", INPUTS)
+
+
+@pytest.mark.parametrize("critics", [SpatialCriticEnsemble, DrQCriticEnsemble])
+def test_proprioception_that_a_network_does_not_read_is_refused(critics):
+    critic = critics(SHAPE, 2, embedding=8, hidden=HIDDEN)
+    features, vector, action = torch.zeros(5, *SHAPE), torch.zeros(5, 4), torch.zeros(5, 2)
+    message = r"got 1 vectors of proprioception, this network reads 0; pass proprio="
+    with pytest.raises(ValueError, match=message):
+        feature_actor()(features, vector)
+    with pytest.raises(ValueError, match=message):
+        critic(features, vector, action)
 
 
 def torchrl_mlp(*, dropout=0.5, layer_norm=True):

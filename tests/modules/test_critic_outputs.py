@@ -111,6 +111,10 @@ def feature_critics(make):
     return lambda output: make((4, 3), 2, num_critics=3, embedding=6, hidden=[8], output=output)
 
 
+def trained(network):
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
 @pytest.mark.parametrize(
     ("make", "inputs"),
     [
@@ -126,7 +130,7 @@ def test_networks_of_all_kinds_start_near_zero_and_give_expectations(make, input
     tensors = [torch.randn(shape) for shape in inputs]
     values = network(*tensors)
     assert values.shape == (5, 3) and values.abs().max() < 0.03  # the middle would be 0.5
-    for parameter in network.parameters():
+    for parameter in trained(network):
         parameter.normal_()
     outputs = network.outputs(*tensors)
     assert outputs.shape == (3, 5, 101)
@@ -141,7 +145,7 @@ def test_networks_of_all_kinds_start_near_zero_and_give_expectations(make, input
 @torch.no_grad()
 def test_subset_of_a_large_batch_is_that_of_all_critics():
     network = ensemble(HLGauss())
-    for parameter in network.parameters():
+    for parameter in trained(network):
         parameter.normal_()
     inputs, members = (torch.randn(7, 5, 2), torch.randn(7, 5, 1)), torch.tensor([2, 0])
     subset = network(*inputs, members=members)

@@ -45,6 +45,11 @@ def test_without_effect_in_eval_mode_and_at_p_0():
     assert torch.equal(FastDropout(1.0)(inputs), torch.zeros(4, 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_dtype_is_kept(dtype):
+    assert FastDropout(0.5)(torch.ones(8, dtype=dtype)).dtype == dtype
+
+
 def test_other_shapes_and_devices():
     assert FastDropout(0.5)(torch.ones(0, 3)).shape == (0, 3)
     assert FastDropout(0.5)(torch.tensor(1.0)).shape == ()

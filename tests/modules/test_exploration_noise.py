@@ -59,6 +59,13 @@ def test_first_frame_has_no_noise_but_starts_the_process():
     torch.testing.assert_close(second["action"], second["_ou_prev_noise"])
 
 
+def test_first_frame_of_an_episode_has_no_noise_in_collectors_that_keep_the_value():
+    td = TensorDict(action=torch.zeros(4, 2), chosen_value=torch.zeros(4, 1), batch_size=[4])
+    td["is_init"] = torch.tensor([[True], [False], [True], [False]])
+    noisy = ValueScaledNoise(white())(td)["action"]
+    assert (noisy != 0).all(-1).tolist() == [False, True, False, True]
+
+
 def test_actions_stay_in_their_space_and_deterministic_ones_as_they_are():
     module = ValueScaledNoise(white(std=10.0))
     batch = TensorDict(

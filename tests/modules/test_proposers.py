@@ -117,6 +117,13 @@ def test_samples_of_a_stochastic_policy_differ(batch):
         assert proposals(states(*batch))["bc_action"].shape == (*batch, 1, 2)
 
 
+def test_one_sample_of_a_stochastic_policy_is_a_sample():
+    torch.manual_seed(0)
+    one = SampledProposals(FrozenPolicy(stochastic(), out_key="bc_action"), 1)
+    first, second = (one(states(64))["bc_action"] for _ in range(2))
+    assert first.shape[-2] == 1 and not torch.equal(first, second)
+
+
 def test_training_mode_does_not_reach_the_sampled_policy():
     network = CVAEPolicy(StateFeatures(Normalize.identity(3)), 2, hidden=[32], dropout=0.5)
     bc = FrozenPolicy(TensorDictModule(network, ["state"], ["bc_action"]))

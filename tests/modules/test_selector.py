@@ -151,6 +151,11 @@ def test_arguments_out_of_range_raise(settings, message):
         IBRLSelector(critics([1.0, 1.0]), **{"proposals": ["a0"], **settings})
 
 
+def test_proposals_of_one_key_are_refused():
+    with pytest.raises(ValueError, match=r"distinct keys, got \['rl_action', 'rl_action'\]"):
+        IBRLSelector(critics([1.0, 2.0]), ["rl_action", "rl_action"])
+
+
 def test_critic_without_action_key_raises():
     with pytest.raises(ValueError, match="'action'"):
         CriticEnsemble(LinearCritics([1.0]), ["state"])

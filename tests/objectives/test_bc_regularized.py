@@ -111,6 +111,26 @@ def test_inactive_q_filter_leaves_the_term_at_full_weight():
     assert rates == [0.0, 1.0, 0.0]
 
 
+class TwoActions(torch.nn.Module):
+    """Policy with the candidates 0.2 and 0.6."""
+
+    def __init__(self):
+        super().__init__()
+        self.actions = torch.nn.Parameter(torch.tensor([[0.2], [0.6]]))
+
+    def forward(self, state):
+        return self.actions.expand(*state.shape[:-1], 2, 1)
+
+
+def test_q_filter_compares_with_each_of_the_actors_candidates():
+    critic = CriticEnsemble(StateTimesAction(1.0, 1.0), ["state", "action"])
+    network = TensorDictModule(TwoActions(), ["state"], ["rl_action"])
+    module = make_loss(network, critic, reference=proposal(0.4))
+    td = make_batch()
+    td["state"] = torch.ones(4, 2)
+    assert module.actor_loss(td)[1]["q_filter_rate"].item() == 0.5
+
+
 def test_q_filter_compares_minima_over_all_critics():
     # At s_0 = 1: min(2 * 0.9, -0.9) = -0.9 against min(2 * 0.5, -0.5) = -0.5.
     critic = CriticEnsemble(StateTimesAction(2.0, -1.0), ["state", "action"])

@@ -28,6 +28,7 @@ from torchrl.objectives import CrossQLoss, DQNLoss, SACLoss, SoftUpdate, ValueEs
 
 from ibrl_torchrl import (
     AgreementGate,
+    CachedProposal,
     FrozenPolicy,
     SampledProposals,
     bootstrap_from,
@@ -339,6 +340,10 @@ def test_a_second_call_replaces_the_proposals():
     loss = bootstrap_from(make("sac"), [proposal(0.9)], gamma=GAMMA)
     bootstrap_from(loss, [proposal(0.7)])
     assert next_value(loss)[0] == pytest.approx([0.7])
+    bootstrap_from(loss, [CachedProposal("bc_action")])
+    assert ("next", "bc_action") in loss.in_keys
+    bootstrap_from(loss, [proposal(0.7)])
+    assert ("next", "bc_action") not in loss.in_keys
     assert loss.value_estimator.estimator.gamma.item() == pytest.approx(GAMMA)
 
 

@@ -22,7 +22,7 @@ from ibrl_torchrl.modules import (
     SpatialCriticEnsemble,
     ViT,
 )
-from ibrl_torchrl.objectives import IBRLTD3Loss
+from ibrl_torchrl.objectives import IBRLTD3Loss, hybrid_policy
 from ibrl_torchrl.training.learner import Learner
 
 CPU = torch.device("cpu")
@@ -192,6 +192,13 @@ def test_actor_loss_encodes_images_without_features_in_the_batch():
     assert "features" not in batch
     loss.qvalue_loss(batch)
     assert loss.actor_loss(batch)[0].item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_hybrid_policy_does_not_hand_features_to_the_replay():
+    """Those of a changed encoder, which the actor loss would take for today's."""
+    loss = make_loss()
+    acted = hybrid_policy(loss)(make_batch().select(IMAGE))
+    assert "features" not in acted and {"action", "rl_action", "proposal"} <= {*acted.keys()}
 
 
 def test_features_in_the_batch_are_the_inputs_of_the_critics():

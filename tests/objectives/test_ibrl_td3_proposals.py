@@ -99,6 +99,10 @@ def test_bounds_of_each_dimension_follow_a_change_of_dtype_and_stay_out_of_the_s
             {"action_spec": Bounded(-1, 1, shape=(1,)), "bounds": (-1, 1)},
             "either action_spec or bounds",
         ),
+        (
+            {"action_spec": Bounded(-1.0, 1.0, (4, 1))},
+            r"of one action, got the shape \[4, 1\]; pass env\.action_spec_unbatched",
+        ),
     ],
 )
 def test_wrong_bounds_are_refused(settings, message):
@@ -108,10 +112,11 @@ def test_wrong_bounds_are_refused(settings, message):
 
 def test_imitation_actions_out_of_bounds_are_named():
     loss = make(actor(0.0), critics([1.0]), [proposal(1.5)])
-    with pytest.raises(
-        ValueError, match=r"'bc_action' has an action of 1.5 in dimension 0, outside"
-    ):
-        loss.qvalue_loss(transitions())
+    for _ in range(2):  # also where the call is repeated
+        with pytest.raises(
+            ValueError, match=r"'bc_action' has an action of 1.5 in dimension 0, outside"
+        ):
+            loss.qvalue_loss(transitions())
     loss = make(actor(0.0), critics([1.0]), [proposal(1.5)], bounds=(-2.0, 2.0))
     loss.qvalue_loss(transitions())
 
@@ -279,6 +284,16 @@ def test_residual_edits_every_candidate_in_the_target_and_one_in_the_actor_loss(
     share = torch.stack([(info["actor_value"] - v).abs() < 1e-6 for v in (0.1, 0.6, -0.2)], -1)
     assert share.sum(-1).min() == 1
     assert share.float().mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.07)
+
+
+def test_residual_edits_noisy_copies_in_the_actor_loss():
+    """TorchRL runs losses under DETERMINISTIC, where there would be the action itself alone."""
+    torch.manual_seed(0)
+    loss = residual_loss([SampledProposals(proposal(0.3), 4, noise_std=0.1)])
+    _, info = loss.actor_loss(transitions(4000))
+    itself = (info["actor_value"] - 0.3).abs() < 1e-6
+    assert itself.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert info["actor_value"].std().item() == pytest.approx(0.1 * 0.75**0.5, abs=0.01)
 
 
 def test_residual_of_cached_actions_reads_them_of_both_states():

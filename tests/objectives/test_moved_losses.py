@@ -10,7 +10,15 @@ from tensordict.nn import TensorDictModule, TensorDictSequential
 from torchrl.modules import MLP, ValueOperator
 from torchrl.objectives import DDPGLoss, SoftUpdate
 
-from ibrl_torchrl.modules import IBRLSelector, Normalize, StateActor, tied_copy
+from ibrl_torchrl.modules import (
+    CriticEnsemble,
+    HLGauss,
+    IBRLSelector,
+    Normalize,
+    StateActor,
+    StateCriticEnsemble,
+    tied_copy,
+)
 from ibrl_torchrl.objectives import IBRLTD3Loss, PartialSoftUpdate, bootstrap_from, hybrid_policy
 from ibrl_torchrl.objectives.adapters import adapter_of
 
@@ -19,6 +27,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def ibrl_loss():
     actor, critic, bc = networks(dropout=0.0)
+    return IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=0.99), [bc]
+
+
+def histogram_loss():
+    actor, _, bc = networks(dropout=0.0)
+    values = StateCriticEnsemble(Normalize.identity(6), 2, hidden=[8], output=HLGauss())
+    critic = CriticEnsemble(values, ["state", "action"])
     return IBRLTD3Loss(actor, critic, [bc]).make_value_estimator(gamma=0.99), [bc]
 
 
@@ -60,8 +75,9 @@ def test_acting_critics_of_targets_move_with_the_loss_and_follow_its_updates(mak
     assert not torch.equal(acting(batch.copy())["state_action_value"], before)
 
 
-def test_policies_updaters_and_optimisers_made_before_the_move_serve_after_it():
-    loss, proposals = ibrl_loss()
+@pytest.mark.parametrize("make", [ibrl_loss, histogram_loss])
+def test_policies_updaters_and_optimisers_made_before_the_move_serve_after_it(make):
+    loss, proposals = make()
     actor, critic = loss.actor_network, loss.qvalue_network
     by_hand = TensorDictSequential(tied_copy(actor).eval(), *proposals, IBRLSelector(critic))
     hybrid = hybrid_policy(loss)

@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDictBase, is_tensor_collection
 from torchrl.envs import EnvBase
 
 from ibrl_torchrl.data.demos.hdf5 import (
@@ -24,6 +24,7 @@ from ibrl_torchrl.data.demos.robomimic import split_parts
 from ibrl_torchrl.data.formats import data_group
 from ibrl_torchrl.envs.env_args import env_args_of
 from ibrl_torchrl.episodes import imitation_episode, observation_keys
+from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import atomic_path, reserve
 from ibrl_torchrl.keys import (
     ACTION,
@@ -131,6 +132,11 @@ def _write_episode(group: h5py.Group, episode: TensorDictBase, env_args: Mapping
     if (model_xml := episode.get_non_tensor(MODEL_XML, default=None)) is not None:
         group.attrs["model_file"] = model_xml
     for key in observation_keys(episode):
+        if is_tensor_collection(episode[key]):
+            raise UsageError(
+                f"the observation {key!r} is nested, which these files cannot hold; rename its "
+                "entries, such as by TorchRL's RenameTransform"
+            )
         if episode[key].dtype == torch.uint8:
             images = episode[key].permute(0, 2, 3, 1).numpy()
             group.create_dataset(f"obs/{key}", data=images, compression="gzip")

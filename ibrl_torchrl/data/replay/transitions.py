@@ -100,12 +100,20 @@ class EpisodeToTransitions(Transform):
         return tensordict
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
+        if tensordict.ndim != 1:
+            raise ValueError(
+                f"replay takes one episode [T] at a time, got the batch size "
+                f"{[*tensordict.batch_size]}; extend it by each episode"
+            )
         if not bool(tensordict[keys.NEXT, keys.DONE][-1]):
             raise ValueError(
                 f"replay takes complete episodes, but the last of {len(tensordict)} steps is not "
                 "done; pass trajs_per_batch=1 to the collector, and shared=True to episode_buffer "
                 "if the collector has several processes"
             )
+        if tensordict.get((keys.NEXT, keys.TRUNCATED), None) is None:
+            done, terminated = (tensordict[keys.NEXT, key] for key in (keys.DONE, keys.TERMINATED))
+            tensordict = tensordict.copy().set((keys.NEXT, keys.TRUNCATED), done & ~terminated)
         # Detached: env.rollout records gradients of the policy, which a storage must not.
         episode = tensordict.select(*self._stored_keys).detach()
         if self._time_limit_terminates:

@@ -104,8 +104,10 @@ class HLGauss(CriticOutput):
         self.v_min, self.v_max = v_min, v_max
         self.sigma = sigma_ratio * (v_max - v_min) / bins
         edges = torch.linspace(v_min, v_max, bins + 1)
-        self.register_buffer("edges", edges)
-        self.register_buffer("centres", (edges[1:] + edges[:-1]) / 2)
+        # Parameters: moving a loss replaces buffers, so that policies which share them would not
+        # follow.
+        self.edges = nn.Parameter(edges, requires_grad=False)
+        self.centres = nn.Parameter((edges[1:] + edges[:-1]) / 2, requires_grad=False)
 
     def encode(self, target: Tensor) -> Tensor:
         """Probabilities of the bins, float [*, V], for target values float [*]."""

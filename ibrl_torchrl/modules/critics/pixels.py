@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ibrl_torchrl.modules.critics.ensemble import EnsembleLayerNorm, EnsembleLinear, EnsembleMLP
 from ibrl_torchrl.modules.critics.network import CriticNetwork
 from ibrl_torchrl.modules.critics.outputs import CriticOutput, ScalarOutput
+from ibrl_torchrl.modules.heads import require_proprio
 from ibrl_torchrl.modules.initialize import orthogonal_
 from ibrl_torchrl.modules.spatial import ChannelWeights, SpatialEmbedding
 
@@ -179,9 +180,10 @@ def _check_num_critics(num_critics: int) -> None:
 
 def _concatenate_extras(proprio: nn.Module | None, extras: Sequence[Tensor], rows: int) -> Tensor:
     """Proprioception, if used, and actions as one extra input [rows, N, X]."""
-    extra = extras[-1]
+    *vectors, extra = extras
+    require_proprio(proprio, vectors)
     if proprio is not None:
-        processed = proprio(extras[0]).expand(*extra.shape[:-1], -1)
+        processed = proprio(vectors[0]).expand(*extra.shape[:-1], -1)
         extra = torch.cat([processed, extra], -1)
     return extra.reshape(rows, -1, extra.shape[-1])
 

@@ -140,7 +140,8 @@ class RecurrentPolicy(TensorDictModuleBase):
 
     def _next_step(self, tensordict: TensorDictBase) -> Tensor:
         """Steps since the state was zero, int64 [*, 1]."""
-        shape, device = (*tensordict.batch_size, 1), tensordict.device
+        shape = (*tensordict.batch_size, 1)
+        device = tensordict.get(self._observations[0]).device
         if self._rnn.recurrent_mode:
             steps = torch.arange(shape[-2], device=device)[:, None] % self.network.horizon
             return steps.expand(shape)

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from torchrl.envs import ActionScaling, GymEnv, TransformedEnv
+from torchrl.envs import ActionScaling, GymEnv, RenameTransform, TransformedEnv
 
 from ibrl_torchrl.data.demos import (
     check_demos_match,
@@ -36,6 +36,15 @@ def pendulum(tmp_path_factory):
     env = GymEnv("Pendulum-v1")
     save_demos(path, record_demos(env, torque, 2, success=is_fast), env)
     return path
+
+
+def test_nested_observations_are_named(tmp_path):
+    nested = RenameTransform(["observation"], [("robot", "pos")])
+    env = TransformedEnv(GymEnv("Pendulum-v1"), nested)
+    demos = record_demos(env, torque, 1, success=lambda step: torch.tensor(True))
+    with pytest.raises(UsageError, match=r"the observation 'robot' is nested.*RenameTransform"):
+        save_demos(tmp_path / "a.hdf5", demos, env)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_an_environment_that_observes_no_success_is_told_it(pendulum):

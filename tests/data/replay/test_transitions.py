@@ -185,6 +185,19 @@ def test_extend_stores_no_gradients():
     assert not replay[:]["action"].requires_grad and td["action"].requires_grad
 
 
+def test_truncation_follows_from_done_where_the_environment_does_not_report_it():
+    for success in (True, False):
+        whole = episode(4, success=success)
+        transform = EpisodeToTransitions(["state"], n_steps=2)
+        expected = transform.inv(whole)
+        assert (transform.inv(whole.exclude(("next", "truncated"))) == expected).all()
+
+
+def test_several_episodes_at_once_are_refused():
+    with pytest.raises(ValueError, match=r"one episode \[T\] at a time, got the batch size \[2, 3"):
+        EpisodeToTransitions(["state"]).inv(torch.stack([episode(3, success=True)] * 2))
+
+
 def test_extend_refuses_incomplete_episode_and_names_trajs_per_batch():
     message = r"last of 3 steps is not done; pass trajs_per_batch=1 .* shared=True"
     with pytest.raises(ValueError, match=message):
