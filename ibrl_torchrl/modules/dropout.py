@@ -30,8 +30,10 @@ class FastDropout(nn.Dropout):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Zero units of float [*] with probability ``p`` and scale the others by 1 / (1 - p)."""
-        if not self.training or self.p == 0 or inputs.device.type != "cpu":
-            return F.dropout(inputs, self.p, self.training)
+        if not self.training or self.p == 0:
+            return inputs
+        if inputs.device.type != "cpu":
+            return F.dropout(inputs, self.p)
         zeroed = round(self.p * _LEVELS)
         if zeroed == _LEVELS:
             return torch.zeros_like(inputs)

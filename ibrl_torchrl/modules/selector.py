@@ -169,7 +169,9 @@ class IBRLSelector(TensorDictModuleBase):
             )
         choose = self.choice if random else self.choice.greedy
         chosen = choose(values, eligible).unsqueeze(-1)
-        action = torch.take_along_dim(candidates.actions, chosen.unsqueeze(-1), -2).squeeze(-2)
+        actions = candidates.actions
+        index = chosen.unsqueeze(-1).expand(*chosen.shape, actions.shape[-1])
+        action = actions.gather(-2, index).squeeze(-2)
         tensordict.set(self.critic.action_key, action)
         tensordict.set(PROPOSAL, candidates.proposal(chosen.squeeze(-1)))
         tensordict.set(PROPOSAL_VALUES, candidates.best(values))
