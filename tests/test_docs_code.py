@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ibrl_torchrl.data.demos import load_demos
+
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -47,7 +49,8 @@ def test_blocks_of_the_data_page_run(box_close_demos, tmp_path, monkeypatch):
     pytest.importorskip("pyarrow")
     shutil.copy(box_close_demos, tmp_path / "assembly.hdf5")
     monkeypatch.chdir(tmp_path)
-    assert run_blocks((DOCS / "data.md").read_text(), "data.md") == 1
+    assert run_blocks((DOCS / "data.md").read_text(), "data.md") == 2
+    assert [len(episode) for episode in load_demos(Path("mine.hdf5")).episodes] == [50]
 
 
 @pytest.mark.simulator
