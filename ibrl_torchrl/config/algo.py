@@ -57,6 +57,12 @@ class LossConfig:
         "algo.fallback.policy acts.",
         at_least=0,
     )
+    q_filter_episodes: int | None = setting(
+        None,
+        help="The Q-filter takes effect by the share of failures among so many recent training "
+        "episodes without exploration: success is kept; null: in full.",
+        at_least=1,
+    )
     alpha: float = setting(
         0.01, help="Initial entropy temperature of sac, tqc and redq_sac.", above=0
     )

@@ -24,8 +24,9 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
     (equation 3) to the actor loss of :class:`IBRLTD3Loss`, with dropout in pi as in the rest of the
     loss. lambda is 1 or, with a ``reference``, the soft Q-filter (equation 4): the fraction of the
     batch's states in which the critics value the reference's action higher than the actor's, by
-    the minimum over all of them (``actor_reduction``) and without noise and dropout. While
-    ``q_filter_active`` is False lambda is 1: critics that have seen little overrate the actor.
+    the minimum over all of them (``actor_reduction``) and without noise and dropout. Critics that
+    have seen little overrate the actor, so that the filter can take effect by degrees
+    (:meth:`set_q_filter`): lambda = 1 - w (1 - rate), with rate the fraction above and a weight w.
 
     A batch [B] carries demonstration transitions [B] under ``"demo"``, as
     :class:`~ibrl_torchrl.data.replay.ReplayWithDemos` samples them. From pixels, their images are
@@ -39,9 +40,6 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         reference: frozen policy whose weights initialised the actor, for the soft Q-filter; None
             (default) for lambda = 1.
         settings: further keyword arguments of :class:`IBRLTD3Loss`.
-
-    Attributes:
-        q_filter_active: whether the soft Q-filter scales the term; True until its owner sets it.
 
     Further metrics of the actor loss: ``bc_loss``, E ||a - pi(s)||^2, and ``q_filter_rate``,
     lambda, both float scalars.
@@ -67,9 +65,25 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         super().__init__(actor_network, qvalue_network, proposals, **settings)
         self.bc_weight = bc_weight
         self.reference = reference
-        self.q_filter_active = True
+        # A tensor beside a flag, as torch.compile compiles anew for each number that is none.
+        self.register_buffer("_q_filter_weight", self.low.new_ones(()), persistent=False)
+        self._q_filter_active = True
         # Not a registered child: it runs with the actor parameters that this loss already owns.
         self.__dict__["_eval_actor"] = tied_copy(actor_network).eval()
+
+    def set_q_filter(self, weight: float) -> None:
+        """Set the soft Q-filter's weight w.
+
+        Args:
+            weight: between 0, lambda = 1 without comparing values, and 1, which it starts with.
+
+        Raises:
+            ValueError: the weight is out of range.
+        """
+        if not 0 <= weight <= 1:
+            raise ValueError(f"weight must be between 0 and 1, got {weight}")
+        self._q_filter_active = weight > 0
+        self._q_filter_weight.fill_(weight)
 
     def _batch_keys(self) -> list[NestedKey]:
         """Required keys of a batch, with those of the reference and the demonstrations."""
@@ -101,8 +115,8 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
 
     @torch.no_grad()
     def _q_filter_rate(self, tensordict: TensorDictBase) -> Tensor:
-        """Fraction of states in which the reference's action has the higher value, or 1."""
-        if self.reference is None or not self.q_filter_active:
+        """lambda, from the fraction of states in which the reference has the higher value."""
+        if self.reference is None or not self._q_filter_active:
             return tensordict.get(self.tensor_keys.action).new_ones(())
         obs = self._encode(tensordict)
         actor_action = self._actor_actions(self._eval_actor, obs)[0]
@@ -112,4 +126,5 @@ class BCRegularizedTD3Loss(IBRLTD3Loss):
         actor_value = self._reduced_q(obs, actor_action)
         if actor_value.ndim > reference_value.ndim:  # of candidates [B, n]
             reference_value = reference_value.unsqueeze(-1)
-        return (reference_value > actor_value).float().mean()
+        rate = (reference_value > actor_value).float().mean()
+        return 1 - self._q_filter_weight * (1 - rate)

@@ -206,14 +206,15 @@ def _train(
         else:
             state.restore(checkpoint, refill=counters.frames < config.total_frames)
             echo(f"resuming from frame {counters.frames}")
-        schedule_q_filter(agent, config.algo.loss, counters.frames)
-
+        tested = tested_episodes(counters.successes, config.algo)
+        schedule_q_filter(agent, config.algo.loss, counters.frames, tested)
         interrupt = InterruptHandler()
 
         def on_episode(metrics: dict[str, float]) -> None:
+            tested = tested_episodes(counters.successes, config.algo)
             if agent.fallback is not None:
-                agent.fallback.test.update(tested_episodes(counters.successes, config.algo))
-            schedule_q_filter(agent, config.algo.loss, counters.frames)
+                agent.fallback.test.update(tested)
+            schedule_q_filter(agent, config.algo.loss, counters.frames, tested)
             logger.after_episode(metrics)
             interrupt.check()
 
@@ -259,17 +260,25 @@ def tested_episodes(successes: Sequence[bool], algo: AlgoConfig) -> Sequence[boo
     return [each for index, each in enumerate(learned) if not explores(index, share)]
 
 
-def schedule_q_filter(agent: Agent, config: LossConfig, frames: int) -> None:
+def schedule_q_filter(
+    agent: Agent, config: LossConfig, frames: int, successes: Sequence[bool]
+) -> None:
     """Let critics scale the cloning term once they have learned enough and no fallback acts.
 
     Args:
         agent: agent of any loss; those without the term are left alone.
         config: settings of the loss.
         frames: environment steps collected so far.
+        successes: outcomes of the training episodes that tell what the hybrid does.
     """
-    if isinstance(agent.loss, BCRegularizedTD3Loss):
-        is_proven = agent.fallback is None or bool(agent.fallback.test.is_passed)
-        agent.loss.q_filter_active = is_proven and frames >= config.q_filter_after
+    if not isinstance(agent.loss, BCRegularizedTD3Loss):
+        return
+    is_proven = agent.fallback is None or bool(agent.fallback.test.is_passed)
+    if not is_proven or frames < config.q_filter_after:
+        agent.loss.set_q_filter(0.0)
+        return
+    recent = [] if config.q_filter_episodes is None else successes[-config.q_filter_episodes :]
+    agent.loss.set_q_filter(1 - sum(recent) / len(recent) if recent else 1.0)
 
 
 def _collection_lines(

@@ -241,25 +241,36 @@ def test_rft_dynamic_drops_the_bc_term_where_the_actor_scores_higher():
 
 
 def test_q_filter_begins_after_its_frames_while_no_fallback_acts():
-    settings = config("ibrl_plus", "algo.loss.q_filter=true", "algo.loss.q_filter_after=100")
+    settings = config(
+        "ibrl_plus", "algo.loss.q_filter_after=100", "algo.loss.q_filter_episodes=null"
+    )
     agent = build_known(settings)
     set_constant_actor(layer_tensors(agent.loss.actor_network_params), 0.75)
     rates = {}
     for is_passed in (False, True):
         for frames in (99, 100):
             agent.fallback.test.is_passed.fill_(is_passed)
-            schedule_q_filter(agent, settings.algo.loss, frames)
+            schedule_q_filter(agent, settings.algo.loss, frames, [True])
             info = agent.loss.actor_loss(one_batch())[1]
             rates[is_passed, frames] = info["q_filter_rate"].item()
     assert rates == {(False, 99): 1.0, (False, 100): 1.0, (True, 99): 1.0, (True, 100): 0.0}
 
 
-def test_q_filter_without_a_fallback_begins_at_once():
-    settings = config("rft_dynamic")
+@pytest.mark.parametrize(
+    ("episodes", "successes", "rate"),
+    [
+        ("null", [True, True], 0.0),
+        ("4", [], 0.0),
+        ("4", [False, True, True, True, False], 0.75),
+        ("4", [True] * 4, 1.0),
+    ],
+)
+def test_q_filter_without_a_fallback_begins_at_once_by_recent_failures(episodes, successes, rate):
+    settings = config("rft_dynamic", f"algo.loss.q_filter_episodes={episodes}")
     agent = build_known(settings)
     set_constant_actor(layer_tensors(agent.loss.actor_network_params), 0.75)
-    schedule_q_filter(agent, settings.algo.loss, 0)
-    assert agent.loss.actor_loss(one_batch())[1]["q_filter_rate"].item() == 0.0
+    schedule_q_filter(agent, settings.algo.loss, 0, successes)
+    assert agent.loss.actor_loss(one_batch())[1]["q_filter_rate"].item() == rate
 
 
 def test_rft_dropout_of_imitation_policy_and_actor_may_differ():

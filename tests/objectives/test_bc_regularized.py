@@ -99,16 +99,18 @@ def test_q_filter_rate_is_the_fraction_of_states_where_the_reference_is_better(
     assert value.item() == pytest.approx(-actor_value + 0.3 * rate)
 
 
-def test_inactive_q_filter_leaves_the_term_at_full_weight():
+def test_q_filter_takes_effect_by_its_weight():
     critic = CriticEnsemble(StateTimesAction(1.0, 1.0), ["state", "action"])
     module = make_loss(critic=critic, reference=proposal(0.4))
     td = make_batch()
     td["state"] = torch.ones(4, 2)  # the actor's 0.5 has the higher value
-    rates = []
-    for is_active in (True, False, True):
-        module.q_filter_active = is_active
+    rates = [module.actor_loss(td)[1]["q_filter_rate"].item()]
+    for weight in (0, 0.25, 1):
+        module.set_q_filter(weight)
         rates.append(module.actor_loss(td)[1]["q_filter_rate"].item())
-    assert rates == [0.0, 1.0, 0.0]
+    assert rates == [0.0, 1.0, 0.75, 0.0]
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
+        module.set_q_filter(1.5)
 
 
 class TwoActions(torch.nn.Module):
