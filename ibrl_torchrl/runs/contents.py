@@ -23,10 +23,6 @@ from ibrl_torchrl.errors import UsageError, brief
 _MAX_DEPTH = 16  # levels of dicts and lists; checkpoints have up to 6
 _WORDS = 624  # of the Mersenne Twister's state, in Python and NumPy
 _MAX_ENTRIES = 10_000  # of the settings of an optimiser
-_EPISODE = (
-    *("root/action", "root/proposal"),
-    *("next/reward", "next/done", "next/terminated", "next/truncated", "next/success"),
-)
 _PLAIN = (str, int, float, bool, type(None))
 
 T = TypeVar("T")
@@ -310,7 +306,7 @@ def require_packed_episode(packed: object, where: object) -> None:
     """
     if not isinstance(packed, Mapping) or not all(isinstance(v, Tensor) for v in packed.values()):
         raise _unfit(where, "an episode", brief(type(packed).__name__), "tensors by name")
-    for name in _EPISODE:
+    for name in ("root/action", "next/reward", "next/done", "next/terminated", "next/truncated"):
         entry(packed, name, Tensor, where)
     done = packed["next/done"]
     length = len(done) if done.ndim == 2 and done.dtype == torch.bool else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
 from torchrl.checkpoint import GlobalRNGState
 
 from ibrl_torchrl.console import echo
@@ -272,7 +273,10 @@ def read_checkpoint(run_dir: Path, task: str) -> Checkpoint:
         meta, state = load_checkpoint(path, KIND, {"task": task})
     in_flight = entry(state, "in_flight", dict, path)
     for index in range(len(in_flight)):
-        require_packed_episode(in_flight.get(str(index)), f"{path}: in_flight.{index}")
+        where = f"{path}: in_flight.{index}"
+        require_packed_episode(in_flight.get(str(index)), where)
+        for name in ("root/proposal", "next/success"):  # that training reads of it
+            entry(in_flight[str(index)], name, Tensor, where)
     episodes = [unpack_episode(in_flight[str(index)]) for index in range(len(in_flight))]
     counters = _counters(entry(meta, "counters", dict, path), path)
     logger, origin = _logger_state(meta, path), stored_origin(meta, path)
