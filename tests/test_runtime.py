@@ -45,6 +45,7 @@ CLOSED_TERMINAL = """
 import signal, sys
 from ibrl_torchrl.console import echo
 from ibrl_torchrl.runtime import Interrupted, InterruptHandler
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
 with InterruptHandler() as interrupt:
     echo("ready")
     sys.stdin.readline()  # ends when the terminal is closed
