@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ibrl_torchrl.modules.bounds import Bounds, require_bounds
 from ibrl_torchrl.modules.encoders import CameraEncoder
-from ibrl_torchrl.modules.heads import Head, require_proprio
+from ibrl_torchrl.modules.heads import Head, process_proprio
 from ibrl_torchrl.modules.initialize import orthogonal_
 from ibrl_torchrl.modules.mlp import relu_mlp
 from ibrl_torchrl.modules.normalize import Normalize
@@ -188,8 +188,7 @@ class FeatureActor(nn.Module):
         Returns:
             float [*, A] in [-1, 1], or in ``bounds``.
         """
-        require_proprio(self.proprio, proprio)
-        processed = [] if self.proprio is None else [self.proprio(vector) for vector in proprio]
+        processed = process_proprio(self.proprio, proprio)
         hidden = self.head(features, *processed)
         action = torch.tanh(self.mlp(torch.cat([hidden, *processed], -1)))
         return action if self.bounds is None else self.bounds(action)

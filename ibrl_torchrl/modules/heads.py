@@ -109,8 +109,12 @@ class SpatialHead(Head):
         return self.dropout(embedded.reshape(*batch, self.size))
 
 
-def require_proprio(network: nn.Module | None, vectors: Sequence[Tensor]) -> None:
-    """Refuse proprioception that a network would ignore, or lack.
+def process_proprio(network: nn.Module | None, vectors: Sequence[Tensor]) -> list[Tensor]:
+    """Proprioception as a network's further layers read it: one vector, or none without a network.
+
+    Args:
+        network: processes the vector, such as its normalisation; None: none is read.
+        vectors: proprioception float [*, Y], if used.
 
     Raises:
         ValueError: there is another number of vectors than the network reads.
@@ -121,3 +125,4 @@ def require_proprio(network: nn.Module | None, vectors: Sequence[Tensor]) -> Non
             f"got {len(vectors)} vectors of proprioception, this network reads {expected}; pass "
             "proprio=... to it, or leave the key out of in_keys"
         )
+    return [] if network is None else [network(vector) for vector in vectors]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ibrl_torchrl.modules.critics.ensemble import EnsembleLayerNorm, EnsembleLinear, EnsembleMLP
 from ibrl_torchrl.modules.critics.network import CriticNetwork
 from ibrl_torchrl.modules.critics.outputs import CriticOutput, ScalarOutput
-from ibrl_torchrl.modules.heads import require_proprio
+from ibrl_torchrl.modules.heads import process_proprio
 from ibrl_torchrl.modules.initialize import orthogonal_
 from ibrl_torchrl.modules.spatial import ChannelWeights, SpatialEmbedding
 
@@ -181,10 +181,8 @@ def _check_num_critics(num_critics: int) -> None:
 def _concatenate_extras(proprio: nn.Module | None, extras: Sequence[Tensor], rows: int) -> Tensor:
     """Proprioception, if used, and actions as one extra input [rows, N, X]."""
     *vectors, extra = extras
-    require_proprio(proprio, vectors)
-    if proprio is not None:
-        processed = proprio(vectors[0]).expand(*extra.shape[:-1], -1)
-        extra = torch.cat([processed, extra], -1)
+    for processed in process_proprio(proprio, vectors):
+        extra = torch.cat([processed.expand(*extra.shape[:-1], -1), extra], -1)
     return extra.reshape(rows, -1, extra.shape[-1])
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ibrl_torchrl.modules.encoders import CameraEncoder
-from ibrl_torchrl.modules.heads import Head, require_proprio
+from ibrl_torchrl.modules.heads import Head, process_proprio
 from ibrl_torchrl.modules.normalize import Normalize
 
 
@@ -75,9 +75,7 @@ class PixelFeatures(nn.Module):
             float [*, F].
         """
         num_cameras = len(self.encoder.networks)
-        vectors = observations[num_cameras:]
-        require_proprio(self.proprio, vectors)
-        processed = [] if self.proprio is None else [self.proprio(vector) for vector in vectors]
+        processed = process_proprio(self.proprio, observations[num_cameras:])
         hidden = self.head(self.encoder(*observations[:num_cameras]), *processed)
         return torch.cat([hidden, *processed], -1)
 
