@@ -16,7 +16,7 @@ from statistics import median
 import torch
 from learner_speed import timed
 from plain_ibrl import PlainIBRL
-from sizes import STATE
+from sizes import ACTION, STATE
 from tables import report
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -33,11 +33,11 @@ SETTINGS = ["algo=ibrl", "task.relative_positions=[]"]  # plain modules read the
 class PlainActing:
     """Hybrid policy of plain modules, which normalise as the library's do."""
 
-    def __init__(self, noise: float) -> None:
-        self.networks = PlainIBRL(hidden=[256] * 3, number=3)
+    def __init__(self, noise: float, state_size: int = STATE, action_size: int = ACTION) -> None:
+        self.networks = PlainIBRL(state_size, action_size, hidden=[256] * 3, number=3)
         self.networks.actor.eval()
         self.noise = noise
-        self.mean, self.std = torch.zeros(STATE), torch.ones(STATE)
+        self.mean, self.std = torch.zeros(state_size), torch.ones(state_size)
 
     def propose(self, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Actions of actor and imitation policy."""

@@ -8,12 +8,15 @@ Settings are those of ``ibrl train``, such as ``experiment=small_can``. Kinds, f
     cameras at the default rendering quality.
 ``simulator``: the same with the fast controller (FastOSC) and fast rendering of this project's
     environments, without observations. The stricter baseline.
+``plain``: ``simulator`` with observations of states and a hybrid policy of plain PyTorch modules in
+    the same loop: what remains for the environment, TensorDict and the workers to lose.
 ``rollouts``: rollout workers run episodes of the exploring policy, as in a training run.
 ``collector``: TorchRL's collector over a ``ParallelEnv``, with batched actions.
 
 The kinds are measured in alternating turns of some seconds while the others are stopped, so that
 changes of the machine's speed affect all of them. Frames are steps after action repeat; resets are
-included. The last two columns are ratios to as many processes of ``package`` and ``simulator``.
+included. The last columns are ratios to as many processes of ``package``, ``simulator`` and
+``plain``.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from acting_latency import PlainActing
 from tables import write_table
 from torchrl.collectors import Collector
 from torchrl.envs import ParallelEnv
@@ -41,13 +45,14 @@ from ibrl_torchrl.builders.env import build_env
 from ibrl_torchrl.config.compose import composed
 from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
-from ibrl_torchrl.keys import EXPLORE, WARMUP
+from ibrl_torchrl.keys import EXPLORE, STATE, WARMUP
 from ibrl_torchrl.rollouts.collector import EpisodeCollector
 from ibrl_torchrl.rollouts.processes import RolloutWorkers
 
 TURN = 4.0  # seconds
 WARMUP_FRAMES = 100  # frames per process before the measurement
 SPAWN = get_context("spawn")
+BASELINES = "package", "simulator", "plain"
 
 
 def packages(config, count, frames):
@@ -56,6 +61,13 @@ def packages(config, count, frames):
 
 def simulators(config, count, frames):
     run_parallel(step_simulator, config.task, count, frames)
+
+
+def plain_policies(config, count, frames):
+    if config.task.cameras:
+        raise SystemExit("plain is of states; leave it out of --kinds where a task has cameras")
+    step = partial(step_plain, noise=config.algo.exploration_noise)
+    run_parallel(step, config.task, count, frames)
 
 
 def run_parallel(step, task, count, frames):
@@ -133,6 +145,24 @@ def step_simulator(task, frames, index):
             frames[index] += 1
 
 
+@torch.no_grad()
+def step_plain(task, frames, index, *, noise):
+    set_up_process()
+    env = build_env(task)
+    base = getattr(env, "base_env", env)
+    state_size, action_size = base.observation_spec[STATE].shape[-1], base.action_spec.shape[-1]
+    policy = PlainActing(noise, state_size, action_size)
+    env.reset()
+    while True:
+        base._begin_episode()
+        for _ in range(base.horizon):
+            state = torch.from_numpy(base._low_dim_observation()[STATE])
+            action = policy.explore(state).numpy()
+            for _ in range(base.action_repeat):
+                base._step_simulator(action)
+            frames[index] += 1
+
+
 def rollouts(config, count, frames):
     agent = untrained_agent(config)
     policies = {WARMUP: agent.warmup, EXPLORE: agent.explore}
@@ -157,6 +187,7 @@ def set_up_process():
 KINDS = {
     "package": packages,
     "simulator": simulators,
+    "plain": plain_policies,
     "rollouts": rollouts,
     "collector": collector,
 }
@@ -218,7 +249,7 @@ def main():
             row = config.task.label, count, kind, f"{speed:.1f}", *ratios(speeds, kind)
             print(*row, sep="\t", flush=True)
             rows.append(row)
-    header = "task", "processes", "kind", "frames_per_s", "of_package", "of_simulator"
+    header = ("task", "processes", "kind", "frames_per_s", *(f"of_{name}" for name in BASELINES))
     write_table(header, rows, options.csv)
 
 
@@ -239,8 +270,8 @@ def measure(config, count, kinds, turns):
 
 
 def ratios(speeds, kind):
-    """Speed of a kind relative to both baselines."""
-    for baseline in ("package", "simulator"):
+    """Speed of a kind relative to each baseline."""
+    for baseline in BASELINES:
         yield f"{speeds[kind] / speeds[baseline]:.3f}" if baseline in speeds else ""
 
 

@@ -4,9 +4,10 @@
 
 Measures per setting, alternating in one process with one thread: rounds of the learner (fixed
 batch, no replay), eager and compiled, rounds of the original code's arithmetic, and peak
-throughput, the fastest of products of square float32 matrices of 512 to 2048 rows. From pixels the
-original runs the imitation policy on every batch, whose actions this library's replay buffer has;
-a further column is without. Compilation is in a column of its own, with PyTorch's cache as it was
+throughput, the fastest of products of square float32 matrices of 512 to 2048 rows. The original
+runs the imitation policy on every batch, whose actions this library's replay buffer has from pixels
+and in settings with ``_cached`` (``replay.cache_proposals=true``); a further column of pixels is
+without. Compilation is in a column of its own, with PyTorch's cache as it was
 found. PyTorch's FLOP counter counts matrix products and convolutions, two FLOPs per multiplication.
 """
 
@@ -44,11 +45,15 @@ COLUMNS = [
 ]
 
 
+CACHED = "_cached"  # suffix of settings whose batches hold the imitation policy's actions
+
+
 def state_rounds(name):
     """Rounds of the learner and of the original arithmetic, as functions."""
-    size = SIZES[name]
-    learner, batch = make_learner(make_parts(size), size), make_batch(size["batch"])
-    compiled = make_learner(make_parts(size), size, compile_mode="default")
+    size, cached = SIZES[name.removesuffix(CACHED)], name.endswith(CACHED)
+    batch = make_batch(size["batch"])
+    learner = make_learner(make_parts(size, cached=cached), size)
+    compiled = make_learner(make_parts(size, cached=cached), size, compile_mode="default")
     original = OriginalArithmetic(STATE, ACTION, hidden=size["hidden"], number=size["num_critics"])
     return {
         "learner": lambda: learner.round(OneBatch(batch), CPU),
@@ -86,7 +91,8 @@ def plain_round(updates, batch, critic_updates):
     return run
 
 
-ROUNDS = {name: state_rounds for name in SIZES} | {name: pixel_rounds for name in UPDATES}
+STATES = [f"{name}{suffix}" for name in SIZES for suffix in ("", CACHED)]
+ROUNDS = {name: state_rounds for name in STATES} | {name: pixel_rounds for name in UPDATES}
 
 
 def product(size):

@@ -4,6 +4,7 @@ import torch
 from tensordict import TensorDict
 
 from ibrl_torchrl.modules import (
+    CachedProposal,
     CriticEnsemble,
     FastTensorDictModule,
     FrozenPolicy,
@@ -21,8 +22,8 @@ SIZES = {
 }
 
 
-def make_parts(size):
-    """Actor, critic ensemble and frozen policy of a size."""
+def make_parts(size, *, cached=False):
+    """Actor, critic ensemble and frozen policy of a size, or its actions of :func:`make_batch`."""
     normalize = Normalize.identity(STATE)
     hidden = size["hidden"]
 
@@ -34,7 +35,8 @@ def make_parts(size):
         StateCriticEnsemble(normalize, ACTION, num_critics=size["num_critics"], hidden=hidden),
         ["state", "action"],
     )
-    return policy("rl_action", 0.5), critic, FrozenPolicy(policy("bc_action", 0.0))
+    bc = CachedProposal("bc_action") if cached else FrozenPolicy(policy("bc_action", 0.0))
+    return policy("rl_action", 0.5), critic, bc
 
 
 def make_learner(parts, size, *, compile_mode=None):
@@ -72,6 +74,7 @@ def make_batch(rows):
             "steps_to_next_obs": torch.full((rows,), 3),
             "next": {
                 "state": torch.randn(rows, STATE),
+                "bc_action": torch.rand(rows, ACTION) * 2 - 1,
                 "reward": torch.zeros(rows, 1),
                 "terminated": flag,
                 "done": flag,
