@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -100,9 +100,7 @@ class EnsembleMLP(nn.Module):
             inputs: float [E, B, I], or [K, B, I] with ``members``.
             members: int64 [K], indices of the members to evaluate; None (default): all.
         """
-        for i, layer in enumerate(self.layers):
+        for layer, norm in zip_longest(self.layers, self.norms):
             inputs = layer(inputs, members)
-            if self.norms:
-                inputs = self.norms[i](inputs, members)
-            inputs = F.relu(inputs)
+            inputs = F.relu(inputs if norm is None else norm(inputs, members))
         return self.head(inputs, members)
