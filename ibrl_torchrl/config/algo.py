@@ -59,8 +59,8 @@ class LossConfig:
     )
     q_filter_episodes: int | None = setting(
         None,
-        help="The Q-filter takes effect by the share of failures among so many recent training "
-        "episodes without exploration: success is kept; null: in full.",
+        help="The Q-filter takes effect by the root of the share of failures among so many recent "
+        "training episodes without exploration: success is kept; null: in full.",
         at_least=1,
     )
     alpha: float = setting(

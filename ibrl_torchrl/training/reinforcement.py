@@ -278,7 +278,8 @@ def schedule_q_filter(
         agent.loss.set_q_filter(0.0)
         return
     recent = [] if config.q_filter_episodes is None else successes[-config.q_filter_episodes :]
-    agent.loss.set_q_filter(1 - sum(recent) / len(recent) if recent else 1.0)
+    # The root: a term that yields in proportion to failures holds back what succeeds mostly.
+    agent.loss.set_q_filter((1 - sum(recent) / len(recent)) ** 0.5 if recent else 1.0)
 
 
 def _collection_lines(

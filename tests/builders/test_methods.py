@@ -261,7 +261,7 @@ def test_q_filter_begins_after_its_frames_while_no_fallback_acts():
     [
         ("null", [True, True], 0.0),
         ("4", [], 0.0),
-        ("4", [False, True, True, True, False], 0.75),
+        ("4", [False, True, True, True, False], 0.5),
         ("4", [True] * 4, 1.0),
     ],
 )
