@@ -144,7 +144,7 @@ class TrainConfig(JobConfig):
         "runs/${task.name}/${algo.name}-seed${seed}-${now:%Y%m%d-%H%M%S}", help="Run folder."
     )
     total_frames: int = setting(
-        15_000,
+        12_000,
         help="Budget of environment steps after action repeat, warm-up included.",
         at_least=1,
         unit="frames",

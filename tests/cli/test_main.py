@@ -252,7 +252,7 @@ def test_an_interrupted_run_resumes_to_the_same_result(ibrl, run_dir, tmp_path, 
     code, out, _ = ibrl("train", f"run_dir={run}", *TINY)
     assert code == 130 and f"ibrl train resume={run}" in out and f"ibrl eval {run}" in out
     assert ibrl("eval", run, "episodes=1")[0] == 0
-    for other in (300, 15000):  # 15000 is what a run without it would have
+    for other in (300, 12000):  # 12000 is what a run without it would have
         code, _, error = ibrl("train", f"resume={run}", f"total_frames={other}")
         assert code == 2 and f"was started with total_frames=250, this call has {other}" in error
     code, out, error = ibrl("train", f"resume={run}", "total_frames=250")
