@@ -64,8 +64,6 @@ def simulators(config, count, frames):
 
 
 def plain_policies(config, count, frames):
-    if config.task.cameras:
-        raise SystemExit("plain is of states; leave it out of --kinds where a task has cameras")
     step = partial(step_plain, noise=config.algo.exploration_noise)
     run_parallel(step, config.task, count, frames)
 
@@ -130,36 +128,40 @@ def make_metaworld(task, _):
 
 
 def step_simulator(task, frames, index):
-    set_up_process()
-    env = build_env(task)
-    base = getattr(env, "base_env", env)
-    env.reset()
+    base = reset_simulator(task)
     action = base.action_spec.rand().numpy()
-    while True:
-        base._begin_episode()
-        for _ in range(base.horizon):
-            for _ in range(base.action_repeat):
-                base._step_simulator(action)
-            if base._obs_renderer:
-                base._obs_renderer.render(base._simulation[1])
-            frames[index] += 1
+    step_episodes(base, lambda: action, frames, index)
 
 
 @torch.no_grad()
 def step_plain(task, frames, index, *, noise):
-    set_up_process()
-    env = build_env(task)
-    base = getattr(env, "base_env", env)
+    base = reset_simulator(task)
     state_size, action_size = base.observation_spec[STATE].shape[-1], base.action_spec.shape[-1]
     policy = PlainActing(noise, state_size, action_size)
+
+    def act():
+        return policy.explore(torch.from_numpy(base._low_dim_observation()[STATE])).numpy()
+
+    step_episodes(base, act, frames, index)
+
+
+def reset_simulator(task):
+    """Environment of a task without transforms, after a reset."""
+    set_up_process()
+    env = build_env(task)
     env.reset()
+    return getattr(env, "base_env", env)
+
+
+def step_episodes(base, act, frames, index):
     while True:
         base._begin_episode()
         for _ in range(base.horizon):
-            state = torch.from_numpy(base._low_dim_observation()[STATE])
-            action = policy.explore(state).numpy()
+            action = act()
             for _ in range(base.action_repeat):
                 base._step_simulator(action)
+            if base._obs_renderer:
+                base._obs_renderer.render(base._simulation[1])
             frames[index] += 1
 
 
@@ -238,13 +240,16 @@ def main():
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--seconds", type=float, default=40.0, help="seconds per kind, default 40")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="default all; plain: of states")
     parser.add_argument("settings", nargs="*")
     options = parser.parse_args()
     config = parse(TrainConfig, composed("train", ["run_dir=none", "algo=ibrl", *options.settings]))
+    kinds = options.kinds or [kind for kind in KINDS if kind != "plain" or not config.task.cameras]
+    if config.task.cameras and "plain" in kinds:
+        parser.error("--kinds plain is of states, and this task has cameras")
     rows = []
     for count in options.processes:
-        speeds = measure(config, count, options.kinds, round(options.seconds / TURN))
+        speeds = measure(config, count, kinds, round(options.seconds / TURN))
         for kind, speed in speeds.items():
             row = config.task.label, count, kind, f"{speed:.1f}", *ratios(speeds, kind)
             print(*row, sep="\t", flush=True)

@@ -37,15 +37,13 @@ from tables import write_table
 from torch.utils.flop_counter import FlopCounterMode
 
 CPU = torch.device("cpu")
+CACHED = "_cached"  # suffix of settings whose batches hold the imitation policy's actions
 COLUMNS = [
     *("setting", "seconds_per_round", "gflop_per_round", "gflop_per_s", "peak_gflop_per_s"),
     *("share_of_peak", "original_seconds_per_round", "times_as_fast"),
     "times_as_fast_without_imitation",
     *("compilation_seconds", "compiled_seconds_per_round", "compiled_times_as_fast"),
 ]
-
-
-CACHED = "_cached"  # suffix of settings whose batches hold the imitation policy's actions
 
 
 def state_rounds(name):
@@ -138,7 +136,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--settings", nargs="+", choices=ROUNDS, default=[*ROUNDS])
+    parser.add_argument("--settings", nargs="+", choices=ROUNDS, default=[*SIZES, *UPDATES])
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("\t".join(COLUMNS))
