@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ibrl_torchrl.console import echo
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.files import write_json
 from ibrl_torchrl.runs.names import PROVENANCE
@@ -29,12 +31,14 @@ PACKAGES = (
 
 
 def write_provenance(path: Path) -> None:
-    """Write command line, package versions, commit and start time to ``run.json``."""
+    """Write command line, package versions, processor, commit and start time to ``run.json``."""
     write_json(path / PROVENANCE, _environment())
 
 
 def append_resumption(path: Path) -> None:
-    """Append command line, package versions, commit and start time of a resumption.
+    """Append command line, package versions, processor, commit and start time of a resumption.
+
+    Says so where the processor is another one.
 
     Raises:
         UsageError: the version of a package differs from that of the start.
@@ -46,6 +50,11 @@ def append_resumption(path: Path) -> None:
                 f"{path}: was started with {name} {original}, {installed} is installed; install "
                 "that version or start a new run"
             )
+    if (original := provenance.get("processor", current["processor"])) != current["processor"]:
+        echo(
+            f"{path}: was started on {original}, this is {current['processor']}, which may round "
+            "differently: numbers from here on may differ from those of a run in one go"
+        )
     resumed = [*provenance.get("resumed", []), current]
     write_json(path / PROVENANCE, provenance | {"resumed": resumed})
 
@@ -83,9 +92,26 @@ def _environment() -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": _processor(),
         "versions": {name: installed for name in PACKAGES if (installed := _version(name))},
         "commit": _commit(),
     }
+
+
+def _processor() -> str:
+    """Model of the processor, by which math libraries choose kernels that round differently."""
+    try:
+        text = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    fields = dict(re.findall(r"^(.+?)\s*: (.+)$", text, re.MULTILINE))
+    numbers = ("cpu family", "model")  # virtual machines give several models one name
+    return ", ".join(
+        [
+            fields.get("model name", platform.machine()),
+            *(f"{name} {fields[name]}" for name in numbers if name in fields),
+        ]
+    )
 
 
 def _command() -> str:

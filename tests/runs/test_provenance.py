@@ -1,5 +1,6 @@
 """Provenance: run.json, fingerprints of inputs."""
 
+import json
 import subprocess
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.runs import provenance
 from ibrl_torchrl.runs.provenance import (
+    append_resumption,
     fingerprint,
     input_fingerprints,
     read_provenance,
@@ -63,6 +65,29 @@ def test_write_inputs_refuses_other_inputs_than_those_of_the_start(tmp_path):
     assert read_provenance(tmp_path)["inputs"] == inputs
     with pytest.raises(UsageError, match="bc differs from the one of its start; restore the file"):
         write_inputs(tmp_path, inputs | {"bc": "c"})
+
+
+def test_resumption_says_where_the_processor_is_another_one(tmp_path, capsys):
+    write_provenance(tmp_path)
+    append_resumption(tmp_path)
+    assert capsys.readouterr().out == ""
+    start = read_provenance(tmp_path)
+    here, there = start["processor"], "AMD EPYC 7B13, cpu family 25, model 1"
+    (tmp_path / "run.json").write_text(json.dumps(start | {"processor": there}))
+    append_resumption(tmp_path)
+    assert f"was started on {there}, this is {here}, which may round" in capsys.readouterr().out
+    assert read_provenance(tmp_path)["processor"] == there
+    assert [each["processor"] for each in read_provenance(tmp_path)["resumed"]] == [here, here]
+
+
+def test_runs_without_a_processor_can_be_resumed(tmp_path, capsys):
+    """Of before it was recorded."""
+    write_provenance(tmp_path)
+    start = read_provenance(tmp_path)
+    del start["processor"]
+    (tmp_path / "run.json").write_text(json.dumps(start))
+    append_resumption(tmp_path)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("content", [None, "{", "3"])
