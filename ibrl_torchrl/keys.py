@@ -10,6 +10,7 @@ NEXT = "next"
 
 # Names of policies
 RL = "rl"  # RL actor
+EXPLORATION = "exploration"  # second RL actor, which proposes in exploring episodes
 WARMUP, EXPLORE = "warmup", "explore"  # collect episodes, before and while learning
 HYBRID = "hybrid"  # choice of the critics among the proposals
 
@@ -38,6 +39,7 @@ MODEL_XML = "model_xml"  # model of the simulator, in demonstrations from robosu
 
 # Proposals and selection
 RL_ACTION = "rl_action"  # proposal of the RL actor, float32 [*, A] or [*, n, A]
+EXPLORATION_ACTION = "exploration_action"  # proposal of the exploration actor, float32 [*, A]
 BC_ACTION = "bc_action"  # proposal of the frozen imitation policy named bc, float32 [*, A]
 PROPOSAL = "proposal"  # index of the chosen proposal; 0 is the RL actor, int64 [*]
 NO_PROPOSAL = -1  # value of `proposal` where an intervention acted

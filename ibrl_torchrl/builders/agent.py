@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -22,11 +22,12 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.config.algo import UNIFORM, ActingChoiceConfig, AlgoConfig, ProposalsConfig
 from ibrl_torchrl.config.chunk import ChunkConfig
 from ibrl_torchrl.envs.spaces import Spaces
-from ibrl_torchrl.keys import EXPLORE, HYBRID, RL, RL_ACTION, WARMUP, proposal_key
+from ibrl_torchrl.keys import EXPLORATION, EXPLORE, HYBRID, RL, RL_ACTION, WARMUP, proposal_key
 from ibrl_torchrl.modules import (
     ActorProposal,
     CachedProposal,
     ExecuteProposal,
+    ExplorationPolicy,
     FallbackPolicy,
     FrozenPolicy,
     IBRLSelector,
@@ -126,7 +127,7 @@ def build_agent(
         reference=reference,
     )
     # The policies of the critics' choice come first, so that its indices are those of all.
-    proposals = tuple(dict.fromkeys([*choice.acting.policies, *imitation]))
+    proposals = tuple(dict.fromkeys([*algo.acting_proposals, *imitation]))
 
     encoder = [] if networks.encoder is None else [tied_copy(networks.encoder).eval()]
     base = [] if algo.residual is None else [candidates[algo.residual.base]]
@@ -141,15 +142,29 @@ def build_agent(
     )
     execute_rl = ExecuteProposal(RL_ACTION, 0)
     rl = TensorDictSequential(*actor, execute_rl)
+    has_choice = len(choice.acting.policies) > 1
     acting = [candidates[name] for name in choice.acting.policies[1:]]
+    acting = [policy for policy in acting if policy not in base]
     choose = [execute_rl]
-    if acting or algo.exploration_value_power > 0:  # the noise reads the chosen action's value
-        others = [policy for policy in acting if policy not in base]
-        choose = [*others, _selector(critic, choice.acting, choice)]
-    hybrid = TensorDictSequential(*actor, *choose) if acting else rl
+    if has_choice or algo.exploration_value_power > 0:  # the noise reads the chosen action's value
+        choose = [*acting, _selector(critic, choice.acting, choice)]
+    hybrid = TensorDictSequential(*actor, *choose) if has_choice else rl
+    test = None
+    if algo.fallback.policy is not None:
+        test = SuccessTest(algo.fallback.episodes, margin=algo.fallback.margin).to(device)
+    explore: TensorDictModuleBase = TensorDictSequential(*actor, noise, *choose)
+    exploration = []
+    if networks.exploration is not None:
+        exploration = [tied_copy(networks.exploration).eval()]
+        select = _selector(critic, _with_exploration(choice.acting), choice)
+        exploring = TensorDictSequential(*actor, noise, *acting, *exploration, select)
+        explore = ExplorationPolicy(
+            explore, exploring if test is None else FallbackPolicy(exploring, explore, test)
+        )
     scored = hybrid
     if hybrid is rl or [*proposals] != choice.acting.policies:  # no selector has scored them all
-        others = [candidates[name] for name in proposals[len(choice.acting.policies) :]]
+        remaining = [name for name in proposals if name not in algo.acting_proposals]
+        others = [*exploration, *(candidates[name] for name in remaining)]
         all_keys = [proposal_key(name) for name in proposals]
         reduction = cast(CriticReduction, choice.acting.reduction)
         score = ScoreProposals(critic, all_keys, reduction=reduction)
@@ -165,8 +180,7 @@ def build_agent(
         },
     }
     fallback = None
-    if algo.fallback.policy is not None:
-        test = SuccessTest(algo.fallback.episodes, margin=algo.fallback.margin).to(device)
+    if algo.fallback.policy is not None and test is not None:
         fallback = FallbackPolicy(acting_hybrid, policies[algo.fallback.policy], test)
         policies[HYBRID] = fallback
     warmup = algo.warmup.policy
@@ -174,13 +188,13 @@ def build_agent(
         loss,
         terms,
         metrics,
-        execute_chunks(TensorDictSequential(*actor, noise, *choose), algo.chunk),
+        execute_chunks(explore, algo.chunk),
         policies,
         uniform_policy(env) if warmup == UNIFORM else policies[warmup],
         execute_chunks(scored, algo.chunk),
         fallback,
         proposals,
-        tuple(choice.bootstrap.policies),
+        (RL, *(EXPLORATION for _ in exploration), *choice.bootstrap.policies[1:]),
     )
 
 
@@ -208,6 +222,12 @@ def uniform_policy(env: EnvBase | Spaces) -> TensorDictModuleBase:
     """Policy that draws actions uniformly from the action space."""
     random = WrapModule(RandomPolicy(env.action_spec, action_key=RL_ACTION))
     return TensorDictSequential(random, ExecuteProposal(RL_ACTION, 0))
+
+
+def _with_exploration(choice: ActingChoiceConfig) -> ActingChoiceConfig:
+    """Choice that the exploration actor takes part in, not trusted."""
+    trusted = choice.policies[1:] if choice.trusted is None else choice.trusted
+    return replace(choice, policies=[*choice.policies, EXPLORATION], trusted=trusted)
 
 
 def _selector(

@@ -22,7 +22,14 @@ from ibrl_torchrl.builders.networks import (
 from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.config.algo import AlgoConfig
 from ibrl_torchrl.config.networks import EncoderConfig
-from ibrl_torchrl.keys import ACTION, FEATURES, RL_ACTION, image_key, proposal_key
+from ibrl_torchrl.keys import (
+    ACTION,
+    EXPLORATION_ACTION,
+    FEATURES,
+    RL_ACTION,
+    image_key,
+    proposal_key,
+)
 from ibrl_torchrl.modules import CriticEnsemble, FastTensorDictModule, ResidualAndActor
 
 
@@ -49,9 +56,13 @@ def build_agent_networks(
     else:
         size = action_spec.shape[-1]
         networks = _pixel_networks(algo, algo.encoder, normalizers, spec, size)
-    encoder, actor, critic = networks
-    moved = [each.to(device) for each in critic] if isinstance(critic, list) else critic.to(device)
-    return Networks(encoder and encoder.to(device), actor.to(device), moved)
+    critic = networks.critic
+    return Networks(
+        networks.encoder and networks.encoder.to(device),
+        networks.actor.to(device),
+        [each.to(device) for each in critic] if isinstance(critic, list) else critic.to(device),
+        networks.exploration and networks.exploration.to(device),
+    )
 
 
 def _state_networks(
@@ -68,11 +79,16 @@ def _state_networks(
             own = build_state_actor(algo.actor, normalizers, action_size)
             actor = ResidualAndActor(actor, own)
         actor_keys = [*obs_keys, proposal_key(algo.residual.base)]
+    second = None
+    if algo.exploration_actor:
+        network = build_state_actor(algo.actor, normalizers, action_size)
+        second = FastTensorDictModule(network, in_keys=obs_keys, out_keys=[EXPLORATION_ACTION])
     critics = build_state_critics(algo.critic, normalizers, action_size)
     return Networks(
         None,
         FastTensorDictModule(actor, in_keys=actor_keys, out_keys=[RL_ACTION]),
         CriticEnsemble(critics, in_keys=[*obs_keys, ACTION]),
+        second,
     )
 
 
@@ -98,12 +114,17 @@ def _pixel_networks(
     encoder = build_encoder(config, spec)
     shape = encoder.feature_shape
     actor = build_feature_actor(algo.actor, config, shape, normalizers, action_size)
-    critics = build_feature_critics(algo.critic, config, shape, normalizers, action_size)
     obs_keys = [FEATURES, *proprio_keys(config)]
+    second = None
+    if algo.exploration_actor:
+        network = build_feature_actor(algo.actor, config, shape, normalizers, action_size)
+        second = FastTensorDictModule(network, in_keys=obs_keys, out_keys=[EXPLORATION_ACTION])
+    critics = build_feature_critics(algo.critic, config, shape, normalizers, action_size)
     return Networks(
         FastTensorDictModule(
             encoder, in_keys=[*map(image_key, config.cameras)], out_keys=[FEATURES]
         ),
         FastTensorDictModule(actor, in_keys=obs_keys, out_keys=[RL_ACTION]),
         CriticEnsemble(critics, in_keys=[*obs_keys, ACTION]),
+        second,
     )

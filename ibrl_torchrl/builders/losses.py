@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import TensorDictModuleBase, TensorDictSequential
 from torchrl.data import TensorSpec
 from torchrl.objectives import LossModule, REDQLoss, SACLoss, TQCLoss
 
@@ -29,11 +29,13 @@ class Networks(NamedTuple):
         encoder: image encoder; None for states.
         actor: actor, writes the RL action, or ``"action"`` for TorchRL's losses.
         critic: ``CriticEnsemble``, or a list of separate critics for TorchRL's losses.
+        exploration: second actor, writes the exploration action; None: there is none.
     """
 
     encoder: TensorDictModuleBase | None
     actor: TensorDictModuleBase
     critic: Any
+    exploration: TensorDictModuleBase | None = None
 
 
 class Objective(NamedTuple):
@@ -118,9 +120,13 @@ def _td3_loss(
         "noisy_actor_loss": config.noisy_actor_loss,
         "gate": build_gate(choice.bootstrap.gate, choice),
     }
+    actor = networks.actor
+    if networks.exploration is not None:
+        actor = TensorDictSequential(actor, networks.exploration)
+        settings["actor_keys"] = actor.out_keys
     if config.bc_weight > 0:
         loss: IBRLTD3Loss = BCRegularizedTD3Loss(
-            networks.actor,
+            actor,
             networks.critic,
             proposals,
             bc_weight=config.bc_weight,
@@ -128,7 +134,7 @@ def _td3_loss(
             **settings,
         )
     else:
-        loss = IBRLTD3Loss(networks.actor, networks.critic, proposals, **settings)
+        loss = IBRLTD3Loss(actor, networks.critic, proposals, **settings)
     return loss.make_value_estimator(gamma=config.gamma)
 
 

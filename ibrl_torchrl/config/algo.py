@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ibrl_torchrl.config.chunk import ChunkConfig, require_replan
 from ibrl_torchrl.config.networks import CriticConfig, EncoderConfig, NetworkConfig
 from ibrl_torchrl.config.setting import require, setting
-from ibrl_torchrl.keys import RL
+from ibrl_torchrl.keys import EXPLORATION, RL
 
 SELECT = ("greedy", "soft", "epsilon")
 REDUCTIONS = ("min", "mean")
@@ -273,6 +273,11 @@ class AlgoConfig:
         at_least=0,
         at_most=1,
     )
+    exploration_actor: bool = setting(
+        False,
+        help="Second RL actor, which starts at random and is trained by the critics alone: it "
+        "proposes in the TD target and, once no fallback acts, in episodes that explore.",
+    )
     episode_limit: float | None = setting(
         None,
         help="Training episodes are truncated after this many times the longest demonstration; "
@@ -310,6 +315,11 @@ class AlgoConfig:
             )
 
     @property
+    def acting_proposals(self) -> list[str]:
+        """Names of the proposals while collecting, in the order of ``proposal``'s indices."""
+        return [*self.proposals.acting.policies, *([EXPLORATION] if self.exploration_actor else [])]
+
+    @property
     def imitation_policies(self) -> dict[str, list[str]]:
         """Names of imitation policies by the setting that uses them."""
         proposals = self.proposals
@@ -336,6 +346,8 @@ def _require_supported(algo: AlgoConfig) -> None:
         require(algo.encoder is None, "algo.encoder", "an encoder", f"null {reason}")
         require(algo.residual is None, "algo.residual", "a base", f"null {reason}")
         require(loss.bc_weight == 0, "algo.loss.bc_weight", loss.bc_weight, f"0 {reason}")
+        second = algo.exploration_actor
+        require(not second, "algo.exploration_actor", second, f"false {reason}")
         delay = algo.update.actor_after
         require(delay == 0, "algo.update.actor_after", delay, f"0 {reason}")
         output = algo.critic.output

@@ -127,7 +127,7 @@ def _rows(config: TrainConfig) -> Iterator[tuple[str, str]]:
         for name, policy in config.imitation.items()
     )
     yield "imitation", ", ".join(policies) or "none"
-    proposals = ", ".join(algo.proposals.acting.policies)
+    proposals = ", ".join(algo.acting_proposals)
     yield "method", f"{algo.name}, acting by {proposals}; seed {config.seed}, {config.device}"
     yield "budget", f"{config.total_frames} frames: {_division(config)}"
     yield (

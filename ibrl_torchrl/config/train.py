@@ -23,10 +23,10 @@ from ibrl_torchrl.config.setting import (
 )
 from ibrl_torchrl.config.task import ReplayedDemosConfig, TaskConfig
 from ibrl_torchrl.errors import unknown_name
-from ibrl_torchrl.keys import EXPLORE, HYBRID, RL, WARMUP
+from ibrl_torchrl.keys import EXPLORATION, EXPLORE, HYBRID, RL, WARMUP
 
 # "demos" is the name of the demonstrations among the inputs in run.json.
-RESERVED_NAMES = (RL, HYBRID, UNIFORM, WARMUP, EXPLORE, "demos")
+RESERVED_NAMES = (RL, EXPLORATION, HYBRID, UNIFORM, WARMUP, EXPLORE, "demos")
 
 
 def default_imitation() -> dict[str, ImitationConfig]:

@@ -11,7 +11,7 @@ from ibrl_torchrl.modules.critics.separate import SeparateCritics
 from ibrl_torchrl.modules.critics.stacked import StackedCritics
 from ibrl_torchrl.modules.critics.state import CriticEnsemble, StateCritic, StateCriticEnsemble
 from ibrl_torchrl.modules.encoders import CameraEncoder, DrQConvolutions, ResNet18, ResNet96, ViT
-from ibrl_torchrl.modules.exploration import CorrelatedNoise, ValueScaledNoise
+from ibrl_torchrl.modules.exploration import CorrelatedNoise, ExplorationPolicy, ValueScaledNoise
 from ibrl_torchrl.modules.external import ExternalPolicy
 from ibrl_torchrl.modules.fallback import FallbackPolicy, SuccessTest
 from ibrl_torchrl.modules.fast_module import FastTensorDictModule
@@ -58,6 +58,7 @@ __all__ = [
     "DrQConvolutions",
     "DrQCriticEnsemble",
     "ExecuteProposal",
+    "ExplorationPolicy",
     "ExternalPolicy",
     "FallbackPolicy",
     "FastTensorDictModule",

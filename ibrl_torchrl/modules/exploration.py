@@ -1,4 +1,4 @@
-"""Exploration noise: correlated over time, and scaled by the value of what the policy does."""
+"""Exploration: noise correlated over time, noise scaled by values, and a policy of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey, expand_as_right
 from torchrl.data import TensorSpec
+from torchrl.envs.utils import ExplorationType, exploration_type
 from torchrl.modules import OrnsteinUhlenbeckProcessModule
 
 from ibrl_torchrl.keys import ACTION, CHOSEN_VALUE, IS_INIT
@@ -138,3 +139,43 @@ class ValueScaledNoise(TensorDictModuleBase):
         # Between two actions of the space, and so in it.
         scaled = action.lerp(noisy, expand_as_right(scale, action))
         return tensordict.set(self.action_key, scaled)
+
+
+class ExplorationPolicy(TensorDictModuleBase):
+    """Policy that another one replaces while exploring: under ``ExplorationType.RANDOM``.
+
+    Exploring and exploiting by two policies lets the second go on with what works while the first
+    tries what its critics promise (decoupled policies, arXiv 2101.09458).
+
+    Args:
+        policy: acts under ``ExplorationType.DETERMINISTIC``, as in evaluations. What both write are
+            the outputs, such as ``action`` and ``proposal``.
+        exploring: acts under ``ExplorationType.RANDOM`` and, as in TorchRL's exploration modules,
+            without a context.
+
+    Example:
+        >>> import torch
+        >>> from tensordict import TensorDict
+        >>> from tensordict.nn import TensorDictModule
+        >>> from torchrl.envs.utils import ExplorationType, set_exploration_type
+        >>> zero = TensorDictModule(torch.zeros_like, ["state"], ["action"])
+        >>> one = TensorDictModule(torch.ones_like, ["state"], ["action"])
+        >>> policy, td = ExplorationPolicy(zero, one), TensorDict(state=torch.zeros(1))
+        >>> policy(td)["action"].item()
+        1.0
+        >>> with set_exploration_type(ExplorationType.DETERMINISTIC):
+        ...     policy(td)["action"].item()
+        0.0
+    """
+
+    def __init__(self, policy: TensorDictModuleBase, exploring: TensorDictModuleBase) -> None:
+        super().__init__()
+        self.policy = policy
+        self.exploring = exploring
+        self.in_keys = [*dict.fromkeys([*policy.in_keys, *exploring.in_keys])]
+        self.out_keys = [key for key in policy.out_keys if key in exploring.out_keys]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Act by the policy of the current exploration type."""
+        random = exploration_type() in (None, ExplorationType.RANDOM)
+        return (self.exploring if random else self.policy)(tensordict)

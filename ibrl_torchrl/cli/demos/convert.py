@@ -90,7 +90,7 @@ def _open_run(run_dir: Path, config: DemosConvertConfig) -> _Source:
     env_args = dict(build_env(settings.task).env_args)
     if STATE not in first[NEXT]:  # whose parts a file of robosuite would hold instead of proprio
         env_args.pop("state_parts", None)
-    return _Source(chain([first], episodes), env_args, settings.algo.proposals.acting.policies)
+    return _Source(chain([first], episodes), env_args, settings.algo.acting_proposals)
 
 
 def _counted(
