@@ -38,7 +38,7 @@ def run(config: DiagnoseConfig) -> None:
     episodes = [*progress_bar(scoring, desc="episodes", total=config.episodes, unit="episode")]
     write_scored_steps(run_dir / DIAGNOSIS_STEPS, episodes, agent.proposals, gamma)
 
-    policies = {name: agent.policies[name] for name in agent.proposals[1:]}
+    policies = {name: agent.policies[name] for name in run.config.imitation}
     expert = memoryless_expert(run.config.demos.expert or task.suite, task.name)
     rolling_out = rollouts_from_states(
         run.env, policies, expert, demos, episodes, config.num_states

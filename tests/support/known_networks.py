@@ -25,11 +25,18 @@ def constant_policy(
     return FrozenPolicy(policy_module(network, None, name))
 
 
-def set_known_networks(agent: Agent, rl_action: float) -> Agent:
-    """Let the actor return ``rl_action`` and all critics the first number of an action."""
-    loss = agent.loss
+def set_known_networks(
+    agent: Agent, rl_action: float, exploration_action: float | None = None
+) -> Agent:
+    """Let the actor return ``rl_action`` and all critics the first number of an action.
+
+    An exploration actor returns ``exploration_action``, by default the same.
+    """
+    loss, actions = agent.loss, [rl_action, exploration_action or rl_action]
     for actor in (loss.actor_network_params, loss.target_actor_network_params):
-        set_constant_actor(layer_tensors(actor), rl_action)
+        tensors = layer_tensors(actor)
+        for first in range(0, len(tensors), 4):  # weights and biases of two layers
+            set_constant_actor(tensors[first : first + 4], actions[first // 4])
     for critics in (loss.qvalue_network_params, loss.target_qvalue_network_params):
         set_first_number_critics(layer_tensors(critics))
     return agent
