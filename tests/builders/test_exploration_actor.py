@@ -1,0 +1,157 @@
+"""Exploration actor: where it proposes, and what trains it.
+
+Networks have known values: the RL actor's action is -0.5 everywhere, the imitation policy's 0.5,
+the exploration actor's 0.75, and every critic values an action at its first number.
+"""
+
+import pytest
+import torch
+from support.known_networks import (
+    constant_policy,
+    dropout_probabilities,
+    layer_tensors,
+    set_known_networks,
+)
+from support.parts import transitions
+from torchrl.data import Bounded, Composite, Unbounded
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from ibrl_torchrl.builders.agent import build_agent
+from ibrl_torchrl.config.compose import composed
+from ibrl_torchrl.config.parse import parse
+from ibrl_torchrl.config.train import TrainConfig
+from ibrl_torchrl.errors import UsageError
+from ibrl_torchrl.modules import Normalize
+
+RL, BC, EXPLORATION, GAMMA = -0.5, 0.5, 0.75, 0.99
+TINY = ["algo.actor.hidden=[1]", "algo.critic.hidden=[1]", "algo.critic.layer_norm=false"]
+WITHOUT_NOISE = ["algo.loss.policy_noise=0", "algo.exploration_noise=0"]
+RANDOM, DETERMINISTIC = ExplorationType.RANDOM, ExplorationType.DETERMINISTIC
+
+
+class Specs:
+    """Specs of an environment, without its dynamics."""
+
+    action_spec = Bounded(-1.0, 1.0, shape=(4,))
+    observation_spec = Composite(state=Unbounded(2))
+
+
+def settings(algo, *overrides):
+    given = [f"algo={algo}", "algo.exploration_actor=true", "imitation.bc.network.hidden=[1]"]
+    return parse(TrainConfig, composed("train", [*given, *TINY, *WITHOUT_NOISE, *overrides]))
+
+
+def agent(algo, *overrides, exploration_action=EXPLORATION):
+    policies = {"bc": constant_policy("bc", BC, 4)}
+    config = settings(algo, *overrides).algo
+    built = build_agent(
+        config, policies, {"state": Normalize.identity(2)}, Specs(), torch.device("cpu")
+    )
+    return set_known_networks(built, RL, exploration_action)
+
+
+def batch(size=8):
+    td = transitions(size, action_size=4)
+    return td.set("demo", transitions(size, action_size=4, action=0.0))
+
+
+@torch.no_grad()
+def act(policy, exploration_type):
+    """First number of the executed action and its proposal's index, of one state."""
+    torch.manual_seed(0)
+    with set_exploration_type(exploration_type):
+        td = policy(transitions(1, action_size=4)[0])
+    return round(td["action"][0].item(), 4), td["proposal"].item()
+
+
+def test_it_acts_while_exploring_and_nowhere_else():
+    built = agent("ibrl")
+    assert built.proposals == ("rl", "bc", "exploration")
+    assert act(built.explore, RANDOM) == (EXPLORATION, 2)
+    assert act(built.explore, DETERMINISTIC) == (BC, 1)
+    for name, expected in {"hybrid": (BC, 1), "rl": (RL, 0), "bc": (BC, 1)}.items():
+        assert act(built.policies[name], DETERMINISTIC) == expected
+        assert act(built.policies[name], RANDOM) == expected
+
+
+def test_it_acts_only_where_critics_prefer_it():
+    assert act(agent("ibrl", exploration_action=0.25).explore, RANDOM) == (BC, 1)
+
+
+def test_it_acts_once_the_fallback_does_not():
+    built = agent("ibrl_plus")
+    assert act(built.explore, RANDOM) == (BC, 1)
+    built.fallback.test.is_passed.fill_(True)
+    assert act(built.explore, RANDOM) == (EXPLORATION, 2)
+    assert act(built.explore, DETERMINISTIC) == (BC, 1)
+
+
+def test_a_gate_does_not_trust_it():
+    """One critic that does not prefer it is enough."""
+    for trusted in ("null", "[rl]"):
+        built = agent(
+            "ibrl",
+            "algo.proposals.acting.gate=agreement",
+            f"algo.proposals.acting.trusted={trusted}",
+        )
+        assert act(built.explore, RANDOM) == (EXPLORATION, 2)
+        with torch.no_grad():
+            for value in built.loss.qvalue_network_params.values(True, True):
+                value[0].neg_()  # the first critic prefers low actions
+        assert act(built.explore, RANDOM)[1] != 2
+
+
+def test_the_target_chooses_among_it_and_the_others():
+    built = agent("ibrl")
+    assert built.target_proposals == ("rl", "exploration", "bc")
+    _, info = built.loss.qvalue_loss(batch())
+    assert info["next_proposal"].tolist() == [1] * 8
+    assert info["target_value"].flatten().tolist() == pytest.approx([GAMMA * EXPLORATION] * 8)
+
+
+def test_diagnosis_scores_it():
+    with torch.no_grad(), set_exploration_type(DETERMINISTIC):
+        td = agent("ibrl").scored(transitions(3, action_size=4))
+    assert td["proposal_values"].tolist() == [pytest.approx([RL, BC, EXPLORATION])] * 3
+
+
+def test_critics_alone_train_it():
+    """Gradients of the output's biases, through tanh, whose slope at b is 1 - tanh(b)^2."""
+    built = agent("ibrl_plus", "algo.actor.dropout=0")
+    loss, _ = built.loss.actor_loss(batch())
+    cloning = 0.5 * 4 * RL**2  # the demonstrated action is 0
+    assert loss.item() == pytest.approx(-RL - EXPLORATION + cloning)
+    loss.backward()
+    rl, exploration = (
+        layer_tensors(built.loss.actor_network_params["module", index])[-1].grad.tolist()
+        for index in ("0", "1")
+    )
+    slope, clone = 1 - RL**2, 0.5 * 2 * RL
+    assert rl == pytest.approx([slope * (clone - 1), *[slope * clone] * 3])
+    assert exploration == pytest.approx([-(1 - EXPLORATION**2), 0, 0, 0])
+
+
+def test_acting_follows_the_loss():
+    built = agent("ibrl")
+    with torch.no_grad():
+        layer_tensors(built.loss.actor_network_params["module", "1"])[-1].fill_(10.0)
+    assert act(built.explore, RANDOM) == (1.0, 2)
+
+
+def test_it_has_its_own_random_weights_and_the_actors_dropout():
+    built = agent("ibrl_plus", "algo.actor.dropout=0.25")
+    assert dropout_probabilities(built.loss.actor_network) == [0.25, 0.25]
+    params = built.loss.actor_network_params
+    assert not torch.allclose(*(layer_tensors(params["module", each])[0] for each in ("0", "1")))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algo=ibrl_sac"], "algo.exploration_actor=True must be false with algo.loss.algorithm"),
+        (["+imitation.exploration={}"], "an identifier other than rl, exploration, hybrid"),
+    ],
+)
+def test_what_does_not_fit_is_refused(overrides, message):
+    with pytest.raises(UsageError, match=message):
+        settings("ibrl", *overrides)
