@@ -194,7 +194,7 @@ def build_agent(
         execute_chunks(scored, algo.chunk),
         fallback,
         proposals,
-        (RL, *(EXPLORATION for _ in exploration), *choice.bootstrap.policies[1:]),
+        tuple(choice.bootstrap.policies),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-from tensordict.nn import TensorDictModuleBase, TensorDictSequential
+from tensordict.nn import TensorDictModuleBase
 from torchrl.data import TensorSpec
 from torchrl.objectives import LossModule, REDQLoss, SACLoss, TQCLoss
 
@@ -119,14 +119,11 @@ def _td3_loss(
         "noise_clip": config.noise_clip,
         "noisy_actor_loss": config.noisy_actor_loss,
         "gate": build_gate(choice.bootstrap.gate, choice),
+        "exploration_network": networks.exploration,
     }
-    actor = networks.actor
-    if networks.exploration is not None:
-        actor = TensorDictSequential(actor, networks.exploration)
-        settings["actor_keys"] = actor.out_keys
     if config.bc_weight > 0:
         loss: IBRLTD3Loss = BCRegularizedTD3Loss(
-            actor,
+            networks.actor,
             networks.critic,
             proposals,
             bc_weight=config.bc_weight,
@@ -134,7 +131,7 @@ def _td3_loss(
             **settings,
         )
     else:
-        loss = IBRLTD3Loss(actor, networks.critic, proposals, **settings)
+        loss = IBRLTD3Loss(networks.actor, networks.critic, proposals, **settings)
     return loss.make_value_estimator(gamma=config.gamma)
 
 

@@ -276,7 +276,7 @@ class AlgoConfig:
     exploration_actor: bool = setting(
         False,
         help="Second RL actor, which starts at random and is trained by the critics alone: it "
-        "proposes in the TD target and, once no fallback acts, in episodes that explore.",
+        "proposes in training episodes that explore, once no fallback acts.",
     )
     episode_limit: float | None = setting(
         None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,6 +110,9 @@ class IBRLTD3Loss(LossModule):
             ensemble; default 2.
         gate: cautious choice in the target, see :class:`~ibrl_torchrl.modules.Gate`; None
             (default): none.
+        exploration_network: second actor, which the critics alone train and which proposes nowhere
+            in the loss: a policy for episodes that explore. Writes one action float [*, A]. None
+            (default): there is none.
 
     ``forward`` returns both losses and their metrics; ``qvalue_loss`` and ``actor_loss`` return one
     loss and its metrics each. The critic loss writes into the batch the priority ``td_error`` [*],
@@ -185,6 +188,9 @@ class IBRLTD3Loss(LossModule):
     actor_network: TensorDictModuleBase
     actor_network_params: TensorDictParams
     target_actor_network_params: TensorDictParams
+    exploration_network: TensorDictModuleBase
+    exploration_network_params: TensorDictParams
+    target_exploration_network_params: TensorDictParams
     qvalue_network: CriticEnsembleBase
     qvalue_network_params: TensorDictParams
     target_qvalue_network_params: TensorDictParams
@@ -214,6 +220,7 @@ class IBRLTD3Loss(LossModule):
         actor_keys: Sequence[NestedKey] | None = None,
         num_qvalue_nets: int = 2,
         gate: Gate | None = None,
+        exploration_network: TensorDictModuleBase | None = None,
     ) -> None:
         super().__init__()
         if policy_noise < 0 or noise_clip < 0:
@@ -248,6 +255,10 @@ class IBRLTD3Loss(LossModule):
             )
         self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
         self.convert_to_functional(critic, "qvalue_network", create_target_params=True)
+        self._explores = exploration_network is not None
+        if exploration_network is not None:
+            self.exploration_key = require_action_output(exploration_network)
+            self.convert_to_functional(exploration_network, "exploration_network")
         self.encoder = encoder or _IdentityEncoder()
         self.tensor_keys.action = critic.action_key
         low, high = _bounds(action_spec, bounds, critic.action_key)
@@ -304,7 +315,8 @@ class IBRLTD3Loss(LossModule):
     @property
     def _obs_keys(self) -> list[NestedKey]:
         """Observation keys of s that encoder, actor and critics read."""
-        return self._inputs([*self._actor_inputs, self.actor_network])
+        actors = [self.actor_network, *([self.exploration_network] if self._explores else [])]
+        return self._inputs([*self._actor_inputs, *actors])
 
     @property
     def _next_obs_keys(self) -> list[NestedKey]:
@@ -368,36 +380,56 @@ class IBRLTD3Loss(LossModule):
         obs = self._encode(tensordict)
         values = []
         for action in self._actor_actions(self.actor_network, obs):
-            value = self._reduced_q(obs, self.add_noise(action) if self._noisy_actor else action)
+            value = self._value_to_maximize(obs, action)
             values.append(value if value.ndim == tensordict.ndim else value.mean(-1))
         loss = self._reduce_loss(-sum(values[1:], values[0]), tensordict=tensordict)
         return loss, {"actor_value": torch.stack(values).mean(0).detach()}
 
-    def terms(self) -> dict[str, LossTerm]:
-        """Terms to minimise: ``"loss_qvalue"`` on every batch, ``"loss_actor"`` once per round.
+    def exploration_loss(self, tensordict: TensorDictBase) -> tuple[Tensor, dict[str, Tensor]]:
+        """Actor loss of ``exploration_network`` on a batch [B], with gradients for it only.
 
         Returns:
-            Terms by name. No parameter is in two terms.
+            The loss, float scalar ([B] without reduction), and no metrics.
+        """
+        obs = self._encode(tensordict)
+        output = _run(self.exploration_network, self.exploration_network_params, obs)
+        value = self._value_to_maximize(obs, output.get(self.exploration_key))
+        return self._reduce_loss(-value, tensordict=tensordict), {}
+
+    def terms(self) -> dict[str, LossTerm]:
+        """Terms to minimise: ``"loss_qvalue"`` on every batch, the actors' once per round.
+
+        Returns:
+            Terms by name: ``"loss_qvalue"``, ``"loss_actor"`` and, with an
+            ``exploration_network``, ``"loss_exploration"``. No parameter is in two terms.
         """
         critic = _trainable(self.encoder, self.qvalue_network_params)
         actor = _trainable(self.actor_network_params)
-        return {
+        terms = {
             "loss_qvalue": LossTerm(self.qvalue_loss, critic, ("qvalue_network",), True),
             "loss_actor": LossTerm(self.actor_loss, actor, ("actor_network",), False),
         }
+        if self._explores:
+            second = _trainable(self.exploration_network_params)
+            terms["loss_exploration"] = LossTerm(self.exploration_loss, second, (), False)
+        return terms
 
     @property
     def metrics(self) -> list[str]:
         """Names of the scalars of an update that a learner can log, in the order of columns."""
-        return [key for key in self.out_keys if key != "next_proposal"]
+        names = [key for key in self.out_keys if key != "next_proposal"]
+        return [*names, "loss_exploration"] if self._explores else names
 
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Compute both losses of a batch [B], and their metrics averaged over the batch."""
+        """Compute all losses of a batch [B], and their metrics averaged over the batch."""
         loss_qvalue, critic_info = self.qvalue_loss(tensordict)
         loss_actor, actor_info = self.actor_loss(tensordict)
+        losses = {"loss_actor": loss_actor, "loss_qvalue": loss_qvalue}
+        if self._explores:
+            losses["loss_exploration"], _ = self.exploration_loss(tensordict)
         info = {key: value.float().mean() for key, value in (actor_info | critic_info).items()}
-        return TensorDict({"loss_actor": loss_actor, "loss_qvalue": loss_qvalue, **info})
+        return TensorDict({**losses, **info})
 
     def add_noise(self, action: Tensor) -> Tensor:
         """Add clipped Gaussian noise to actions [*, A], with a straight-through gradient."""
@@ -415,16 +447,16 @@ class IBRLTD3Loss(LossModule):
 
     def _actor_actions(self, network: TensorDictModuleBase, obs: TensorDictBase) -> list[Tensor]:
         """Actions [B, A] of ``network``, the actor or a tied copy of it, for each of its keys."""
-        # TorchRL runs losses under DETERMINISTIC, where candidates are one mode, and under
-        # set_recurrent_mode(True), where a batch of transitions is one sequence.
-        with set_exploration_type(ExplorationType.RANDOM), set_recurrent_mode(False):
-            with torch.no_grad():
-                obs = obs.copy() if self._actor_inputs else obs
-                for policy in self._actor_inputs:
-                    _one_candidate(policy(obs), policy.out_keys[0])
-            with _with_params(self.actor_network_params, network):
-                output = network(obs.select(*network.in_keys))
+        with torch.no_grad(), _acting_modes():
+            obs = obs.copy() if self._actor_inputs else obs
+            for policy in self._actor_inputs:
+                _one_candidate(policy(obs), policy.out_keys[0])
+        output = _run(network, self.actor_network_params, obs)
         return [output.get(key) for key in self.actor_keys]
+
+    def _value_to_maximize(self, obs: TensorDictBase, action: Tensor) -> Tensor:
+        """Value of an actor's action, with the noise that the settings ask for."""
+        return self._reduced_q(obs, self.add_noise(action) if self._noisy_actor else action)
 
     def _reduced_q(self, obs: TensorDictBase, action: Tensor) -> Tensor:
         """``actor_reduction`` over all critics [B], without gradients for their parameters."""
@@ -583,6 +615,25 @@ def _with_params(params: TensorDictBase, network: nn.Module) -> AbstractContextM
     into trainable parameters.
     """
     return params.to_module(network, preserve_module_state=False)
+
+
+@contextmanager
+def _acting_modes() -> Iterator[None]:
+    """Modes of TorchRL in which a batch is acted on, row by row.
+
+    TorchRL runs losses under DETERMINISTIC, where candidates are one mode, and under
+    ``set_recurrent_mode(True)``, where a batch of transitions is one sequence.
+    """
+    with set_exploration_type(ExplorationType.RANDOM), set_recurrent_mode(False):
+        yield
+
+
+def _run(
+    network: TensorDictModuleBase, params: TensorDictBase, obs: TensorDictBase
+) -> TensorDictBase:
+    """Output of a policy with the parameters ``params``."""
+    with _acting_modes(), _with_params(params, network):
+        return network(obs.select(*network.in_keys))
 
 
 def _trainable(*modules: nn.Module) -> list[nn.Parameter]:

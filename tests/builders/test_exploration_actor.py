@@ -101,12 +101,12 @@ def test_a_gate_does_not_trust_it():
         assert act(built.explore, RANDOM)[1] != 2
 
 
-def test_the_target_chooses_among_it_and_the_others():
+def test_the_target_does_without_it():
     built = agent("ibrl")
-    assert built.target_proposals == ("rl", "exploration", "bc")
+    assert built.target_proposals == ("rl", "bc")
     _, info = built.loss.qvalue_loss(batch())
     assert info["next_proposal"].tolist() == [1] * 8
-    assert info["target_value"].flatten().tolist() == pytest.approx([GAMMA * EXPLORATION] * 8)
+    assert info["target_value"].flatten().tolist() == pytest.approx([GAMMA * BC] * 8)
 
 
 def test_diagnosis_scores_it():
@@ -116,33 +116,41 @@ def test_diagnosis_scores_it():
 
 
 def test_critics_alone_train_it():
-    """Gradients of the output's biases, through tanh, whose slope at b is 1 - tanh(b)^2."""
+    """The output's biases through tanh, whose slope at b is 1 - tanh(b)^2, and nothing else."""
     built = agent("ibrl_plus", "algo.actor.dropout=0")
-    loss, _ = built.loss.actor_loss(batch())
+    assert [*built.terms] == ["loss_qvalue", "loss_actor", "loss_exploration"]
+    losses = {name: term.loss(batch())[0] for name, term in built.terms.items()}
     cloning = 0.5 * 4 * RL**2  # the demonstrated action is 0
-    assert loss.item() == pytest.approx(-RL - EXPLORATION + cloning)
-    loss.backward()
-    rl, exploration = (
-        layer_tensors(built.loss.actor_network_params["module", index])[-1].grad.tolist()
-        for index in ("0", "1")
-    )
-    slope, clone = 1 - RL**2, 0.5 * 2 * RL
-    assert rl == pytest.approx([slope * (clone - 1), *[slope * clone] * 3])
-    assert exploration == pytest.approx([-(1 - EXPLORATION**2), 0, 0, 0])
+    assert losses["loss_actor"].item() == pytest.approx(-RL + cloning)
+    assert losses["loss_exploration"].item() == pytest.approx(-EXPLORATION)
+    losses["loss_exploration"].backward()
+    trained = built.terms["loss_exploration"].parameters
+    assert trained[-1].grad.tolist() == pytest.approx([-(1 - EXPLORATION**2), 0, 0, 0])
+    others = {*built.loss.parameters()} - {*trained}
+    assert others and all(each.grad is None for each in others)
 
 
 def test_acting_follows_the_loss():
     built = agent("ibrl")
     with torch.no_grad():
-        layer_tensors(built.loss.actor_network_params["module", "1"])[-1].fill_(10.0)
+        built.terms["loss_exploration"].parameters[-1].fill_(10.0)
     assert act(built.explore, RANDOM) == (1.0, 2)
 
 
 def test_it_has_its_own_random_weights_and_the_actors_dropout():
     built = agent("ibrl_plus", "algo.actor.dropout=0.25")
-    assert dropout_probabilities(built.loss.actor_network) == [0.25, 0.25]
-    params = built.loss.actor_network_params
-    assert not torch.allclose(*(layer_tensors(params["module", each])[0] for each in ("0", "1")))
+    loss = built.loss
+    assert dropout_probabilities(loss.exploration_network) == [0.25]
+    weights = loss.actor_network_params, loss.exploration_network_params
+    assert not torch.allclose(*(layer_tensors(params)[0] for params in weights))
+
+
+def test_terms_and_forward_are_the_same_numbers():
+    loss, td = agent("ibrl_plus", "algo.actor.dropout=0").loss, batch()
+    output, terms = loss(td.copy()), loss.terms()
+    assert {*loss.metrics} >= {*terms} and {*terms} <= {*output.keys()}
+    for name, term in terms.items():
+        assert output[name].item() == pytest.approx(term.loss(td.copy())[0].item())
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,13 @@ def set_known_networks(
 
     An exploration actor returns ``exploration_action``, by default the same.
     """
-    loss, actions = agent.loss, [rl_action, exploration_action or rl_action]
+    loss = agent.loss
     for actor in (loss.actor_network_params, loss.target_actor_network_params):
-        tensors = layer_tensors(actor)
-        for first in range(0, len(tensors), 4):  # weights and biases of two layers
-            set_constant_actor(tensors[first : first + 4], actions[first // 4])
+        set_constant_actor(layer_tensors(actor), rl_action)
+    if "loss_exploration" in agent.terms:
+        set_constant_actor(
+            layer_tensors(loss.exploration_network_params), exploration_action or rl_action
+        )
     for critics in (loss.qvalue_network_params, loss.target_qvalue_network_params):
         set_first_number_critics(layer_tensors(critics))
     return agent
