@@ -259,6 +259,7 @@ class IBRLTD3Loss(LossModule):
         if exploration_network is not None:
             self.exploration_key = require_action_output(exploration_network)
             self.convert_to_functional(exploration_network, "exploration_network")
+            self.out_keys = [*self.out_keys, "loss_exploration"]
         self.encoder = encoder or _IdentityEncoder()
         self.tensor_keys.action = critic.action_key
         low, high = _bounds(action_spec, bounds, critic.action_key)
@@ -417,8 +418,7 @@ class IBRLTD3Loss(LossModule):
     @property
     def metrics(self) -> list[str]:
         """Names of the scalars of an update that a learner can log, in the order of columns."""
-        names = [key for key in self.out_keys if key != "next_proposal"]
-        return [*names, "loss_exploration"] if self._explores else names
+        return [key for key in self.out_keys if key != "next_proposal"]
 
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:

@@ -177,9 +177,11 @@ def test_terms_of_an_update(algo, tmp_path):
         assert sum_of_rewards(filled.demos) == expected.rewards[0] * episodes
 
 
-@pytest.mark.parametrize("algo", ["ibrl_plus", "rft_dynamic", "expo"])
-def test_terms_compile_without_a_graph_break(algo):
-    agent = build(config(algo))
+@pytest.mark.parametrize(
+    "settings", [["ibrl_plus", "algo.exploration_actor=true"], ["rft_dynamic"], ["expo"]]
+)
+def test_terms_compile_without_a_graph_break(settings):
+    agent = build(config(*settings))
     for term in agent.terms.values():
         compiled = torch.compile(term.loss, backend="eager", fullgraph=True)
         losses = []
