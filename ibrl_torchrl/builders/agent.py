@@ -194,7 +194,7 @@ def build_agent(
         execute_chunks(scored, algo.chunk),
         fallback,
         proposals,
-        tuple(choice.bootstrap.policies),
+        tuple(algo.target_proposals),
     )
 
 

@@ -278,6 +278,13 @@ class AlgoConfig:
         help="Second RL actor, which starts at random and is trained by the critics alone: it "
         "proposes in training episodes that explore, once no fallback acts.",
     )
+    exploration_bootstrap_after: int | None = setting(
+        None,
+        help="Frames after which it proposes in the TD target, too, while no fallback acts; null: "
+        "never.",
+        at_least=0,
+        unit="frames",
+    )
     episode_limit: float | None = setting(
         None,
         help="Training episodes are truncated after this many times the longest demonstration; "
@@ -303,6 +310,12 @@ class AlgoConfig:
             self.loss.q_filter,
             "false unless algo.loss.bc_weight and algo.actor_init are set",
         )
+        require(
+            self.exploration_actor or self.exploration_bootstrap_after is None,
+            "algo.exploration_bootstrap_after",
+            self.exploration_bootstrap_after,
+            "null unless algo.exploration_actor is set",
+        )
         require_replan(self.chunk, "algo.chunk")
         _require_supported(self)
         for use in ("acting", "bootstrap"):
@@ -318,6 +331,12 @@ class AlgoConfig:
     def acting_proposals(self) -> list[str]:
         """Names of the proposals while collecting, in the order of ``proposal``'s indices."""
         return [*self.proposals.acting.policies, *([EXPLORATION] if self.exploration_actor else [])]
+
+    @property
+    def target_proposals(self) -> list[str]:
+        """Names of the proposals in the TD target, in the order of ``next_proposal``'s indices."""
+        further = [EXPLORATION] if self.exploration_bootstrap_after is not None else []
+        return [*self.proposals.bootstrap.policies, *further]
 
     @property
     def imitation_policies(self) -> dict[str, list[str]]:

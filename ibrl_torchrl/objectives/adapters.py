@@ -57,6 +57,7 @@ class LossAdapter(ABC):
     gives_next_value = True  # the loss hands the value of its own action at s' to the estimator
     has_proposals = False  # the loss bootstraps from proposals by itself
     actor_keys: Sequence[NestedKey] = (OWN_ACTION,)  # that `propose` writes
+    further_keys: Sequence[NestedKey] = ()  # that it writes, of actors which follow the proposals
 
     def __init__(self, loss: Any) -> None:
         self.loss = loss
@@ -106,7 +107,7 @@ class LossAdapter(ABC):
 
     @abstractmethod
     def propose(self, tensordict: TensorDictBase) -> Tensor | float:
-        """Write the actions of the loss's actor at s' under ``actor_keys``, as its target does.
+        """Write the actions of the loss's actors at s' under their keys, as its target does.
 
         Returns:
             The entropy term alpha log pi, float [*]; 0.0 for deterministic actors.

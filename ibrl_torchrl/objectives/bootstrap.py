@@ -187,9 +187,11 @@ class ProposalValueEstimator(ValueEstimatorBase):
             elif not self.proposals:
                 index = own_value.new_zeros(own_value.shape[:-1], dtype=torch.int64)
                 return own_value, index
-            own_keys = [] if own_value is not None else self.adapter.actor_keys
-            candidates = gather_candidates(obs, [*own_keys, *self.proposal_keys])
-        self._check_once(candidates)
+            keys = self.proposal_keys
+            if own_value is None:
+                keys = [*self.adapter.actor_keys, *keys, *self.adapter.further_keys]
+            candidates = gather_candidates(obs, keys)
+        self._check_once(candidates, keys)
         values, by_critic = self.adapter.evaluate(
             obs,
             candidates.actions,
@@ -202,7 +204,7 @@ class ProposalValueEstimator(ValueEstimatorBase):
             counts = (1, *counts)
         scores = values.mean(-1)
         if self.gate is not None:
-            trusted = [False] * len(own_keys) + [True] * len(self.proposal_keys)
+            trusted = [key in self.proposal_keys for key in keys]
             eligible = eligible_candidates(self.gate, by_critic, scores, trusted, counts)
         chosen = self.choice(scores, eligible)
         if isinstance(penalty, Tensor):
@@ -213,7 +215,7 @@ class ProposalValueEstimator(ValueEstimatorBase):
         value = torch.take_along_dim(values, chosen[..., None, None], -2).squeeze(-2)
         return value, Candidates(values, counts).proposal(chosen)
 
-    def _check_once(self, candidates: Candidates) -> None:
+    def _check_once(self, candidates: Candidates, keys: Sequence[NestedKey]) -> None:
         """Check the first batch's actions against the loss's bounds; later ones cost nothing.
 
         Raises:
@@ -227,7 +229,9 @@ class ProposalValueEstimator(ValueEstimatorBase):
         low, high = (torch.as_tensor(bound, device=candidates.actions.device) for bound in bounds)
         tolerance = 1e-4 * (high - low)
         parts = [*candidates.actions.split(candidates.counts, -2)]
-        for key, actions in zip(reversed(self.proposal_keys), reversed(parts), strict=False):
+        for key, actions in zip(keys, parts, strict=True):
+            if key not in self.proposal_keys:
+                continue
             excess = torch.maximum(low - actions, actions - high) - tolerance
             if bool((excess > 0).any()):
                 worst = torch.unravel_index(excess.argmax(), excess.shape)

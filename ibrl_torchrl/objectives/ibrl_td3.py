@@ -110,9 +110,9 @@ class IBRLTD3Loss(LossModule):
             ensemble; default 2.
         gate: cautious choice in the target, see :class:`~ibrl_torchrl.modules.Gate`; None
             (default): none.
-        exploration_network: second actor, which the critics alone train and which proposes nowhere
-            in the loss: a policy for episodes that explore. Writes one action float [*, A]. None
-            (default): there is none.
+        exploration_network: second actor, which the critics alone train: a policy for episodes that
+            explore. Writes one action float [*, A]. The target does without it, as a random actor
+            is overrated, until :meth:`set_exploration_bootstrap`. None (default): there is none.
 
     ``forward`` returns both losses and their metrics; ``qvalue_loss`` and ``actor_loss`` return one
     loss and its metrics each. The critic loss writes into the batch the priority ``td_error`` [*],
@@ -256,9 +256,12 @@ class IBRLTD3Loss(LossModule):
         self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
         self.convert_to_functional(critic, "qvalue_network", create_target_params=True)
         self._explores = exploration_network is not None
+        self._bootstraps_exploration = False
         if exploration_network is not None:
             self.exploration_key = require_action_output(exploration_network)
-            self.convert_to_functional(exploration_network, "exploration_network")
+            self.convert_to_functional(
+                exploration_network, "exploration_network", create_target_params=True
+            )
             self.out_keys = [*self.out_keys, "loss_exploration"]
         self.encoder = encoder or _IdentityEncoder()
         self.tensor_keys.action = critic.action_key
@@ -397,6 +400,16 @@ class IBRLTD3Loss(LossModule):
         value = self._value_to_maximize(obs, output.get(self.exploration_key))
         return self._reduce_loss(-value, tensordict=tensordict), {}
 
+    def set_exploration_bootstrap(self, active: bool) -> None:
+        """Set whether the target chooses among the exploration actor's action, too, as the last.
+
+        Raises:
+            ValueError: there is no ``exploration_network``.
+        """
+        if not self._explores:
+            raise ValueError("the loss has no exploration_network")
+        self._bootstraps_exploration = active
+
     def terms(self) -> dict[str, LossTerm]:
         """Terms to minimise: ``"loss_qvalue"`` on every batch, the actors' once per round.
 
@@ -412,7 +425,9 @@ class IBRLTD3Loss(LossModule):
         }
         if self._explores:
             second = _trainable(self.exploration_network_params)
-            terms["loss_exploration"] = LossTerm(self.exploration_loss, second, (), False)
+            terms["loss_exploration"] = LossTerm(
+                self.exploration_loss, second, ("exploration_network",), False
+            )
         return terms
 
     @property
@@ -532,6 +547,11 @@ class IBRLTD3Adapter(LossAdapter):
         return self.loss.actor_keys
 
     @property
+    def further_keys(self) -> Sequence[NestedKey]:  # type: ignore[override]
+        """Key of the exploration actor's proposal, where it takes part."""
+        return [self.loss.exploration_key] if self.loss._bootstraps_exploration else []
+
+    @property
     def bounds(self) -> Bounds:
         """(low, high) of the actions."""
         return self.loss.low, self.loss.high
@@ -557,11 +577,15 @@ class IBRLTD3Adapter(LossAdapter):
         return self.loss.encoder(next_tensordict.select(*self.loss._next_obs_keys))
 
     def propose(self, tensordict: TensorDictBase) -> float:
-        """Write the target actor's actions with clipped noise."""
+        """Write the target actors' actions with clipped noise."""
         loss = self.loss
         with _with_params(loss.target_actor_network_params, loss.actor_network):
             output = loss.actor_network(tensordict.select(*loss.actor_network.in_keys))
         for key in loss.actor_keys:
+            tensordict.set(key, loss.add_noise(output.get(key)))
+        for key in self.further_keys:
+            params = loss.target_exploration_network_params
+            output = _run(loss.exploration_network, params, tensordict)
             tensordict.set(key, loss.add_noise(output.get(key)))
         return 0.0
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from tensordict import TensorDict
@@ -29,7 +30,7 @@ from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.evaluation.evaluate import Evaluation
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
 from ibrl_torchrl.modules import InterventionPolicy, TakeOver
-from ibrl_torchrl.objectives import BCRegularizedTD3Loss
+from ibrl_torchrl.objectives import BCRegularizedTD3Loss, IBRLTD3Loss
 from ibrl_torchrl.rollouts.collector import CollectedEpisode, EpisodeCollector, explores
 from ibrl_torchrl.rollouts.episode import Rollouts
 from ibrl_torchrl.runs.episode_log import EpisodeLog
@@ -207,14 +208,14 @@ def _train(
             state.restore(checkpoint, refill=counters.frames < config.total_frames)
             echo(f"resuming from frame {counters.frames}")
         tested = tested_episodes(counters.successes, config.algo)
-        schedule_q_filter(agent, config.algo.loss, counters.frames, tested)
+        schedule_learning(agent, config.algo, counters.frames, tested)
         interrupt = InterruptHandler()
 
         def on_episode(metrics: dict[str, float]) -> None:
             tested = tested_episodes(counters.successes, config.algo)
             if agent.fallback is not None:
                 agent.fallback.test.update(tested)
-            schedule_q_filter(agent, config.algo.loss, counters.frames, tested)
+            schedule_learning(agent, config.algo, counters.frames, tested)
             logger.after_episode(metrics)
             interrupt.check()
 
@@ -260,26 +261,31 @@ def tested_episodes(successes: Sequence[bool], algo: AlgoConfig) -> Sequence[boo
     return [each for index, each in enumerate(learned) if not explores(index, share)]
 
 
-def schedule_q_filter(
-    agent: Agent, config: LossConfig, frames: int, successes: Sequence[bool]
+def schedule_learning(
+    agent: Agent, algo: AlgoConfig, frames: int, successes: Sequence[bool]
 ) -> None:
-    """Let critics scale the cloning term once they have learned enough and no fallback acts.
+    """Let critics decide more once they have learned enough and no fallback acts.
+
+    They scale the cloning term, and value the exploration actor's action in the target.
 
     Args:
-        agent: agent of any loss; those without the term are left alone.
-        config: settings of the loss.
+        agent: agent of any loss; those without such parts are left alone.
+        algo: settings of the algorithm.
         frames: environment steps collected so far.
         successes: outcomes of the training episodes that tell what the hybrid does.
     """
-    if not isinstance(agent.loss, BCRegularizedTD3Loss):
-        return
     is_proven = agent.fallback is None or bool(agent.fallback.test.is_passed)
-    if not is_proven or frames < config.q_filter_after:
-        agent.loss.set_q_filter(0.0)
-        return
+    if (after := algo.exploration_bootstrap_after) is not None:
+        cast(IBRLTD3Loss, agent.loss).set_exploration_bootstrap(is_proven and frames >= after)
+    if isinstance(agent.loss, BCRegularizedTD3Loss):
+        is_due = is_proven and frames >= algo.loss.q_filter_after
+        agent.loss.set_q_filter(_q_filter_weight(algo.loss, successes) if is_due else 0.0)
+
+
+def _q_filter_weight(config: LossConfig, successes: Sequence[bool]) -> float:
     recent = [] if config.q_filter_episodes is None else successes[-config.q_filter_episodes :]
     # The root: a term that yields in proportion to failures holds back what succeeds mostly.
-    agent.loss.set_q_filter((1 - sum(recent) / len(recent)) ** 0.5 if recent else 1.0)
+    return (1 - sum(recent) / len(recent)) ** 0.5 if recent else 1.0
 
 
 def _collection_lines(

@@ -22,6 +22,8 @@ from ibrl_torchrl.config.parse import parse
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.modules import Normalize
+from ibrl_torchrl.training.learner import build_learner
+from ibrl_torchrl.training.reinforcement import schedule_learning
 
 RL, BC, EXPLORATION, GAMMA = -0.5, 0.5, 0.75, 0.99
 TINY = ["algo.actor.hidden=[1]", "algo.critic.hidden=[1]", "algo.critic.layer_norm=false"]
@@ -109,6 +111,49 @@ def test_the_target_does_without_it():
     assert info["target_value"].flatten().tolist() == pytest.approx([GAMMA * BC] * 8)
 
 
+def chosen_in_target(built):
+    """Index of the target's choice and the target value, of the first transition."""
+    _, info = built.loss.qvalue_loss(batch())
+    return info["next_proposal"][0].item(), info["target_value"][0].item()
+
+
+@pytest.mark.parametrize("gate", ["none", "agreement"])
+def test_the_target_chooses_it_once_it_may(gate):
+    built = agent(
+        "ibrl", "algo.exploration_bootstrap_after=0", f"algo.proposals.bootstrap.gate={gate}"
+    )
+    assert built.target_proposals == ("rl", "bc", "exploration")
+    assert chosen_in_target(built) == (1, pytest.approx(GAMMA * BC))
+    built.loss.set_exploration_bootstrap(True)
+    assert chosen_in_target(built) == (2, pytest.approx(GAMMA * EXPLORATION))
+    with torch.no_grad():
+        for value in built.loss.target_qvalue_network_params.values(True, True):
+            value[0].neg_()  # the first critic prefers low actions
+        assert (chosen_in_target(built)[0] == 2) <= (gate == "none")  # a gate does not trust it
+
+
+def test_the_target_waits_for_frames_and_the_fallback():
+    settings_of = settings("ibrl_plus", "algo.exploration_bootstrap_after=100").algo
+    built = agent("ibrl_plus", "algo.exploration_bootstrap_after=100")
+    chosen = {}
+    for is_passed in (False, True):
+        for frames in (99, 100):
+            built.fallback.test.is_passed.fill_(is_passed)
+            schedule_learning(built, settings_of, frames, [True])
+            chosen[is_passed, frames] = chosen_in_target(built)[0]
+    assert chosen == {(False, 99): 1, (False, 100): 1, (True, 99): 1, (True, 100): 2}
+
+
+def test_its_target_follows_it():
+    built = agent("ibrl", "algo.exploration_bootstrap_after=0")
+    built.loss.set_exploration_bootstrap(True)
+    learner = build_learner(built, settings("ibrl").algo.update, None)
+    with torch.no_grad():
+        built.terms["loss_exploration"].parameters[-1].fill_(-10.0)
+    learner.update("loss_exploration", batch())
+    assert chosen_in_target(built)[1] < GAMMA * EXPLORATION
+
+
 def test_diagnosis_scores_it():
     with torch.no_grad(), set_exploration_type(DETERMINISTIC):
         td = agent("ibrl").scored(transitions(3, action_size=4))
@@ -158,6 +203,10 @@ def test_terms_and_forward_are_the_same_numbers():
     [
         (["algo=ibrl_sac"], "algo.exploration_actor=True must be false with algo.loss.algorithm"),
         (["+imitation.exploration={}"], "an identifier other than rl, exploration, hybrid"),
+        (
+            ["algo.exploration_actor=false", "algo.exploration_bootstrap_after=9"],
+            "exploration_bootstrap_after=9 must be null unless algo.exploration_actor is set",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(overrides, message):

@@ -36,9 +36,8 @@ def set_known_networks(
     for actor in (loss.actor_network_params, loss.target_actor_network_params):
         set_constant_actor(layer_tensors(actor), rl_action)
     if "loss_exploration" in agent.terms:
-        set_constant_actor(
-            layer_tensors(loss.exploration_network_params), exploration_action or rl_action
-        )
+        for actor in (loss.exploration_network_params, loss.target_exploration_network_params):
+            set_constant_actor(layer_tensors(actor), exploration_action or rl_action)
     for critics in (loss.qvalue_network_params, loss.target_qvalue_network_params):
         set_first_number_critics(layer_tensors(critics))
     return agent

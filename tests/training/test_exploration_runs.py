@@ -27,12 +27,15 @@ def metaworld():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_it_acts_in_training_alone_and_resumed_runs_repeat_it(ibrl, ibrl_until, tmp_path, workers):
     run, stopped = tmp_path / "run", tmp_path / "stopped"
-    arguments = [*TINY, f"collector.workers={workers}"]
+    after = "algo.exploration_bootstrap_after=120"
+    arguments = [*TINY, after, f"collector.workers={workers}"]
     code, output, error = ibrl("train", f"run_dir={run}", *arguments)
     assert code == 0 and "acting by rl, bc, exploration" in output, error
     acted = [float(row[SHARE]) for row in read_rows(run / "train.csv")]
     assert max(acted) > 0 and 0 in acted
     assert {row[SHARE] for row in read_rows(run / "eval.csv")} == {"0"}
+    in_target = {row["proposal_share/target/exploration"] for row in read_rows(run / "train.csv")}
+    assert "0" in in_target and len(in_target) > 1
     assert ibrl_until("checkpoint.pt", f"run_dir={stopped}", *arguments)[0] != 0
     code, output, error = ibrl("train", f"resume={stopped}")
     assert code == 0 and "resuming from frame" in output, error
