@@ -86,8 +86,8 @@ class PortablePrioritizedSampler(PrioritizedSampler):
         """Load what :meth:`state_dict` returned, of a sampler of the same capacity.
 
         Raises:
-            ValueError: the capacity differs, or a priority is negative or not finite; nothing is
-                loaded.
+            ValueError: the capacity differs, a priority is negative or not finite, or the highest
+                is not above 0; nothing is loaded.
         """
         total, minimum, maximum = (state_dict[name] for name in ("sum", "min", "max"))
         for values in (total, minimum):
@@ -108,7 +108,8 @@ def _require_maximum(maximum: Any, capacity: int) -> None:
     if maximum is None:
         return
     value, index = (None if part is None else float(part) for part in maximum)
-    if value is not None and not 0 <= value < float("inf"):
+    # New transitions have it: of 0 they would never be sampled.
+    if value is not None and not 0 < value < float("inf"):
         raise ValueError(f"the highest priority is {value}")
     if index is not None and not 0 <= index < capacity:
         raise ValueError(f"the highest priority is of transition {index} of {capacity}")
