@@ -149,21 +149,12 @@ def build_agent(
     if has_choice or algo.exploration_value_power > 0:  # the noise reads the chosen action's value
         choose = [*acting, _selector(critic, choice.acting, choice)]
     hybrid = TensorDictSequential(*actor, *choose) if has_choice else rl
-    test = None
-    if algo.fallback.policy is not None:
-        test = SuccessTest(algo.fallback.episodes, margin=algo.fallback.margin).to(device)
-    explore: TensorDictModuleBase = TensorDictSequential(*actor, noise, *choose)
     exploration = []
     if networks.exploration is not None:
         exploration = [tied_copy(networks.exploration).eval()]
-        select = _selector(critic, _with_exploration(choice.acting), choice)
-        exploring = TensorDictSequential(*actor, noise, *acting, *exploration, select)
-        explore = ExplorationPolicy(
-            explore, exploring if test is None else FallbackPolicy(exploring, explore, test)
-        )
     scored = hybrid
     if hybrid is rl or [*proposals] != choice.acting.policies:  # no selector has scored them all
-        remaining = [name for name in proposals if name not in algo.acting_proposals]
+        remaining = proposals[len(algo.acting_proposals) :]
         others = [*exploration, *(candidates[name] for name in remaining)]
         all_keys = [proposal_key(name) for name in proposals]
         reduction = cast(CriticReduction, choice.acting.reduction)
@@ -180,9 +171,19 @@ def build_agent(
         },
     }
     fallback = None
-    if algo.fallback.policy is not None and test is not None:
+    if algo.fallback.policy is not None:
+        test = SuccessTest(algo.fallback.episodes, margin=algo.fallback.margin).to(device)
         fallback = FallbackPolicy(acting_hybrid, policies[algo.fallback.policy], test)
         policies[HYBRID] = fallback
+    explore: TensorDictModuleBase = TensorDictSequential(*actor, noise, *choose)
+    if exploration:
+        select = _selector(critic, _with_exploration(choice.acting), choice)
+        exploring: TensorDictModuleBase = TensorDictSequential(
+            *actor, noise, *acting, *exploration, select
+        )
+        if fallback is not None:
+            exploring = FallbackPolicy(exploring, explore, fallback.test)
+        explore = ExplorationPolicy(explore, exploring)
     warmup = algo.warmup.policy
     return Agent(
         loss,

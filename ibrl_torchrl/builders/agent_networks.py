@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
+from tensordict.nn import TensorDictModuleBase
 from torch import nn
 from torchrl.data import Composite, TensorSpec
 
@@ -69,27 +73,30 @@ def _state_networks(
     algo: AlgoConfig, normalizers: Normalizers, spec: Composite, action_size: int
 ) -> Networks:
     obs_keys = policy_keys(None)
+    build_actor = partial(build_state_actor, algo.actor, normalizers, action_size)
     if algo.residual is None:
-        actor: nn.Module = build_state_actor(algo.actor, normalizers, action_size)
+        actor: nn.Module = build_actor()
         actor_keys = obs_keys
     else:
         scale = algo.residual.scale
         actor = build_residual_actor(algo.actor, normalizers, spec, action_size, scale)
         if algo.residual.own_action:
-            own = build_state_actor(algo.actor, normalizers, action_size)
-            actor = ResidualAndActor(actor, own)
+            actor = ResidualAndActor(actor, build_actor())
         actor_keys = [*obs_keys, proposal_key(algo.residual.base)]
-    second = None
-    if algo.exploration_actor:
-        network = build_state_actor(algo.actor, normalizers, action_size)
-        second = FastTensorDictModule(network, in_keys=obs_keys, out_keys=[EXPLORATION_ACTION])
+    exploration = _exploration_actor(build_actor, obs_keys) if algo.exploration_actor else None
     critics = build_state_critics(algo.critic, normalizers, action_size)
     return Networks(
         None,
         FastTensorDictModule(actor, in_keys=actor_keys, out_keys=[RL_ACTION]),
         CriticEnsemble(critics, in_keys=[*obs_keys, ACTION]),
-        second,
+        exploration,
     )
+
+
+def _exploration_actor(
+    build_actor: Callable[[], nn.Module], obs_keys: Sequence[str]
+) -> TensorDictModuleBase:
+    return FastTensorDictModule(build_actor(), in_keys=obs_keys, out_keys=[EXPLORATION_ACTION])
 
 
 def _separate_networks(
@@ -113,12 +120,10 @@ def _pixel_networks(
 ) -> Networks:
     encoder = build_encoder(config, spec)
     shape = encoder.feature_shape
-    actor = build_feature_actor(algo.actor, config, shape, normalizers, action_size)
+    build_actor = partial(build_feature_actor, algo.actor, config, shape, normalizers, action_size)
+    actor = build_actor()
     obs_keys = [FEATURES, *proprio_keys(config)]
-    second = None
-    if algo.exploration_actor:
-        network = build_feature_actor(algo.actor, config, shape, normalizers, action_size)
-        second = FastTensorDictModule(network, in_keys=obs_keys, out_keys=[EXPLORATION_ACTION])
+    exploration = _exploration_actor(build_actor, obs_keys) if algo.exploration_actor else None
     critics = build_feature_critics(algo.critic, config, shape, normalizers, action_size)
     return Networks(
         FastTensorDictModule(
@@ -126,5 +131,5 @@ def _pixel_networks(
         ),
         FastTensorDictModule(actor, in_keys=obs_keys, out_keys=[RL_ACTION]),
         CriticEnsemble(critics, in_keys=[*obs_keys, ACTION]),
-        second,
+        exploration,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
@@ -177,9 +178,7 @@ class ProposalValueEstimator(ValueEstimatorBase):
         """
         obs = self.adapter.encode(next_tensordict)
         penalty: Tensor | float = 0.0
-        # TorchRL runs losses under DETERMINISTIC and set_recurrent_mode(True): candidates would be
-        # copies of one mode, and a batch of unrelated transitions one sequence.
-        with set_exploration_type(ExplorationType.RANDOM), set_recurrent_mode(False):
+        with acting_modes():
             for proposal in self.proposals:
                 obs = proposal(obs)
             if own_value is None:
@@ -243,6 +242,17 @@ class ProposalValueEstimator(ValueEstimatorBase):
                     "output to the action space, or pass the right action_spec to the loss"
                 )
         self._checked = True
+
+
+@contextmanager
+def acting_modes() -> Iterator[None]:
+    """Modes of TorchRL in which policies act on a batch row by row, at random.
+
+    TorchRL runs losses under DETERMINISTIC and ``set_recurrent_mode(True)``: candidates would be
+    copies of one mode, and a batch of unrelated transitions one sequence.
+    """
+    with set_exploration_type(ExplorationType.RANDOM), set_recurrent_mode(False):
+        yield
 
 
 def require_proposal(proposal: TensorDictModuleBase) -> NestedKey:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,8 +13,6 @@ from tensordict.nn import TensorDictModuleBase, dispatch
 from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor, nn
 from torchrl.data import Bounded, Composite, TensorSpec
-from torchrl.envs.utils import ExplorationType, set_exploration_type
-from torchrl.modules import set_recurrent_mode
 from torchrl.objectives import LossModule, ValueEstimators
 from torchrl.objectives.utils import dispatch_value_estimator
 from torchrl.objectives.value import TD0Estimator, ValueEstimatorBase
@@ -40,6 +38,7 @@ from ibrl_torchrl.objectives.adapters import (
 )
 from ibrl_torchrl.objectives.bootstrap import (
     ProposalValueEstimator,
+    acting_modes,
     require_proposal,
     required_inputs,
 )
@@ -249,16 +248,18 @@ class IBRLTD3Loss(LossModule):
                 f"num_min must be between 1 and the {critic.num_critics} critics, got {num_min}"
             )
         self.action_keys = [*self.actor_keys, *map(require_proposal, proposals)]
+        self._explores = exploration_network is not None
+        self._bootstraps_exploration = False
+        if exploration_network is not None:
+            self.exploration_key = require_action_output(exploration_network)
+            self.action_keys.append(self.exploration_key)
         if len({*self.action_keys}) < len(self.action_keys):
             raise ValueError(
                 f"actor and proposals must write distinct keys, got {self.action_keys}"
             )
         self.convert_to_functional(actor_network, "actor_network", create_target_params=True)
         self.convert_to_functional(critic, "qvalue_network", create_target_params=True)
-        self._explores = exploration_network is not None
-        self._bootstraps_exploration = False
         if exploration_network is not None:
-            self.exploration_key = require_action_output(exploration_network)
             self.convert_to_functional(
                 exploration_network, "exploration_network", create_target_params=True
             )
@@ -319,13 +320,17 @@ class IBRLTD3Loss(LossModule):
     @property
     def _obs_keys(self) -> list[NestedKey]:
         """Observation keys of s that encoder, actor and critics read."""
-        actors = [self.actor_network, *([self.exploration_network] if self._explores else [])]
-        return self._inputs([*self._actor_inputs, *actors])
+        return self._inputs([*self._actor_inputs, *self._actors])
 
     @property
     def _next_obs_keys(self) -> list[NestedKey]:
         """Keys of s' that encoder, actor, critics and proposals read."""
-        return self._inputs([*self.proposals, self.actor_network])
+        return self._inputs([*self.proposals, *self._actors])
+
+    @property
+    def _actors(self) -> list[TensorDictModuleBase]:
+        """Trained policies."""
+        return [self.actor_network, *([self.exploration_network] if self._explores else [])]
 
     def _inputs(self, modules: Iterable[Any]) -> list[NestedKey]:
         keys = required_inputs([self.encoder, *modules])
@@ -396,7 +401,8 @@ class IBRLTD3Loss(LossModule):
             The loss, float scalar ([B] without reduction), and no metrics.
         """
         obs = self._encode(tensordict)
-        output = _run(self.exploration_network, self.exploration_network_params, obs)
+        with acting_modes():
+            output = _run(self.exploration_network, self.exploration_network_params, obs)
         value = self._value_to_maximize(obs, output.get(self.exploration_key))
         return self._reduce_loss(-value, tensordict=tensordict), {}
 
@@ -462,11 +468,12 @@ class IBRLTD3Loss(LossModule):
 
     def _actor_actions(self, network: TensorDictModuleBase, obs: TensorDictBase) -> list[Tensor]:
         """Actions [B, A] of ``network``, the actor or a tied copy of it, for each of its keys."""
-        with torch.no_grad(), _acting_modes():
-            obs = obs.copy() if self._actor_inputs else obs
-            for policy in self._actor_inputs:
-                _one_candidate(policy(obs), policy.out_keys[0])
-        output = _run(network, self.actor_network_params, obs)
+        with acting_modes():
+            with torch.no_grad():
+                obs = obs.copy() if self._actor_inputs else obs
+                for policy in self._actor_inputs:
+                    _one_candidate(policy(obs), policy.out_keys[0])
+            output = _run(network, self.actor_network_params, obs)
         return [output.get(key) for key in self.actor_keys]
 
     def _value_to_maximize(self, obs: TensorDictBase, action: Tensor) -> Tensor:
@@ -579,8 +586,7 @@ class IBRLTD3Adapter(LossAdapter):
     def propose(self, tensordict: TensorDictBase) -> float:
         """Write the target actors' actions with clipped noise."""
         loss = self.loss
-        with _with_params(loss.target_actor_network_params, loss.actor_network):
-            output = loss.actor_network(tensordict.select(*loss.actor_network.in_keys))
+        output = _run(loss.actor_network, loss.target_actor_network_params, tensordict)
         for key in loss.actor_keys:
             tensordict.set(key, loss.add_noise(output.get(key)))
         for key in self.further_keys:
@@ -641,22 +647,11 @@ def _with_params(params: TensorDictBase, network: nn.Module) -> AbstractContextM
     return params.to_module(network, preserve_module_state=False)
 
 
-@contextmanager
-def _acting_modes() -> Iterator[None]:
-    """Modes of TorchRL in which a batch is acted on, row by row.
-
-    TorchRL runs losses under DETERMINISTIC, where candidates are one mode, and under
-    ``set_recurrent_mode(True)``, where a batch of transitions is one sequence.
-    """
-    with set_exploration_type(ExplorationType.RANDOM), set_recurrent_mode(False):
-        yield
-
-
 def _run(
     network: TensorDictModuleBase, params: TensorDictBase, obs: TensorDictBase
 ) -> TensorDictBase:
     """Output of a policy with the parameters ``params``."""
-    with _acting_modes(), _with_params(params, network):
+    with _with_params(params, network):
         return network(obs.select(*network.in_keys))
 
 

@@ -33,11 +33,13 @@ def set_known_networks(
     An exploration actor returns ``exploration_action``, by default the same.
     """
     loss = agent.loss
+    if exploration_action is None:
+        exploration_action = rl_action
     for actor in (loss.actor_network_params, loss.target_actor_network_params):
         set_constant_actor(layer_tensors(actor), rl_action)
     if "loss_exploration" in agent.terms:
         for actor in (loss.exploration_network_params, loss.target_exploration_network_params):
-            set_constant_actor(layer_tensors(actor), exploration_action or rl_action)
+            set_constant_actor(layer_tensors(actor), exploration_action)
     for critics in (loss.qvalue_network_params, loss.target_qvalue_network_params):
         set_first_number_critics(layer_tensors(critics))
     return agent
