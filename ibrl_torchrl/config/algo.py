@@ -278,12 +278,10 @@ class AlgoConfig:
         help="Second RL actor, which starts at random and is trained by the critics alone: it "
         "proposes in training episodes that explore, once no fallback acts.",
     )
-    exploration_bootstrap_after: int | None = setting(
-        None,
-        help="Frames after which it proposes in the TD target, too, while no fallback acts; null: "
-        "never.",
-        at_least=0,
-        unit="frames",
+    exploration_bootstrap: bool = setting(
+        False,
+        help="Whether it proposes in the TD target, too, while the last algo.fallback.episodes "
+        "episodes in which it acted succeed as often as the fallback.",
     )
     episode_limit: float | None = setting(
         None,
@@ -311,10 +309,11 @@ class AlgoConfig:
             "false unless algo.loss.bc_weight and algo.actor_init are set",
         )
         require(
-            self.exploration_actor or self.exploration_bootstrap_after is None,
-            "algo.exploration_bootstrap_after",
-            self.exploration_bootstrap_after,
-            "null unless algo.exploration_actor is set",
+            not self.exploration_bootstrap
+            or (self.exploration_actor and self.fallback.policy is not None),
+            "algo.exploration_bootstrap",
+            self.exploration_bootstrap,
+            "false unless algo.exploration_actor and algo.fallback.policy are set",
         )
         require_replan(self.chunk, "algo.chunk")
         _require_supported(self)
@@ -335,7 +334,7 @@ class AlgoConfig:
     @property
     def target_proposals(self) -> list[str]:
         """Names of the proposals in the TD target, in the order of ``next_proposal``'s indices."""
-        further = [EXPLORATION] if self.exploration_bootstrap_after is not None else []
+        further = [EXPLORATION] if self.exploration_bootstrap else []
         return [*self.proposals.bootstrap.policies, *further]
 
     @property

@@ -64,11 +64,20 @@ class SuccessTest(nn.Module):
         Args:
             successes: outcomes of the policy's episodes, in order; fewer than ``episodes`` fail.
         """
+        margin = self.margin * float(self.is_passed)
+        self.is_passed.fill_(self.is_reached(successes, margin=margin))
+
+    def is_reached(self, successes: Sequence[bool], *, margin: float = 0.0) -> bool:
+        """Whether the last episodes succeed as often as the reference; the result stays as it is.
+
+        Args:
+            successes: outcomes of a policy's episodes, in order; fewer than ``episodes`` do not.
+            margin: how far below the reference they may be. Default 0.
+        """
         recent = successes[-self.episodes :]
         # Compared in float32: a rate equal to the reference passes.
         rate = torch.tensor(sum(recent) / self.episodes)
-        required = self.reference.cpu() - self.margin * float(self.is_passed)
-        self.is_passed.fill_(len(recent) == self.episodes and bool(rate >= required))
+        return len(recent) == self.episodes and bool(rate >= self.reference.cpu() - margin)
 
 
 class FallbackPolicy(TensorDictModuleBase):

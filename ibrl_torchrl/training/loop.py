@@ -14,7 +14,7 @@ from tensordict import TensorDictBase
 from ibrl_torchrl.data.replay.buffer import Replay
 from ibrl_torchrl.errors import NotFinite
 from ibrl_torchrl.imitation.self_imitation import SelfImitation
-from ibrl_torchrl.keys import INTERVENTION, NEXT, PROPOSAL, SUCCESS
+from ibrl_torchrl.keys import EXPLORATION, INTERVENTION, NEXT, PROPOSAL, SUCCESS
 from ibrl_torchrl.rollouts.collector import CollectedEpisode
 from ibrl_torchrl.runs.tables import (
     INTERVENTION_SHARE,
@@ -31,7 +31,8 @@ class Counters:
     """Progress of a run; frames are environment steps after action repeat.
 
     ``warmup_frames`` are those without updates, ``successes`` whether the policy solved an episode,
-    without an intervention.
+    without an intervention, ``exploration_successes`` the same of those episodes alone in which an
+    exploration actor acted.
     """
 
     frames: int = 0
@@ -39,6 +40,7 @@ class Counters:
     episodes: int = 0
     rounds: int = 0
     successes: list[bool] = field(default_factory=list)
+    exploration_successes: list[bool] = field(default_factory=list)
     seconds: dict[str, float] = field(
         default_factory=lambda: {"collect": 0.0, "update": 0.0, "other": 0.0}
     )
@@ -100,6 +102,8 @@ def train(
         counters.frames += len(episode)
         counters.episodes += 1
         counters.successes.append(_is_solved_alone(episode))
+        if EXPLORATION in proposals and _acts(episode, proposals.index(EXPLORATION)):
+            counters.exploration_successes.append(counters.successes[-1])
         if is_warmup and not warmup_updates:
             counters.warmup_frames = counters.frames
         metrics = _episode_metrics(episode, counters, proposals)
@@ -140,6 +144,11 @@ def _is_solved_alone(episode: TensorDictBase) -> bool:
     intervention = episode.get(INTERVENTION, None)
     is_alone = intervention is None or not bool(intervention.any())
     return is_alone and bool(episode[NEXT, SUCCESS].any())
+
+
+def _acts(episode: TensorDictBase, proposal: int) -> bool:
+    """Whether an action of an episode is the proposal of that index."""
+    return bool((episode[PROPOSAL] == proposal).any())
 
 
 def _episode_metrics(

@@ -207,15 +207,13 @@ def _train(
         else:
             state.restore(checkpoint, refill=counters.frames < config.total_frames)
             echo(f"resuming from frame {counters.frames}")
-        tested = tested_episodes(counters.successes, config.algo)
-        schedule_learning(agent, config.algo, counters.frames, tested)
+        schedule_learning(agent, config.algo, counters)
         interrupt = InterruptHandler()
 
         def on_episode(metrics: dict[str, float]) -> None:
-            tested = tested_episodes(counters.successes, config.algo)
             if agent.fallback is not None:
-                agent.fallback.test.update(tested)
-            schedule_learning(agent, config.algo, counters.frames, tested)
+                agent.fallback.test.update(tested_episodes(counters.successes, config.algo))
+            schedule_learning(agent, config.algo, counters)
             logger.after_episode(metrics)
             interrupt.check()
 
@@ -261,9 +259,7 @@ def tested_episodes(successes: Sequence[bool], algo: AlgoConfig) -> Sequence[boo
     return [each for index, each in enumerate(learned) if not explores(index, share)]
 
 
-def schedule_learning(
-    agent: Agent, algo: AlgoConfig, frames: int, successes: Sequence[bool]
-) -> None:
+def schedule_learning(agent: Agent, algo: AlgoConfig, counters: Counters) -> None:
     """Let critics decide more once they have learned enough and no fallback acts.
 
     They scale the cloning term, and value the exploration actor's action in the target.
@@ -271,15 +267,16 @@ def schedule_learning(
     Args:
         agent: agent of any loss; those without such parts are left alone.
         algo: settings of the algorithm.
-        frames: environment steps collected so far.
-        successes: outcomes of the training episodes that tell what the hybrid does.
+        counters: frames and outcomes of the training episodes so far.
     """
     is_proven = agent.fallback is None or bool(agent.fallback.test.is_passed)
-    if (after := algo.exploration_bootstrap_after) is not None:
-        cast(IBRLTD3Loss, agent.loss).set_exploration_bootstrap(is_proven and frames >= after)
+    if algo.exploration_bootstrap and agent.fallback is not None:
+        has_succeeded = agent.fallback.test.is_reached(counters.exploration_successes)
+        cast(IBRLTD3Loss, agent.loss).set_exploration_bootstrap(is_proven and has_succeeded)
     if isinstance(agent.loss, BCRegularizedTD3Loss):
-        is_due = is_proven and frames >= algo.loss.q_filter_after
-        agent.loss.set_q_filter(_q_filter_weight(algo.loss, successes) if is_due else 0.0)
+        is_due = is_proven and counters.frames >= algo.loss.q_filter_after
+        tested = tested_episodes(counters.successes, algo)
+        agent.loss.set_q_filter(_q_filter_weight(algo.loss, tested) if is_due else 0.0)
 
 
 def _q_filter_weight(config: LossConfig, successes: Sequence[bool]) -> float:

@@ -290,6 +290,7 @@ def _counters(stored: dict[str, Any], path: Path) -> Counters:
         UsageError: a number is missing, negative, or does not fit the others.
     """
     successes = entry(stored, "successes", list, path)
+    exploration_successes = entry(stored, "exploration_successes", list, path)
     seconds = entry(stored, "seconds", dict, path)
     counters = Counters(
         frames=entry(stored, "frames", int, path),
@@ -297,13 +298,15 @@ def _counters(stored: dict[str, Any], path: Path) -> Counters:
         episodes=entry(stored, "episodes", int, path),
         rounds=entry(stored, "rounds", int, path),
         successes=successes,
+        exploration_successes=exploration_successes,
         seconds={name: number(seconds, name, path) for name in Counters().seconds},
     )
     if (
         not 0 <= counters.warmup_frames <= counters.frames
         or not 0 <= counters.rounds <= counters.frames
         or counters.episodes != len(successes)
-        or not all(isinstance(success, bool) for success in successes)
+        or len(exploration_successes) > len(successes)
+        or not all(isinstance(each, bool) for each in [*successes, *exploration_successes])
     ):
         raise UsageError(
             f"{path}: counts {counters.frames} frames, {counters.warmup_frames} of warm-up, "

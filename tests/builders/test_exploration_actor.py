@@ -25,11 +25,13 @@ from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.modules import CriticEnsemble, Normalize, StateActor, StateCriticEnsemble
 from ibrl_torchrl.objectives import IBRLTD3Loss
 from ibrl_torchrl.training.learner import build_learner
+from ibrl_torchrl.training.loop import Counters
 from ibrl_torchrl.training.reinforcement import schedule_learning
 
 RL, BC, EXPLORATION, GAMMA = -0.5, 0.5, 0.75, 0.99
 TINY = ["algo.actor.hidden=[1]", "algo.critic.hidden=[1]", "algo.critic.layer_norm=false"]
 WITHOUT_NOISE = ["algo.loss.policy_noise=0", "algo.exploration_noise=0"]
+IN_TARGET = ["algo.exploration_bootstrap=true", "algo.fallback.policy=bc"]
 RANDOM, DETERMINISTIC = ExplorationType.RANDOM, ExplorationType.DETERMINISTIC
 
 
@@ -121,9 +123,7 @@ def chosen_in_target(built):
 
 @pytest.mark.parametrize("gate", ["none", "agreement"])
 def test_the_target_chooses_it_once_it_may(gate):
-    built = agent(
-        "ibrl", "algo.exploration_bootstrap_after=0", f"algo.proposals.bootstrap.gate={gate}"
-    )
+    built = agent("ibrl", *IN_TARGET, f"algo.proposals.bootstrap.gate={gate}")
     assert built.target_proposals == ("rl", "bc", "exploration")
     assert chosen_in_target(built) == (1, pytest.approx(GAMMA * BC))
     built.loss.set_exploration_bootstrap(True)
@@ -135,20 +135,24 @@ def test_the_target_chooses_it_once_it_may(gate):
         assert chosen_in_target(built)[0] != 2
 
 
-def test_the_target_waits_for_frames_and_the_fallback():
-    settings_of = settings("ibrl_plus", "algo.exploration_bootstrap_after=100").algo
-    built = agent("ibrl_plus", "algo.exploration_bootstrap_after=100")
+def test_the_target_waits_for_its_successes_and_the_fallback():
+    overrides = ["algo.exploration_bootstrap=true", "algo.fallback.episodes=4"]
+    algo, built = settings("ibrl_plus", *overrides).algo, agent("ibrl_plus", *overrides)
+    built.fallback.test.require(0.5)
+    outcomes = {"few": [1, 1, 1], "half": [0, 0, 0, 1, 1], "less": [1, 1, 0, 0, 0, 1]}
     chosen = {}
     for is_passed in (False, True):
-        for frames in (99, 100):
-            built.fallback.test.is_passed.fill_(is_passed)
-            schedule_learning(built, settings_of, frames, [True])
-            chosen[is_passed, frames] = chosen_in_target(built)[0]
-    assert chosen == {(False, 99): 1, (False, 100): 1, (True, 99): 1, (True, 100): 2}
+        built.fallback.test.is_passed.fill_(is_passed)
+        for name, each in outcomes.items():
+            successes = [bool(success) for success in each]
+            schedule_learning(built, algo, Counters(exploration_successes=successes))
+            chosen[is_passed, name] = chosen_in_target(built)[0]
+    assert [name for (_, name), index in chosen.items() if index == 2] == ["half"]
+    assert chosen[True, "half"] == 2
 
 
 def test_its_target_follows_it():
-    built = agent("ibrl", "algo.exploration_bootstrap_after=0")
+    built = agent("ibrl", *IN_TARGET)
     built.loss.set_exploration_bootstrap(True)
     learner = build_learner(built, settings("ibrl").algo.update, None)
     with torch.no_grad():
@@ -231,8 +235,8 @@ def test_terms_and_forward_are_the_same_numbers():
         (["algo=ibrl_sac"], "algo.exploration_actor=True must be false with algo.loss.algorithm"),
         (["+imitation.exploration={}"], "an identifier other than rl, exploration, hybrid"),
         (
-            ["algo.exploration_actor=false", "algo.exploration_bootstrap_after=9"],
-            "exploration_bootstrap_after=9 must be null unless algo.exploration_actor is set",
+            ["algo.exploration_actor=false", *IN_TARGET],
+            "exploration_bootstrap=True must be false unless algo.exploration_actor and algo.fallb",
         ),
     ],
 )

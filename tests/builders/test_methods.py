@@ -32,6 +32,7 @@ from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.data.replay import ReplayWithDemos
 from ibrl_torchrl.errors import UsageError
 from ibrl_torchrl.modules import HLGauss, Normalize
+from ibrl_torchrl.training.loop import Counters
 from ibrl_torchrl.training.reinforcement import schedule_learning
 
 ALGOS = sorted(path.stem for path in (config_directory() / "algo").glob("*.yaml"))
@@ -59,7 +60,7 @@ class Terms(NamedTuple):
 
 
 WITHOUT_PROPOSALS = {"executed": RL, "target": GAMMA * RL}
-EXPLORATION_ACTOR = ["algo.exploration_actor=true", "algo.exploration_bootstrap_after=0"]
+EXPLORATION_ACTOR = ["algo.exploration_actor=true", "algo.exploration_bootstrap=true"]
 HALF = {"warm_up": None, "offline_fraction": 0.5}
 BC_TERM = 0.1 * 4 * RL**2  # alpha ||a - pi(s)||^2 over four numbers
 TERMS = {
@@ -253,7 +254,7 @@ def test_q_filter_begins_after_its_frames_while_no_fallback_acts():
     for is_passed in (False, True):
         for frames in (99, 100):
             agent.fallback.test.is_passed.fill_(is_passed)
-            schedule_learning(agent, settings.algo, frames, [True])
+            schedule_learning(agent, settings.algo, Counters(frames=frames, successes=[True]))
             info = agent.loss.actor_loss(one_batch())[1]
             rates[is_passed, frames] = info["q_filter_rate"].item()
     assert rates == {(False, 99): 1.0, (False, 100): 1.0, (True, 99): 1.0, (True, 100): 0.0}
@@ -269,10 +270,12 @@ def test_q_filter_begins_after_its_frames_while_no_fallback_acts():
     ],
 )
 def test_q_filter_without_a_fallback_begins_at_once_by_recent_failures(episodes, successes, rate):
-    settings = config("rft_dynamic", f"algo.loss.q_filter_episodes={episodes}")
+    settings = config(
+        "rft_dynamic", f"algo.loss.q_filter_episodes={episodes}", "algo.warmup.episodes=0"
+    )
     agent = build_known(settings)
     set_constant_actor(layer_tensors(agent.loss.actor_network_params), 0.75)
-    schedule_learning(agent, settings.algo, 0, successes)
+    schedule_learning(agent, settings.algo, Counters(successes=successes))
     assert agent.loss.actor_loss(one_batch())[1]["q_filter_rate"].item() == rate
 
 

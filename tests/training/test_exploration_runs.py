@@ -27,7 +27,7 @@ def metaworld():
 @pytest.mark.parametrize("workers", [0, 1])
 def test_it_acts_in_training_alone_and_resumed_runs_repeat_it(ibrl, ibrl_until, tmp_path, workers):
     run, stopped = tmp_path / "run", tmp_path / "stopped"
-    after = "algo.exploration_bootstrap_after=120"
+    after = "algo.exploration_bootstrap=true"
     arguments = [*TINY, after, f"collector.workers={workers}"]
     code, output, error = ibrl("train", f"run_dir={run}", *arguments)
     assert code == 0 and "acting by rl, bc, exploration" in output, error
