@@ -44,6 +44,14 @@ def test_a_margin_below_the_reference_is_failed_after_passing_alone():
         assert bool(test.is_passed) is passed
 
 
+def test_other_episodes_are_compared_without_changing_the_result():
+    test = SuccessTest(episodes=2, margin=0.5)
+    test.require(0.5)
+    assert test.is_reached([False, True]) and not test.is_reached([True])
+    assert not test.is_reached([False, False]) and test.is_reached([False, False], margin=0.5)
+    assert not test.is_passed
+
+
 def test_no_episodes_and_a_negative_margin_are_refused():
     with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
         SuccessTest(0)

@@ -9,7 +9,7 @@ from ibrl_torchrl.runs.tables import read_rows
 pytestmark = [pytest.mark.simulator, pytest.mark.slow]
 
 TINY = [
-    *("task=metaworld/handle-press", "task.horizon=30", "total_frames=240", "demos.episodes=1"),
+    *("task=metaworld/handle-press", "task.horizon=30", "total_frames=360", "demos.episodes=1"),
     *("imitation.bc.steps=20", "imitation.bc.network.hidden=[16]", "algo.exploration_actor=true"),
     *("algo.actor.hidden=[16]", "algo.critic.hidden=[16]", "algo.warmup.episodes=1"),
     *("algo.exploration_share=0.5", "algo.fallback.policy=bc", "algo.fallback.episodes=1"),

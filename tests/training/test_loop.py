@@ -54,6 +54,7 @@ def run(
     overlap=False,
     warmup_updates=False,
     actor_after=0,
+    proposals=("rl", "bc"),
 ):
     """Train on episodes of these lengths; returns counters, replay, log and learner."""
     replay, log, counters = EpisodeList(), [], Counters()
@@ -67,7 +68,7 @@ def run(
         counters,
         total_frames=total_frames,
         frames_per_round=frames_per_round,
-        proposals=["rl", "bc"],
+        proposals=proposals,
         device=torch.device("cpu"),
         on_episode=lambda metrics: log.append((counters.frames, counters.rounds, metrics)),
         warmup_updates=warmup_updates,
@@ -182,6 +183,14 @@ def test_an_observation_that_is_not_finite_never_reaches_the_replay():
             on_episode=lambda metrics: None,
         )
     assert len(replay) == counters.episodes == 3
+
+
+def test_outcomes_of_episodes_in_which_the_exploration_actor_acted_are_kept():
+    counters, *_ = run((3, 2), total_frames=12, proposals=("exploration", "bc"))
+    assert len(counters.successes) == 5  # two of them are of the warm-up by bc
+    assert counters.exploration_successes == counters.successes[2:]
+    counters, *_ = run((3, 2), total_frames=12)
+    assert counters.exploration_successes == []
 
 
 def test_recent_success_is_the_mean_of_the_last_twenty_episodes():
