@@ -102,11 +102,11 @@ def train(
         counters.frames += len(episode)
         counters.episodes += 1
         counters.successes.append(_is_solved_alone(episode))
-        if EXPLORATION in proposals and _acts(episode, proposals.index(EXPLORATION)):
-            counters.exploration_successes.append(counters.successes[-1])
         if is_warmup and not warmup_updates:
             counters.warmup_frames = counters.frames
         metrics = _episode_metrics(episode, counters, proposals)
+        if metrics.get(share_column("acting", EXPLORATION), 0.0) > 0:
+            counters.exploration_successes.append(counters.successes[-1])
         clock.charge("other")
         for name, training in (self_imitation or {}).items():
             loss = training.after_episode(episode, counters.frames)
@@ -144,11 +144,6 @@ def _is_solved_alone(episode: TensorDictBase) -> bool:
     intervention = episode.get(INTERVENTION, None)
     is_alone = intervention is None or not bool(intervention.any())
     return is_alone and bool(episode[NEXT, SUCCESS].any())
-
-
-def _acts(episode: TensorDictBase, proposal: int) -> bool:
-    """Whether an action of an episode is the proposal of that index."""
-    return bool((episode[PROPOSAL] == proposal).any())
 
 
 def _episode_metrics(

@@ -21,7 +21,7 @@ from ibrl_torchrl.builders.normalization import Normalizers
 from ibrl_torchrl.builders.replay import build_replay
 from ibrl_torchrl.builders.rollouts import build_rollouts
 from ibrl_torchrl.builders.self_imitation import build_self_imitation
-from ibrl_torchrl.config.algo import AlgoConfig, LossConfig
+from ibrl_torchrl.config.algo import AlgoConfig
 from ibrl_torchrl.config.plan import budget, discount_warning, warmup_warning
 from ibrl_torchrl.config.train import TrainConfig
 from ibrl_torchrl.console import echo
@@ -275,12 +275,12 @@ def schedule_learning(agent: Agent, algo: AlgoConfig, counters: Counters) -> Non
         cast(IBRLTD3Loss, agent.loss).set_exploration_bootstrap(is_proven and has_succeeded)
     if isinstance(agent.loss, BCRegularizedTD3Loss):
         is_due = is_proven and counters.frames >= algo.loss.q_filter_after
-        tested = tested_episodes(counters.successes, algo)
-        agent.loss.set_q_filter(_q_filter_weight(algo.loss, tested) if is_due else 0.0)
+        agent.loss.set_q_filter(_q_filter_weight(algo, counters.successes) if is_due else 0.0)
 
 
-def _q_filter_weight(config: LossConfig, successes: Sequence[bool]) -> float:
-    recent = [] if config.q_filter_episodes is None else successes[-config.q_filter_episodes :]
+def _q_filter_weight(algo: AlgoConfig, successes: Sequence[bool]) -> float:
+    episodes = algo.loss.q_filter_episodes
+    recent = [] if episodes is None else tested_episodes(successes, algo)[-episodes:]
     # The root: a term that yields in proportion to failures holds back what succeeds mostly.
     return (1 - sum(recent) / len(recent)) ** 0.5 if recent else 1.0
 
