@@ -30,6 +30,7 @@ from ibrl_torchrl.modules.critics.base import CriticEnsembleBase, candidate_inpu
 from ibrl_torchrl.modules.critics.separate import SeparateCritics
 from ibrl_torchrl.modules.critics.stacked import Reduction, StackedCritics, evaluate_stacked
 from ibrl_torchrl.modules.frozen import require_action_output, tied_copy
+from ibrl_torchrl.objectives.functional import run_policy, with_params
 
 OWN_ACTION = "_own_action"  # action of a loss's actor at s', within a target
 
@@ -195,7 +196,7 @@ class StochasticAdapter(LossAdapter):
         actor, params = self.loss.actor_network, getattr(self.loss, self.actor_params)
         with (
             set_exploration_type(ExplorationType.RANDOM),
-            params.to_module(actor, preserve_module_state=False),
+            with_params(params, actor),
         ):
             distribution = actor.get_dist(tensordict)
             action = distribution.rsample()
@@ -350,7 +351,7 @@ class DDPGAdapter(LossAdapter):
         observations = [name for name in critic.in_keys if name != key]
         inputs = candidate_inputs(tensordict, observations, candidates, key)
         params = self.loss.target_value_network_params
-        with params.to_module(critic, preserve_module_state=False):
+        with with_params(params, critic):
             values = critic(inputs).get(self.loss.tensor_keys.state_action_value)
         return values.unsqueeze(-2)
 
@@ -376,8 +377,7 @@ def hold_by_reference(module: nn.Module, params: TensorDictBase) -> None:
 def _target_action(loss: Any, tensordict: TensorDictBase) -> Tensor:
     """Action [*, A] of a loss's target actor."""
     actor = loss.actor_network
-    with loss.target_actor_network_params.to_module(actor, preserve_module_state=False):
-        output = actor(tensordict.select(*actor.in_keys))
+    output = run_policy(actor, loss.target_actor_network_params, tensordict)
     return output.get(require_action_output(actor))
 
 

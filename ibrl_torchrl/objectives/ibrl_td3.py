@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,21 +26,17 @@ from ibrl_torchrl.modules.critics.base import (
     require_reduction,
 )
 from ibrl_torchrl.modules.critics.separate import SeparateCritics
-from ibrl_torchrl.modules.frozen import require_action_output, tied_copy
+from ibrl_torchrl.modules.frozen import require_action_output
 from ibrl_torchrl.modules.gates import Gate
-from ibrl_torchrl.modules.selector import draw_members
-from ibrl_torchrl.objectives.adapters import (
-    ADAPTERS,
-    CandidateValues,
-    LossAdapter,
-    hold_by_reference,
-)
+from ibrl_torchrl.objectives.adapters import ADAPTERS
 from ibrl_torchrl.objectives.bootstrap import (
     ProposalValueEstimator,
     acting_modes,
     require_proposal,
     required_inputs,
 )
+from ibrl_torchrl.objectives.functional import run_policy, with_params
+from ibrl_torchrl.objectives.ibrl_td3_adapter import IBRLTD3Adapter
 from ibrl_torchrl.objectives.terms import LossTerm
 
 DEFAULT_GAMMA = 0.99  # as TorchRL's
@@ -362,7 +357,7 @@ class IBRLTD3Loss(LossModule):
             tensordict.set(key, encoded.get(key).detach())
         critic_input = encoded.select(*self.qvalue_network.observation_keys)
         critic_input.set(self.qvalue_network.action_key, tensordict.get(names.action))
-        with _with_params(self.qvalue_network_params, self.qvalue_network):
+        with with_params(self.qvalue_network_params, self.qvalue_network):
             predicted, losses = self.qvalue_network.regression(critic_input, target)  # [B, E]
         error = predicted.detach() - target
         tensordict.set(names.priority, error.abs().mean(-1))
@@ -402,7 +397,7 @@ class IBRLTD3Loss(LossModule):
         """
         obs = self._encode(tensordict)
         with acting_modes():
-            output = _run(self.exploration_network, self.exploration_network_params, obs)
+            output = run_policy(self.exploration_network, self.exploration_network_params, obs)
         value = self._value_to_maximize(obs, output.get(self.exploration_key))
         return self._reduce_loss(-value, tensordict=tensordict), {}
 
@@ -473,7 +468,7 @@ class IBRLTD3Loss(LossModule):
                 obs = obs.copy() if self._actor_inputs else obs
                 for policy in self._actor_inputs:
                     _one_candidate(policy(obs), policy.out_keys[0])
-            output = _run(network, self.actor_network_params, obs)
+            output = run_policy(network, self.actor_network_params, obs)
         return [output.get(key) for key in self.actor_keys]
 
     def _value_to_maximize(self, obs: TensorDictBase, action: Tensor) -> Tensor:
@@ -482,7 +477,7 @@ class IBRLTD3Loss(LossModule):
 
     def _reduced_q(self, obs: TensorDictBase, action: Tensor) -> Tensor:
         """``actor_reduction`` over all critics [B], without gradients for their parameters."""
-        with _with_params(self.qvalue_network_params.detach(), self.qvalue_network):
+        with with_params(self.qvalue_network_params.detach(), self.qvalue_network):
             if action.ndim > obs.ndim + 1:  # candidates [B, n, A]
                 values = self.qvalue_network.evaluate(obs, action)
                 return reduce_critics(values, self.actor_reduction)
@@ -541,89 +536,6 @@ class IBRLTD3Loss(LossModule):
         return self
 
 
-class IBRLTD3Adapter(LossAdapter):
-    """IBRL's TD3: target actor with clipped noise, one random subset of the critics per batch."""
-
-    loss: IBRLTD3Loss
-    gives_next_value = False
-    has_proposals = True
-
-    @property
-    def actor_keys(self) -> Sequence[NestedKey]:  # type: ignore[override]
-        """Keys of the actor's proposals."""
-        return self.loss.actor_keys
-
-    @property
-    def further_keys(self) -> Sequence[NestedKey]:  # type: ignore[override]
-        """Key of the exploration actor's proposal, where it takes part."""
-        return [self.loss.exploration_key] if self.loss._bootstraps_exploration else []
-
-    @property
-    def bounds(self) -> Bounds:
-        """(low, high) of the actions."""
-        return self.loss.low, self.loss.high
-
-    @property
-    def num_min(self) -> int:
-        """Size of the random subset."""
-        return self.loss.num_min
-
-    @property
-    def acting_encoder(self) -> list[TensorDictModuleBase]:
-        """Encoder in eval mode, by reference; empty from states."""
-        encoder = self.loss.encoder
-        return [] if isinstance(encoder, _IdentityEncoder) else [tied_copy(encoder).eval()]
-
-    @property
-    def acting_keys(self) -> list[NestedKey]:
-        """Keys of the actor's proposals."""
-        return self.loss.actor_keys
-
-    def encode(self, next_tensordict: TensorDictBase) -> TensorDictBase:
-        """Copy of s' with the encoder's features."""
-        return self.loss.encoder(next_tensordict.select(*self.loss._next_obs_keys))
-
-    def propose(self, tensordict: TensorDictBase) -> float:
-        """Write the target actors' actions with clipped noise."""
-        loss = self.loss
-        output = _run(loss.actor_network, loss.target_actor_network_params, tensordict)
-        for key in loss.actor_keys:
-            tensordict.set(key, loss.add_noise(output.get(key)))
-        for key in self.further_keys:
-            params = loss.target_exploration_network_params
-            output = _run(loss.exploration_network, params, tensordict)
-            tensordict.set(key, loss.add_noise(output.get(key)))
-        return 0.0
-
-    def evaluate(
-        self,
-        tensordict: TensorDictBase,
-        candidates: Tensor,
-        width: int | None,
-        *,
-        all_critics: bool,
-    ) -> CandidateValues:
-        """Minimum or mean over a random subset of the target critics, drawn for this batch."""
-        loss, critic = self.loss, self.loss.qvalue_network
-        members = draw_members(critic.num_critics, loss.num_min, candidates.device)
-        with _with_params(loss.target_qvalue_network_params, critic):
-            if not all_critics:
-                drawn = by_critic = critic.evaluate(tensordict, candidates, members)
-            else:
-                by_critic = critic.evaluate(tensordict, candidates)
-                drawn = critic.subset(by_critic, members)
-        return CandidateValues(
-            reduce_critics(drawn, loss.target_reduction).unsqueeze(-1), by_critic
-        )
-
-    def acting_critics(self, *, target: bool = False) -> CriticEnsembleBase:
-        """Online or target critics in eval mode, by reference."""
-        critic = tied_copy(self.loss.qvalue_network).eval()
-        if target:
-            hold_by_reference(critic, self.loss.target_qvalue_network_params)
-        return critic
-
-
 ADAPTERS[IBRLTD3Loss] = IBRLTD3Adapter
 
 
@@ -636,23 +548,6 @@ class _IdentityEncoder(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Return the input."""
         return tensordict
-
-
-def _with_params(params: TensorDictBase, network: nn.Module) -> AbstractContextManager:
-    """Context manager that runs ``network`` with other parameters.
-
-    ``preserve_module_state=False``: by default tensordict would turn the plain tensors of targets
-    into trainable parameters.
-    """
-    return params.to_module(network, preserve_module_state=False)
-
-
-def _run(
-    network: TensorDictModuleBase, params: TensorDictBase, obs: TensorDictBase
-) -> TensorDictBase:
-    """Output of a policy with the parameters ``params``."""
-    with _with_params(params, network):
-        return network(obs.select(*network.in_keys))
 
 
 def _trainable(*modules: nn.Module) -> list[nn.Parameter]:
